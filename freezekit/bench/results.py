@@ -1,0 +1,197 @@
+"""The result of one bench run, as records; bytes, seconds and fractions throughout.
+
+`Result` is what `-o FILE.json` holds; `result.schema.json` beside this file describes it. A figure
+that was not obtained is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+PROTOCOL = "v1"
+
+Status = Literal["ok", "oom", "error"]
+Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training step, described: the same for every row of a result.
+
+    Attributes:
+        model: As given: "torchvision:resnet18", "timm:...", "package.module:factory" or
+            "path/to/file.py:factory".
+        batch_size: Images in a batch.
+        image_size: Pixels of the square image; None for the model's own default until a worker has
+            resolved it.
+        input_shape: (batch, channels, height, width), as resolved.
+        num_classes: Passed to the model's builder; None for its default.
+        pretrained: Whether weights are loaded.
+        device: "cpu" or "cuda".
+        dtype: Type of weights and inputs, as torch names it: "float32", "bfloat16", "float16".
+        amp: Autocast type, or None.
+        optimizer: "sgd" (momentum 0.9), "adamw" or "adam".
+        channels_last: Whether weights and inputs are in channels-last layout.
+        loss: "path.py:function" or "module:function", taking the model's output and returning a
+            scalar; None for cross-entropy on the logits.
+        loss_text: How the loss was made, in words, as resolved.
+        seed: Of weights, inputs and order.
+    """
+
+    model: str
+    batch_size: int = 8
+    image_size: int | None = None
+    input_shape: tuple[int, ...] | None = None
+    num_classes: int | None = None
+    pretrained: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+    amp: str | None = None
+    optimizer: str = "sgd"
+    channels_last: bool = False
+    loss: str | None = None
+    loss_text: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where a row's strategy comes from; several names joined by " + " where a spec composes."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Elements, tied parameters once. The digest tells trainable sets apart."""
+
+    total: int
+    trainable: int
+    trainable_digest: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in one training step; see MEASURING in the docs for how each is counted.
+
+    Attributes:
+        peak_bytes: The highest device-allocator total in the step.
+        peak_method: "measured" (a real step) or "predicted" (fake tensors).
+        predicted_peak_bytes: The tracker's peak under fake tensors.
+        tracker_peak_bytes: The tracker's peak in the real step: live storages, no workspace.
+        parameters_bytes, buffers_bytes, inputs_bytes, optimizer_bytes: By unique storage.
+        gradients_bytes: After backward.
+        saved_activations_bytes: Alive because of the graph after forward, parameters, buffers and
+            inputs excluded.
+        workspace_bytes: Allocator peak minus tracker peak.
+        process_bytes: Resident high-water mark (`max_memory_reserved` on CUDA); never ranked by.
+    """
+
+    peak_bytes: int | None = None
+    peak_method: Literal["measured", "predicted"] | None = None
+    predicted_peak_bytes: int | None = None
+    tracker_peak_bytes: int | None = None
+    parameters_bytes: int | None = None
+    buffers_bytes: int | None = None
+    inputs_bytes: int | None = None
+    gradients_bytes: int | None = None
+    optimizer_bytes: int | None = None
+    saved_activations_bytes: int | None = None
+    workspace_bytes: int | None = None
+    process_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one step, counted under fake tensors."""
+
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class StepSeconds:
+    """Seconds of the measured steps of a row, over all blocks and rounds."""
+
+    median: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class Time:
+    """Step time against `full`: a ratio of paired turns with its 95 % interval.
+
+    `split` holds median seconds of "forward", "backward" and "optimizer" on CUDA, else None.
+    """
+
+    step_seconds: StepSeconds
+    ratio: float
+    ratio_ci: tuple[float, float]
+    verdict: Verdict
+    split: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy. `error` says why where `status` is not "ok"; figures obtained still stand."""
+
+    strategy: str
+    status: Status = "ok"
+    error: str | None = None
+    plugin: Plugin | None = None
+    parameters: Parameters | None = None
+    memory: Memory = field(default_factory=Memory)
+    flops: Flops | None = None
+    time: Time | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Control:
+    """A second copy of the baseline: how far identical code came apart; the noise floor."""
+
+    ratio: float
+    ratio_ci: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Every measured step, nothing dropped.
+
+    Attributes:
+        order: Per block and round, the strategies in the order in which they took their turns.
+        steps: steps[block][round][strategy] is the list of seconds of that turn's steps, the first
+            of them discarded by the estimate; the control's name is "control".
+        warmup: warmup[block][strategy] is the list of seconds of the warm-up steps.
+    """
+
+    order: list[list[list[str]]] = field(default_factory=list)
+    steps: list[list[dict[str, list[float]]]] = field(default_factory=list)
+    warmup: list[dict[str, list[float]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model, several strategies, one run. The first row is `full`; ratios are against it.
+
+    `complete` is False while a run goes on or where it was interrupted. `notes` are sentences for
+    the reader, each with a figure behind it. `timing_design` records blocks, rounds, and what a
+    budget cut.
+    """
+
+    freezekit: str
+    workload: Workload
+    env: dict[str, Any]  # Any: facts of many types, described by the schema
+    rows: tuple[Row, ...] = ()
+    control: Control | None = None
+    raw: Raw | None = None
+    timing_design: dict[str, Any] | None = None  # Any: as env
+    notes: tuple[str, ...] = ()
+    complete: bool = False
+    schema_version: int = SCHEMA_VERSION
+    protocol: str = PROTOCOL

@@ -1,0 +1,76 @@
+"""Every exception that freezekit raises on purpose.
+
+All derive from `FreezekitError`, so one `except` catches them. The command line shows them as one
+line and leaves with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FreezekitError(Exception):
+    """Base of all errors raised on purpose.
+
+    Example:
+        >>> issubclass(SpecError, FreezekitError)
+        True
+    """
+
+    exit_code = 2
+
+
+class FreezekitWarning(UserWarning):
+    """What a plan does is probably not what was meant; the message says why."""
+
+
+class SpecError(FreezekitError):
+    """A spec cannot be read, or names an option or a value that the strategy does not take."""
+
+
+class UnknownStrategyError(SpecError):
+    """No plugin offers a strategy of that name."""
+
+
+class ModelError(FreezekitError):
+    """A model is unknown, cannot be built, or does not take the input it is given."""
+
+
+class StagingError(FreezekitError):
+    """A model cannot be divided into stages, and a strategy needs them."""
+
+
+class PlanError(FreezekitError):
+    """A plan does not fit the model: unknown names, or nothing left to train."""
+
+
+class FreezeError(FreezekitError):
+    """A model cannot be frozen or undone in the state it is in."""
+
+
+class PluginError(FreezekitError):
+    """A plugin broke, or does not keep to the interface; the message names its distribution."""
+
+    exit_code = 4
+
+
+class OutputError(FreezekitError):
+    """A file cannot be written, or is not what it should be."""
+
+
+class WorkerError(FreezekitError):
+    """A measuring process failed; the message says how."""
+
+    exit_code = 4
+
+
+def suggest(given: str, choices: Iterable[str]) -> str:
+    """Return ", did you mean 'x' or 'y'?" for the nearest choices, or "" where none is near.
+
+    Example:
+        >>> suggest("batchnorm", ["batch-norm", "full"])
+        ", did you mean 'batch-norm'?"
+    """
+    near = difflib.get_close_matches(given, sorted(choices), n=3, cutoff=0.6)
+    return f", did you mean {' or '.join(map(repr, near))}?" if near else ""

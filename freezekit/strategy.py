@@ -1,0 +1,175 @@
+"""What a plugin author reads first: `Strategy` and the `FreezePlan` that it returns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from freezekit.errors import PlanError
+
+if TYPE_CHECKING:
+    from freezekit.backbone.view import Backbone
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """The decision of a strategy, as data.
+
+    A plan is total: a parameter that it does not freeze is trained, whatever its flag was before.
+    Plans compare and hash by `frozen`, `fixed` and `lr_scales`, compose with `&`, and travel as
+    JSON and by pickle.
+
+    Attributes:
+        frozen: Dotted names of the parameters to freeze.
+        fixed: Dotted names of the modules to hold in eval mode (running statistics kept, dropout
+            and drop-path off). None: those whose parameters are all frozen, with all that they
+            contain; `freezekit.plan` returns them spelled out.
+        lr_scales: Learning-rate multipliers of trainable parameters, 1 where unsaid.
+        notes: What the reader may want to know, such as which names matched.
+        warnings: What is probably not meant; shown to the user as `FreezekitWarning`.
+
+    Raises:
+        PlanError: A multiplier is not a finite number above zero.
+
+    Example:
+        >>> stem = FreezePlan(frozen={"conv1.weight"}, lr_scales={"fc.weight": 0.5})
+        >>> both = stem & FreezePlan(frozen={"bn1.weight"}, lr_scales={"fc.weight": 0.5})
+        >>> sorted(both.frozen), dict(both.lr_scales)
+        (['bn1.weight', 'conv1.weight'], {'fc.weight': 0.25})
+        >>> FreezePlan.from_json(both.to_json()) == both
+        True
+    """
+
+    frozen: frozenset[str]
+    fixed: frozenset[str] | None = None
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __init__(
+        self,
+        frozen: Iterable[str] = (),
+        fixed: Iterable[str] | None = None,
+        lr_scales: Mapping[str, float] | None = None,
+        notes: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+    ) -> None:
+        for what, names in (("frozen", frozen), ("fixed", fixed)):
+            if isinstance(names, str):
+                raise PlanError(f"a plan's {what!s} is a set of names, not the string {names!r}")
+        scales = dict(lr_scales or {})
+        for name, scale in scales.items():
+            if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
+                raise PlanError(
+                    f"the learning-rate multiplier of {name!r} is {scale!r}, expected a finite "
+                    "number above 0; to stop a parameter, freeze it"
+                )
+        put = object.__setattr__  # the usual way to fill a frozen dataclass
+        put(self, "frozen", frozenset(frozen))
+        put(self, "fixed", None if fixed is None else frozenset(fixed))
+        put(self, "lr_scales", MappingProxyType({k: float(scales[k]) for k in sorted(scales)}))
+        put(self, "notes", tuple(notes))
+        put(self, "warnings", tuple(warnings))
+
+    def __hash__(self) -> int:
+        return hash((self.frozen, self.fixed, tuple(self.lr_scales.items())))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: the protocol of pickle
+        return (
+            FreezePlan,
+            (self.frozen, self.fixed, dict(self.lr_scales), self.notes, self.warnings),
+        )
+
+    def __and__(self, other: FreezePlan) -> FreezePlan:
+        """Compose: `frozen` and `fixed` unite, multipliers multiply, messages follow one another.
+
+        Raises:
+            PlanError: One plan says what is `fixed` and the other leaves it open.
+        """
+        if not isinstance(other, FreezePlan):
+            return NotImplemented
+        if (self.fixed is None) != (other.fixed is None):
+            raise PlanError(
+                "cannot compose a plan that names its fixed modules with one that leaves them "
+                "open; pass both as one spec ('a + b') or say fixed=... in both"
+            )
+        fixed = None if self.fixed is None or other.fixed is None else self.fixed | other.fixed
+        frozen = self.frozen | other.frozen
+        names = self.lr_scales.keys() | other.lr_scales.keys()
+        scales = {n: self.lr_scales.get(n, 1.0) * other.lr_scales.get(n, 1.0) for n in names}
+        return FreezePlan(
+            frozen,
+            fixed,
+            {n: s for n, s in scales.items() if n not in frozen},
+            self.notes + other.notes,
+            self.warnings + other.warnings,
+        )
+
+    def to_json(self) -> str:
+        """Return the plan as one JSON object, names sorted."""
+        return json.dumps(
+            {
+                "frozen": sorted(self.frozen),
+                "fixed": None if self.fixed is None else sorted(self.fixed),
+                "lr_scales": dict(self.lr_scales),
+                "notes": list(self.notes),
+                "warnings": list(self.warnings),
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str) -> FreezePlan:
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            PlanError: The text is no such plan.
+        """
+        try:
+            data = json.loads(text)
+            return FreezePlan(**data)
+        except (ValueError, TypeError) as error:
+            raise PlanError(f"not a plan in JSON: {error}") from None
+
+
+class Strategy:
+    """Options in, a plan out; never touches the model.
+
+    Subclass it as a frozen dataclass. The fields are the options: their types are int, float, bool,
+    str, Literal, Optional and tuples of these; help text is given with `Annotated`. A check that
+    spans options belongs in `__post_init__` and raises ValueError.
+
+    Attributes:
+        name: How a spec calls it, in lower case with hyphens.
+        summary: One line for `freezekit strategies`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from typing import Annotated, ClassVar
+        >>> @dataclass(frozen=True)
+        ... class BiasOnly(Strategy):
+        ...     '''Train biases only.'''
+        ...     name: ClassVar[str] = "bias-only"
+        ...     summary: ClassVar[str] = "train biases and the head, freeze the rest"
+        ...     head: Annotated[bool, "train the whole head too"] = True
+        ...     def plan(self, backbone):
+        ...         train = {p for p in backbone.parameters if p.endswith("bias")}
+        ...         if self.head:
+        ...             train.update(backbone.head.parameters)
+        ...         return FreezePlan(frozen=backbone.parameters.keys() - train)
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        """Return what to freeze in this backbone: deterministic, and without any side effect.
+
+        Raises:
+            PlanError: The backbone cannot take this strategy; the message says why.
+            StagingError: The strategy needs stages and the backbone has none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement plan()")
