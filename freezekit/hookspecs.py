@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from torch import nn
 
     from freezekit.backbone.records import Stage
@@ -45,5 +46,6 @@ def freezekit_stages(model: nn.Module) -> Sequence[Stage] | None:
         ... def freezekit_stages(model):
         ...     if type(model).__name__ != "MyNet":
         ...         return None
-        ...     return [Stage("stem", "stem", ("conv.weight",)), Stage("fc", "head", ("fc.weight",))]
+        ...     stem = Stage("stem", "stem", parameters=("conv.weight",))
+    ...     return [stem, Stage("head", "head", parameters=("fc.weight",))]
     """

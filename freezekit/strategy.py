@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from freezekit.errors import PlanError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from freezekit.backbone.view import Backbone
 
 

@@ -126,13 +126,15 @@ class StepSeconds:
 class Time:
     """Step time against `full`: a ratio of paired turns with its 95 % interval.
 
-    `split` holds median seconds of "forward", "backward" and "optimizer" on CUDA, else None.
+    `ratio` and `verdict` are None where the baseline failed, `ratio_ci` also where there is one
+    block only. `split` holds median seconds of "forward", "backward" and "optimizer" on CUDA, else
+    None.
     """
 
     step_seconds: StepSeconds
-    ratio: float
-    ratio_ci: tuple[float, float]
-    verdict: Verdict
+    ratio: float | None
+    ratio_ci: tuple[float, float] | None
+    verdict: Verdict | None
     split: dict[str, float] | None = None
 
 
@@ -153,10 +155,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Control:
-    """A second copy of the baseline: how far identical code came apart; the noise floor."""
+    """A second copy of the baseline: how far identical code came apart; the noise floor.
+
+    `ratio_ci` is None where there is one block only.
+    """
 
     ratio: float
-    ratio_ci: tuple[float, float]
+    ratio_ci: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -168,11 +173,14 @@ class Raw:
         steps: steps[block][round][strategy] is the list of seconds of that turn's steps, the first
             of them discarded by the estimate; the control's name is "control".
         warmup: warmup[block][strategy] is the list of seconds of the warm-up steps.
+        split: split[block][strategy] maps "forward", "backward" and "optimizer" to seconds on
+            CUDA; empty elsewhere.
     """
 
     order: list[list[list[str]]] = field(default_factory=list)
     steps: list[list[dict[str, list[float]]]] = field(default_factory=list)
     warmup: list[dict[str, list[float]]] = field(default_factory=list)
+    split: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

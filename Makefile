@@ -1,0 +1,40 @@
+# Two commands do everything: `make bench` and `make test`. Both make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: bench test quick check format clean
+
+bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
+	$(BIN)/freezekit bench $(ARGS)
+
+test: .venv/.installed-dev  ## all tests, the slow ones too
+	$(BIN)/python -m pytest --slow $(ARGS)
+
+quick: .venv/.installed-dev  ## the tests without the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.installed-dev  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.installed-dev  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and caches
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("freezekit needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/.installed-dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ .venv/.installed

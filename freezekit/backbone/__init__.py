@@ -1,0 +1,1 @@
+"""What a model is made of: loading, the read-only view, stages."""

@@ -1,0 +1,91 @@
+"""What to feed a model whose stages are to be observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from freezekit.backbone.trace import Trace, meta_copy, on_device, real_copy, trace_forward
+from freezekit.errors import StagingError
+
+SIZES = (224, 256, 384, 32, 28, 64, 96, 128, 299, 512)
+"""Image sizes tried, most usual first, on a model that does not say which it takes."""
+
+
+def observe(model: nn.Module, example_input: Any = None) -> Trace:
+    """Trace one forward of a copy of the model, on `meta` if that works.
+
+    Args:
+        model: The model; it is not touched.
+        example_input: What its forward takes (a tuple: several arguments; a dict: keywords). None:
+            images of the size that the model names, else of the usual sizes in turn.
+
+    Raises:
+        StagingError: The model refuses the input, or all that were tried.
+
+    Example:
+        >>> seen = observe(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10)))
+        >>> seen.calls[0].area_in == 28 * 28
+        True
+    """
+    if example_input is not None:
+        candidates = [example_input]
+    else:
+        candidates = [_image(model, shape) for shape in _shapes(model)]
+    copied = meta_copy(model)
+    first: Exception | None = None
+    for candidate in candidates:
+        try:
+            return trace_forward(copied, on_device(candidate, torch.device("meta")))
+        except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
+            first = first or error
+    assert first is not None
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if _needs_data(first) and device.type != "meta":
+        try:
+            devices = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices=devices):
+                return trace_forward(real_copy(model), on_device(candidates[0], device))
+        except Exception as error:  # noqa: BLE001
+            first = error
+    raise StagingError(_refusal(model, candidates, example_input is not None, first))
+
+
+def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = convolution.in_channels if convolution is not None else 3
+    for holder in ("pretrained_cfg", "default_cfg"):
+        shape = getattr(getattr(model, holder, None), "get", lambda _: None)("input_size")
+        if shape:
+            return [tuple(shape), (channels, *shape[1:])]
+    said = getattr(model, "image_size", None)
+    sizes = [said] if isinstance(said, int) else []
+    return [(channels, size, size) for size in [*sizes, *SIZES]]
+
+
+def _image(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return torch.empty(2, *shape, dtype=next(floats, torch.float32), device="meta")
+
+
+def _needs_data(error: Exception) -> bool:
+    """Tell whether a forward failed for want of values, and not for want of the right shape."""
+    text = str(error).lower()
+    return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
+
+
+def _refusal(
+    model: nn.Module, candidates: list[Any], given: bool, error: Exception
+) -> str:
+    said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    name = type(model).__name__
+    if given:
+        return f"{name} refuses the example_input that it was given, and says {said!r}"
+    tried = ", ".join(str(tuple(image.shape)) for image in candidates)
+    return (
+        f"{name} refuses images of shape {tried}, and says {said!r} of the first; pass an "
+        "example_input that it takes (a tensor, or a tuple of several arguments), or name its "
+        "stages with a plugin's freezekit_stages hook"
+    )

@@ -1,0 +1,232 @@
+"""From a model's text to the model: torchvision, timm, or a factory of one's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from freezekit.errors import ModelError, suggest
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable
+
+FORMS = (
+    "'torchvision:resnet50', 'timm:vit_small_patch16_224', 'package.module:factory' or "
+    "'path/to/file.py:factory'"
+)
+
+
+def load_backbone(
+    text: str,
+    *,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    device: str = "cpu",
+    **kwargs: Any,  # Any: handed to the model's builder as they are
+) -> nn.Module:
+    """Build a model from its text.
+
+    Args:
+        text: "torchvision:NAME", "timm:NAME", "package.module:factory" or
+            "path/to/file.py:factory", where a factory is a callable that returns a module.
+        pretrained: Load the library's default weights with the library's own loader; a factory is
+            called with `pretrained=True`.
+        num_classes: Classes of the classifier. With pretrained torchvision weights for another
+            number, the classifier alone keeps its fresh values.
+        device: "cpu", "cuda" or "meta" (shapes only: no memory, no weights).
+        **kwargs: Passed on to the builder.
+
+    Raises:
+        ModelError: Unknown library or name (the nearest are offered), a factory that raises or
+            returns no module, weights that cannot be had, or weights wanted on "meta".
+
+    Example:
+        >>> model = load_backbone("torchvision:resnet18", num_classes=10, device="meta")
+        >>> model.fc
+        Linear(in_features=512, out_features=10, bias=True)
+    """
+    source, separator, name = text.rpartition(":")
+    if not separator or not source or not name:
+        raise ModelError(f"{text!r} is not a model, expected {FORMS}{_hint(text)}")
+    if pretrained and device == "meta":
+        raise ModelError("pretrained weights cannot be loaded on 'meta', which holds shapes only")
+    if num_classes is not None:
+        kwargs["num_classes"] = num_classes
+    builder = _builder(text, source, name, pretrained)
+    try:
+        model = _build(builder, kwargs, device)
+    except ModelError:
+        raise
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        what = "could not load pretrained weights for" if pretrained else "could not build"
+        raise ModelError(f"{what} {text!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{text!r} returned {type(model).__name__!r}, expected a torch.nn.Module")
+    return model
+
+
+def _build(builder: Callable[..., object], kwargs: dict[str, Any], device: str) -> Any:
+    if device != "meta":
+        model = builder(**kwargs)
+        return model.to(device) if isinstance(model, nn.Module) else model
+    try:
+        with torch.device("meta"):
+            return builder(**kwargs)
+    except Exception:  # noqa: BLE001  # some builders read values, as torchvision's RegNet does
+        model = builder(**kwargs)
+        return model.to("meta") if isinstance(model, nn.Module) else model
+
+
+def _hint(text: str) -> str:
+    """Say what a bare name probably meant."""
+    from torchvision.models import list_models
+
+    if text in list_models():
+        return f"; did you mean 'torchvision:{text}' or 'timm:{text}'?"
+    return ""
+
+
+def _builder(text: str, source: str, name: str, pretrained: bool) -> Callable[..., object]:
+    if source == "torchvision":
+        return _torchvision(name, pretrained)
+    if source == "timm":
+        return _timm(name, pretrained)
+    factory = _factory(text, source, name)
+    if not pretrained:
+        return factory
+    return lambda **kwargs: factory(pretrained=True, **kwargs)
+
+
+def _torchvision(name: str, pretrained: bool) -> Callable[..., object]:
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise ModelError(
+            f"torchvision has no model {name!r}{suggest(name, models.list_models())}; "
+            "torchvision.models.list_models() lists them"
+        )
+
+    def build(**kwargs: Any) -> object:  # Any: torchvision's own options
+        # Detection and segmentation models fetch weights for their backbone unless told not to.
+        if not pretrained:
+            try:
+                return models.get_model(name, weights=None, weights_backbone=None, **kwargs)
+            except TypeError:
+                return models.get_model(name, weights=None, **kwargs)
+        weights = models.get_model_weights(name).DEFAULT
+        classes = kwargs.pop("num_classes", None)
+        model = models.get_model(name, weights=weights, **kwargs)
+        if classes is None or classes == len(weights.meta["categories"]):
+            return model
+        return _with_fresh_classifier(
+            models.get_model(name, weights=None, num_classes=classes, **kwargs), model.state_dict()
+        )
+
+    return build
+
+
+def _with_fresh_classifier(model: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """Load all weights but those of the classifier, which has another number of classes."""
+    own = model.state_dict()
+    fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fits, strict=False)
+    return model
+
+
+def _timm(name: str, pretrained: bool) -> Callable[..., nn.Module]:
+    import timm
+
+    base = name.split(".")[0]
+    if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(base):
+        raise ModelError(
+            f"timm has no model {name!r}{suggest(base, timm.list_models())}; "
+            "timm.list_models('*NAME*') lists them"
+        )
+    return lambda **kwargs: timm.create_model(name, pretrained=pretrained, **kwargs)
+
+
+def _factory(text: str, source: str, name: str) -> Callable[..., object]:
+    factory = getattr(import_source(text, source), name, None)
+    if factory is None:
+        raise ModelError(f"{source!r} has no {name!r} (in {text!r})")
+    if not callable(factory):
+        raise ModelError(f"{text!r} is a {type(factory).__name__}, expected a callable")
+    return factory  # type: ignore[no-any-return]  # any callable; what it returns is checked
+
+
+def import_source(text: str, source: str) -> types.ModuleType:
+    """Import "package.module" or "path/to/file.py".
+
+    Raises:
+        ModelError: There is no such file or module, or it raises.
+    """
+    try:
+        if source.endswith(".py"):
+            return _import_file(Path(source))
+        return importlib.import_module(source)
+    except (Exception, SystemExit) as error:
+        unknown = isinstance(error, ModuleNotFoundError) and error.name == source.split(".")[0]
+        if unknown or isinstance(error, FileNotFoundError):
+            raise ModelError(
+                f"{text!r}: there is no {'file' if source.endswith('.py') else 'module'} "
+                f"{source!r}; a model is {FORMS}"
+            ) from None
+        raise ModelError(
+            f"{text!r}: importing {source!r} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import_file(path: Path) -> types.ModuleType:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    name = f"freezekit_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as `python file.py` does
+    spec.loader.exec_module(module)
+    return module
+
+
+def default_image_size(model: nn.Module, text: str = "") -> int:
+    """Return the model's own input size in pixels.
+
+    That is timm's `pretrained_cfg`, the crop of torchvision's default weights (which `text` names),
+    or what the model calls its `image_size`; else 224.
+
+    Example:
+        >>> default_image_size(load_backbone("timm:efficientnet_b1", device="meta"))
+        256
+        >>> text = "torchvision:inception_v3"
+        >>> default_image_size(load_backbone(text, device="meta", init_weights=False), text)
+        299
+    """
+    for holder in ("pretrained_cfg", "default_cfg"):
+        config = getattr(model, holder, None)
+        size = getattr(config, "get", lambda _: None)("input_size")
+        if size:
+            return int(size[-1])
+    if text.startswith("torchvision:"):
+        from torchvision.models import get_model_weights
+
+        weights = list(get_model_weights(text.partition(":")[2]))
+        crop = getattr(weights[-1].transforms, "keywords", {}).get("crop_size") if weights else None
+        if isinstance(crop, int):
+            return crop
+    size = getattr(model, "image_size", None)
+    return size if isinstance(size, int) else 224

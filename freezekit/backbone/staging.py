@@ -1,0 +1,140 @@
+"""Stages: the ordered, complete and disjoint partition of a model's parameters and buffers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from freezekit.backbone.grouping import group_name, group_units
+from freezekit.backbone.inputs import observe
+from freezekit.backbone.placing import place
+from freezekit.backbone.records import Stage
+from freezekit.backbone.units import Anatomy
+from freezekit.errors import StagingError
+
+_TEACH = "name its stages with a plugin's freezekit_stages hook"
+
+
+def find_stages(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+) -> tuple[Stage, ...]:
+    """Return stem, body stages in execution order, neck if there is one, and head.
+
+    The order is observed in one forward of a copy, mostly on `meta`, where it costs no memory; the
+    model is not touched. Body stages begin where the resolution goes down; a model that keeps its
+    resolution, such as a vision transformer, has one stage per block.
+
+    Args:
+        model: Any module that maps images to something.
+        example_input: A batch as its forward takes it, such as a tensor of shape (batch, 3, height,
+            width); a tuple is taken as several arguments, a dict as keyword arguments. Needed
+            where the model does not take an image of a usual size.
+
+    Raises:
+        StagingError: The model refuses the input, leaves parameters unused, or has no layers in
+            sequence. The message says what to do.
+
+    Example:
+        >>> net = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+        >>> [(stage.name, stage.parameters) for stage in find_stages(net)]
+        [('stem', ('0.weight', '0.bias')), ('3', ('3.weight', '3.bias')),
+         ('head', ('7.weight', '7.bias'))]
+    """
+    trace = observe(model, example_input)
+    groups = group_units(Anatomy(model, trace), trace.area_out)
+    if sum(any(unit.kind != "light" for unit in group.units) for group in groups) < 2:
+        raise StagingError(
+            f"{type(model).__name__} has no layers that follow one another: its forward uses "
+            f"{_some([p for p, _ in model.named_parameters()])} as one piece; {_TEACH}"
+        )
+    places = place(model, trace, groups)
+    unused = [name for name, _ in model.named_parameters() if name not in places.tensors]
+    if unused:
+        raise StagingError(
+            f"{type(model).__name__} has parameters that belong to no stage, because its forward "
+            f"(in eval mode) does not use them: {_some(unused)}; remove them, pass an "
+            f"example_input that uses them, or {_TEACH}"
+        )
+    named: dict[int, list[list[str]]] = {at: [[], [], []] for at in range(len(groups))}
+    for name, _ in model.named_parameters():
+        named[places.tensors[name]][0].append(name)
+    for name, _ in model.named_buffers():
+        named[places.tensors[name]][1].append(name)
+    for name, _ in model.named_modules():
+        if name in places.modules:
+            named[places.modules[name]][2].append(name)
+    return check_stages(
+        model,
+        [
+            Stage(group_name(group), group.kind, *map(tuple, named[at]))
+            for at, group in enumerate(groups)
+        ],
+    )
+
+
+def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages if they are an ordered, complete and disjoint partition of the model.
+
+    Args:
+        model: The module that they belong to.
+        stages: As found, or as a plugin's `freezekit_stages` gave them.
+
+    Raises:
+        StagingError: They do not begin with one stem and end with one head, two have the same
+            name, or a parameter, persistent buffer or module is missing, unknown or named twice.
+
+    Example:
+        >>> from freezekit.errors import StagingError
+        >>> stages = [Stage("stem", "stem", ("weight",)), Stage("head", "head")]
+        >>> try:
+        ...     check_stages(nn.Linear(2, 2), stages)
+        ... except StagingError as error:
+        ...     print(error)
+        the stages of Linear are no partition of its parameters: in no stage: 'bias'
+    """
+    whose = f"the stages of {type(model).__name__}"
+    order = [("stem", "body", "neck", "head").index(stage.kind) for stage in stages]
+    kinds = [stage.kind for stage in stages]
+    if order != sorted(order) or kinds[:1] != ["stem"] or kinds[-1:] != ["head"]:
+        raise StagingError(
+            f"{whose} are of kinds {kinds!r}, expected 'stem', then 'body' stages, then perhaps "
+            "'neck', then 'head'"
+        )
+    if kinds.count("stem") != 1 or kinds.count("head") != 1:
+        raise StagingError(f"{whose} are of kinds {kinds!r}, expected one 'stem' and one 'head'")
+    twice = _repeated(stage.name for stage in stages)
+    if twice:
+        raise StagingError(f"{whose} must have names of their own; twice: {_some(twice)}")
+    parameters = {name for name, _ in model.named_parameters()}
+    buffers = {name for name, _ in model.named_buffers()}
+    modules = {name for name, _ in model.named_modules()} - {""}
+    stateful = buffers & model.state_dict().keys()
+    for what, given, needed, known in (
+        ("parameters", [p for s in stages for p in s.parameters], parameters, parameters),
+        ("buffers", [b for s in stages for b in s.buffers], stateful, buffers),
+        ("modules", [m for s in stages for m in s.modules], set(), modules),
+    ):
+        faults = {
+            "in no stage": sorted(needed - set(given)),
+            "unknown": sorted(set(given) - known),
+            "named twice": _repeated(given),
+        }
+        said = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        if said:
+            raise StagingError(f"{whose} are no partition of its {what}: {said}")
+    return tuple(stages)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

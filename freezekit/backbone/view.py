@@ -1,0 +1,198 @@
+"""The read-only view of a model that strategies are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from freezekit.backbone.records import Norm, NormKind, ParameterInfo, Stage
+from freezekit.backbone.staging import check_stages, find_stages
+
+Stager = Callable[[nn.Module], Sequence[Stage] | None]
+
+
+class Backbone:
+    """A model seen read-only: its parameters, norms and stages, by their dotted names.
+
+    Nothing here changes the model: flags, modes, buffers and random state stay as they are.
+
+    Args:
+        model: Any module; torchvision's and timm's are known, others are observed.
+        example_input: What `model` is called with to observe the order in which it uses its
+            modules, such as a tensor of shape (batch, 3, height, width) or a tuple of arguments.
+            Needed only where the model does not take the usual image.
+        stager: A function from the model to its stages, or to None where it does not know the
+            family; its answer wins over freezekit's own. `freezekit.plan` and `freezekit.freeze_`
+            pass the plugins' `freezekit_stages` here.
+
+    Example:
+        >>> import torch
+        >>> from freezekit import Backbone, load_backbone
+        >>> backbone = Backbone(load_backbone("torchvision:resnet18", device="meta"))
+        >>> [stage.name for stage in backbone.stages]
+        ['stem', 'layer1', 'layer2', 'layer3', 'layer4', 'head']
+        >>> len(backbone.parameters), len(backbone.norms), backbone.head.parameters
+        (62, 20, ('fc.weight', 'fc.bias'))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Any = None,  # Any: whatever the model takes
+        *,
+        stager: Stager | None = None,
+    ) -> None:
+        self.model = model
+        self._example_input = example_input
+        self._stager = stager
+
+    def __repr__(self) -> str:
+        return f"Backbone({type(self.model).__name__}, {len(self.parameters)} parameters)"
+
+    @cached_property
+    def parameters(self) -> Mapping[str, ParameterInfo]:
+        """Every parameter by its dotted name, in registration order, tied ones once."""
+        names: dict[int, list[str]] = {}
+        tensors: dict[int, nn.Parameter] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
+            tensors[id(parameter)] = parameter
+        infos = {}
+        for key, (name, *aliases) in names.items():
+            tensor = tensors[key]
+            infos[name] = ParameterInfo(
+                name=name,
+                shape=tuple(tensor.shape),
+                module=name.rpartition(".")[0],
+                nbytes=tensor.numel() * tensor.element_size(),
+                aliases=tuple(aliases),
+            )
+        return MappingProxyType(infos)
+
+    @cached_property
+    def buffers(self) -> tuple[str, ...]:
+        """Dotted names of all buffers, in registration order, shared ones once."""
+        return tuple(name for name, _ in self.model.named_buffers())
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """Dotted names of all modules below the model itself, in registration order."""
+        return tuple(name for name, _ in self.model.named_modules() if name)
+
+    @cached_property
+    def norms(self) -> tuple[Norm, ...]:
+        """Every normalisation layer, by its type."""
+        norms = []
+        for name, module in self.model.named_modules():
+            kind = _norm_kind(module)
+            if kind is not None and name:
+                own = {id(p) for p in module.parameters(recurse=False)}
+                norms.append(
+                    Norm(
+                        name=name,
+                        kind=kind,
+                        type_name=type(module).__name__,
+                        parameters=tuple(
+                            n
+                            for n, p in module.named_parameters(prefix=name, recurse=False)
+                            if id(p) in own and n in self.parameters
+                        ),
+                        statistics=tuple(
+                            n for n, _ in module.named_buffers(prefix=name, recurse=False)
+                        ),
+                    )
+                )
+        return tuple(norms)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """Stem, body stages in execution order, neck if there is one, head.
+
+        Raises:
+            StagingError: The model cannot be staged; the message says why and what to do.
+        """
+        given = self._stager(self.model) if self._stager else None
+        if given is not None:
+            return check_stages(self.model, given)
+        return find_stages(self.model, self._example_input)
+
+    @property
+    def stem(self) -> Stage:
+        """The first stage: what comes before the body."""
+        return self.stages[0]
+
+    @property
+    def body(self) -> tuple[Stage, ...]:
+        """The stages between stem and neck or head, in execution order."""
+        return tuple(stage for stage in self.stages if stage.kind == "body")
+
+    @property
+    def head(self) -> Stage:
+        """The last stage: the classifier with the pooling and norm after the body."""
+        return self.stages[-1]
+
+    def wholly_frozen(self, frozen: Iterable[str]) -> frozenset[str]:
+        """Return the modules whose parameters are all in `frozen`, with all that they contain.
+
+        The model itself is never among them, nor is a module that has no parameters, unless a
+        module around it is wholly frozen.
+
+        Example:
+            >>> from torch import nn
+            >>> net = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Dropout()), nn.Linear(1, 1))
+            >>> sorted(Backbone(net).wholly_frozen({"0.0.weight", "0.0.bias"}))
+            ['0', '0.0', '0.1']
+        """
+        names = set(frozen)
+        aliases = {a for name in names & self.parameters.keys() for a in self._aliases(name)}
+        all_frozen = names | aliases
+        trained = {
+            name for name, _ in self.model.named_parameters(remove_duplicate=False)
+        } - all_frozen
+        live = {prefix for name in trained for prefix in _prefixes(name)}
+        live.add("")
+        whole = {prefix for name in all_frozen for prefix in _prefixes(name)} - live
+        inside = {m for m in self.modules if any(p in whole for p in (*_prefixes(m), m))}
+        return frozenset(whole & set(self.modules) | inside)
+
+    def _aliases(self, name: str) -> tuple[str, ...]:
+        return self.parameters[name].aliases
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return the modules around `name`: "a.b.c" gives ["a", "a.b"].
+
+    Example:
+        >>> _prefixes("a.b.c")
+        ['a', 'a.b']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _norm_kind(module: nn.Module) -> NormKind | None:
+    if isinstance(module, _BatchNorm):
+        return "batch"
+    if isinstance(module, nn.GroupNorm):
+        return "group"
+    if isinstance(module, nn.LayerNorm):
+        return "layer"
+    if isinstance(module, _InstanceNorm):
+        return "instance"
+    # Other libraries' norms share no base class; their classes all say what they are.
+    is_leaf = next(module.children(), None) is None
+    if is_leaf and "norm" in type(module).__name__.lower() and _has_state(module):
+        return "layer" if "layer" in type(module).__name__.lower() else "other"
+    return None
+
+
+def _has_state(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False)) or any(
+        True for _ in module.buffers(recurse=False)
+    )

@@ -1,0 +1,56 @@
+"""Models of fake tensors: shapes and devices without memory.
+
+The one module that touches the private conversion of torch's fake tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+
+def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
+    """Turn the tensors of a model on `meta` into fake ones, in place; return the mode to run it in.
+
+    The conversion happens outside the mode because building some models inside it fails (timm's and
+    torchvision's ViT, Swin and ConvNeXt, on `trunc_normal_`). Parameters, buffers and tensors that
+    modules keep as plain attributes are converted; tied ones stay tied.
+
+    Args:
+        model: A model on `meta`.
+        device: Where the fake tensors claim to be. "cuda" needs a CUDA machine.
+
+    Example:
+        >>> model = nn.Linear(3, 4, device="meta")
+        >>> with make_fake(model, "cpu"):
+        ...     output = model(torch.ones(2, 3))
+        >>> output.device, tuple(output.shape)
+        (device(type='cpu'), (2, 4))
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)  # real constants that a factory left behind
+    target = torch.device(device)
+    if target.type == "cuda" and target.index is None:
+        target = torch.device("cuda", torch.cuda.current_device())
+    converted: dict[Tensor, Tensor] = {}  # tensors hash by identity; the keys stay alive
+
+    def fake(tensor: Tensor) -> Tensor:
+        if tensor not in converted:
+            plain = mode.fake_tensor_converter.from_meta_and_device(mode, tensor.detach(), target)
+            is_parameter = isinstance(tensor, nn.Parameter)
+            converted[tensor] = nn.Parameter(plain, tensor.requires_grad) if is_parameter else plain
+        return converted[tensor]
+
+    for module in model.modules():
+        holders: tuple[dict[str, Any], ...] = (  # Any: plain attributes may be anything
+            module._parameters,
+            module._buffers,
+            vars(module),
+        )
+        for holder in holders:
+            for name, value in holder.items():
+                if isinstance(value, Tensor) and value.device.type == "meta":
+                    holder[name] = fake(value)
+    return mode

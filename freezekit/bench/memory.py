@@ -1,0 +1,174 @@
+"""The memory of one training step, by category and at its peak, for real or under fake tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
+
+from freezekit.bench.results import Memory
+from freezekit.bench.tracker import StorageTracker, storage_bytes
+from freezekit.bench.workload import Session, build
+
+if TYPE_CHECKING:
+    from freezekit.bench.results import Workload
+    from freezekit.registry import Registry
+
+_OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",  # the same on Windows
+    "out of memory",  # CUDA outside the caching allocator
+    "bad_alloc",  # C++
+    "ALLOC_FAILED",  # cuBLAS and cuDNN
+)
+
+
+def measured_figures(workload: Workload, spec: str, registry: Registry | None = None) -> Memory:
+    """Run a strategy's training step for real and measure its memory.
+
+    Meant for a fresh process per strategy, which is never timed. The first step allocates the
+    optimizer's state, the second is tracked by storages, the third watched by the device's own
+    allocator: `max_memory_allocated` on CUDA, the profiler's memory events on CPU. In between, one
+    forward pass shows what the graph holds. A high-water mark of the process is taken before the
+    profiler adds to it.
+
+    Raises:
+        FreezekitError: The model cannot be had, or the strategy refuses it.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: There was too little memory; see
+            `is_out_of_memory`.
+
+    Example:
+        >>> from freezekit.bench.results import Workload
+        >>> tiny = Workload("torchvision:shufflenet_v2_x0_5", batch_size=2, image_size=32)
+        >>> memory = measured_figures(tiny, "full")
+        >>> memory.peak_method
+        'measured'
+        >>> memory.peak_bytes == memory.tracker_peak_bytes + memory.workspace_bytes
+        True
+    """
+    session = build(workload, spec, registry)
+    traced, idle_bytes = traced_memory(session)
+    process: int | None
+    if session.inputs.device.type == "cuda":
+        peak, process = _cuda_peak_bytes(session), torch.cuda.max_memory_reserved()
+    else:
+        process = _resident_peak_bytes()  # before the profiler adds to it
+        peak = _cpu_peak_bytes(session, idle_bytes)
+    tracked = traced.tracker_peak_bytes
+    return dataclasses.replace(
+        traced,
+        peak_bytes=peak,
+        peak_method="measured",
+        workspace_bytes=None if tracked is None else peak - tracked,
+        process_bytes=process,
+    )
+
+
+def traced_memory(session: Session) -> tuple[Memory, int]:
+    """Run two steps and a forward pass under the storage tracker, for real or fake tensors alike.
+
+    Returns the categories with `tracker_peak_bytes`, and the bytes alive between two steps when
+    gradients are dropped. What is alive between two steps is divided into
+    parameters, buffers, optimizer state and, as the rest, inputs: images, labels and whatever else
+    the model keeps. Saved activations are what is freed when the graph goes: with autocast they
+    hold the cast copies of the weights too.
+    """
+    model, optimizer = session.model, session.optimizer
+    device = session.inputs.device.type
+    tracker = StorageTracker(device)
+    tracker.add([*model.parameters(), *model.buffers(), session.inputs])
+    with tracker:
+        session.step()
+        optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        idle = tracker.snapshot()
+        graph = session.loss().grad_fn  # the graph alone: the loss counts only if that holds it
+        with_graph_bytes = tracker.current_bytes
+        del graph
+        gc.collect()
+        saved_bytes = with_graph_bytes - tracker.current_bytes
+        tracker.reset_peak()
+        session.step()
+    parameters = storage_bytes(model.parameters(), device)
+    buffers = storage_bytes(model.buffers(), device)
+    state = storage_bytes(_tensors(list(optimizer.state.values())), device)
+    trainable = (p for p in model.parameters() if p.requires_grad)
+    gradients = storage_bytes((p.grad for p in trainable if p.grad is not None), device)
+    memory = Memory(
+        tracker_peak_bytes=tracker.peak_bytes,
+        parameters_bytes=sum(parameters.values()),
+        buffers_bytes=_sum_without(buffers, parameters),
+        inputs_bytes=_sum_without(idle, parameters, buffers, state),
+        gradients_bytes=sum(gradients.values()),
+        optimizer_bytes=_sum_without(state, parameters, buffers),
+        saved_activations_bytes=saved_bytes,
+    )
+    return memory, sum(idle.values())
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that caused it, means that the device's memory ran out.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+        (True, False)
+    """
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        if isinstance(error, RuntimeError) and any(t in str(error) for t in _OUT_OF_MEMORY_TEXTS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _cuda_peak_bytes(session: Session) -> int:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    session.step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
+
+
+def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
+    """Run one step under the profiler and add up its memory events on top of what was alive.
+
+    Gradients are dropped first: the profiler does not see blocks freed that it did not see
+    allocated. At the end of the step they are there again, so the peak is the same.
+    """
+    session.optimizer.zero_grad(set_to_none=True)
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+        session.step()
+    assert record.profiler is not None
+    assert record.profiler.kineto_results is not None
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    peak_bytes = alive_bytes = idle_bytes
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive_bytes += event.nbytes()
+        peak_bytes = max(peak_bytes, alive_bytes)
+    return peak_bytes
+
+
+def _resident_peak_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def _tensors(nest: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor)]
+
+
+def _sum_without(storages: dict[int, int], *others: dict[int, int]) -> int:
+    excluded = set().union(*others)
+    return sum(size for key, size in storages.items() if key not in excluded)

@@ -1,0 +1,123 @@
+"""Starting, reading and ending the measuring processes; no torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+Event = dict[str, Any]  # Any: JSON
+
+# glibc tunes its allocator by what was freed before, so that history moves ratios; pinned, it
+# does not. 32 MiB is the highest threshold that it takes; other allocators ignore all three.
+PINNED_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+}
+
+
+class Workers:
+    """The measuring processes of one run; leaving the context ends those that still live.
+
+    They are sessions of their own, so that Ctrl-C reaches the parent alone and it decides.
+    """
+
+    def __init__(self) -> None:
+        self._living: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            living = list(self._living)
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def events(self, job: Mapping[str, Any]) -> Iterator[Event]:  # Any: JSON
+        """Start a worker on a job and yield its events as they come.
+
+        A worker that dies yields {"event": "broken", "status", "error"} last: "oom" where the
+        system killed it, else "error" with the last line that it wrote to stderr.
+        """
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+            process = self._start(stderr.fileno())
+            if process is None:
+                return
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                with contextlib.suppress(BrokenPipeError):  # its exit status will tell
+                    process.stdin.write(json.dumps(job) + "\n")
+                    process.stdin.flush()
+                for line in process.stdout:
+                    yield json.loads(line)
+                code = process.wait()
+                if code:
+                    stderr.seek(0)
+                    yield {"event": "broken", **death(code, stderr.read())}
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()
+                process.stdout.close()
+                process.wait()
+                with self._lock:
+                    self._living.discard(process)
+
+    def _start(self, stderr: int) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self._closed:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-m", "freezekit.bench.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                encoding="utf-8",
+                env={**PINNED_ALLOCATOR, **os.environ},
+                start_new_session=True,
+            )
+            self._living.add(process)
+            return process
+
+
+def death(code: int, stderr: str) -> Event:
+    r"""Say why a process ended with this code, as a row's status and reason.
+
+    Example:
+        >>> death(-9, "")["error"]
+        'the measuring process was killed (SIGKILL), as the system does when memory runs out'
+        >>> death(1, "Traceback...\\nOSError: no space")["error"]
+        'the measuring process ended with code 1: OSError: no space'
+    """
+    last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if code == -signal.SIGKILL:
+        what = "was killed (SIGKILL), as the system does when memory runs out"
+        return {"status": "oom", "error": f"the measuring process {what}", "model": False}
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    error = f"the measuring process {how}: {last}"
+    return {"status": "error", "error": error, "model": False}

@@ -1,0 +1,330 @@
+"""One bench run: which processes measure what, and how their events become a result; no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import queue
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from freezekit import __version__
+from freezekit.bench.design import load_warning
+from freezekit.bench.processes import PINNED_ALLOCATOR, Event, Workers
+from freezekit.bench.results import (
+    Flops,
+    Memory,
+    Parameters,
+    Plugin,
+    Raw,
+    Result,
+    Row,
+    Workload,
+)
+from freezekit.bench.statistics import append_block, summarise
+from freezekit.errors import FreezekitError, ModelError, WorkerError
+from freezekit.spec import format_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from freezekit.registry import Registry
+
+BASELINE = "full"
+LEAST_TIMING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bench run is to do beside its workload.
+
+    Attributes:
+        specs: Canonical specs, `full` first.
+        block: Plugins not to load.
+        threads: For torch; None for torch's own choice.
+        budget_seconds: For the whole run; None for the full protocol, however long it takes.
+        static_only: Only the figures that need no run.
+        skip_refused: Leave out, with a note, strategies that the model cannot take.
+    """
+
+    specs: tuple[str, ...]
+    block: tuple[str, ...] = ()
+    threads: int | None = None
+    budget_seconds: float | None = None
+    static_only: bool = False
+    skip_refused: bool = False
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What is being done, and how far its phase is; `total` is None where that is not known."""
+
+    phase: str
+    what: str
+    done: int = 0
+    total: int | None = None
+
+
+def canonical_specs(texts: Sequence[str], registry: Registry) -> tuple[str, ...]:
+    """Return the canonical form of each spec once, with `full` first.
+
+    Raises:
+        SpecError: One of them cannot be read, or names an unknown strategy or option.
+    """
+    canonical = [" + ".join(map(format_strategy, registry.create(text))) for text in texts]
+    return tuple(dict.fromkeys([BASELINE, *canonical]))
+
+
+class Run:
+    """One run, from the first process to the last; `result` is always what is known so far."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        plan: Plan,
+        registry: Registry,
+        on_change: Callable[[Result], None],
+        on_progress: Callable[[Doing], None],
+    ) -> None:
+        self._plan = plan
+        self._on_change = on_change
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        rows = tuple(Row(spec, plugin=_plugin(spec, registry)) for spec in plan.specs)
+        self.result = Result(__version__, workload, env=_environment(), rows=rows)
+
+    def measure(self) -> Result:
+        """Measure all there is to measure and return the whole result.
+
+        Raises:
+            FreezekitError: The model cannot be measured at all, whatever the strategy.
+            KeyboardInterrupt: As the user wishes; `result` holds what was measured.
+        """
+        with Workers() as workers:
+            self._static(workers)
+            if not self._plan.static_only:
+                self._memory(workers)
+                self._timing(workers)
+        env = {**self.result.env, "load_after": _load()}
+        self._change(env=env, complete=True)
+        return self.result
+
+    # --- the three kinds of worker -----------------------------------------------------------
+
+    def _static(self, workers: Workers) -> None:
+        phase, total, done = "counting memory and FLOPs", len(self._plan.specs), 0
+        self._on_progress(Doing(phase, phase, done, total))
+        for event in workers.events(self._job("static", self._plan.specs)):
+            match event["event"]:
+                case "environment":
+                    self._change(env={**self.result.env, **event["environment"]})
+                    self._warn_of_load()
+                case "workload":
+                    workload = {**event["workload"]}
+                    workload["input_shape"] = tuple(workload["input_shape"])
+                    self._change(workload=Workload(**workload))
+                case "static":
+                    self._update(
+                        event["spec"],
+                        parameters=Parameters(**event["parameters"]),
+                        memory=Memory(**event["memory"]),
+                        flops=Flops(**event["flops"]) if event["flops"] else None,
+                        warnings=tuple(event["warnings"]),
+                    )
+                    done += 1
+                case "failed":
+                    self._fail(event["spec"], event)
+                    done += 1
+                case "broken":
+                    raise _whole_run_failed(event)
+            self._on_progress(Doing(phase, phase, done, total))
+        if self._plan.skip_refused:
+            self._leave_out_refused()
+
+    def _memory(self, workers: Workers) -> None:
+        """Measure real steps, one process each, two at a time on the CPU: none is timed."""
+        phase = "measuring memory"
+        specs = self._live()
+        at_once = 2 if self.result.workload.device == "cpu" and self._two_fit() else 1
+        todo: queue.SimpleQueue[str] = queue.SimpleQueue()
+        found: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
+        for spec in specs:
+            todo.put(spec)
+
+        def work() -> None:
+            while not todo.empty():
+                try:
+                    spec = todo.get_nowait()
+                except queue.Empty:
+                    return
+                for event in workers.events(self._job("memory", [spec])):
+                    found.put((spec, event))
+                found.put((spec, None))
+
+        for _ in range(at_once):
+            threading.Thread(target=work, daemon=True).start()
+        done = 0
+        while done < len(specs):
+            self._on_progress(Doing(phase, phase, done, len(specs)))
+            spec, event = found.get()
+            if event is None:
+                done += 1
+            elif event["event"] == "memory":
+                self._update(spec, memory=_merged(self._row(spec).memory, event["memory"]))
+            else:
+                self._fail(spec, event)
+
+    def _timing(self, workers: Workers) -> None:
+        """Time all strategies in one process; the statistics are made anew after each block."""
+        specs = self._live()
+        if BASELINE not in specs:
+            self._change(notes=(*self.result.notes, "no step times: the baseline `full` failed"))
+            return
+        budget = self._plan.budget_seconds
+        if budget is not None:
+            budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
+        job = {**self._job("timing", specs), "budget_seconds": budget}
+        for event in workers.events(job):
+            match event["event"]:
+                case "design":
+                    self._change(timing_design=event["design"])
+                case "progress":
+                    self._on_progress(
+                        Doing("timing steps", event["doing"], event["done"], event["total"])
+                    )
+                case "block":
+                    self._change(raw=append_block(self.result.raw or Raw(), event))
+                case "failed" if event["spec"] in specs:
+                    self._fail(event["spec"], event)
+                case "broken":
+                    note = f"step times are missing or fewer: {event['error']}"
+                    self._change(notes=(*self.result.notes, note))
+        self._summarise(specs)
+
+    def _summarise(self, specs: Sequence[str]) -> None:
+        summary = summarise(self.result.raw or Raw(), specs)
+        for spec, warnings in summary.warnings.items():
+            row = self._row(spec)
+            self._update(spec, time=summary.times.get(spec), warnings=(*row.warnings, *warnings))
+        self._change(control=summary.control, notes=(*self.result.notes, *summary.notes))
+
+    def interrupted(self) -> Result:
+        """Return what was measured, step times of whole blocks too, after an interruption."""
+        if self.result.raw and not any(row.time for row in self.result.rows):
+            self._summarise(self._live())
+        return self.result
+
+    # --- the result ----------------------------------------------------------------------------
+
+    def _job(self, kind: str, specs: Sequence[str]) -> Event:
+        return {
+            "kind": kind,
+            "workload": dataclasses.asdict(self.result.workload),
+            "specs": list(specs),
+            "block": list(self._plan.block),
+            "threads": self._plan.threads,
+            "budget_seconds": None,
+        }
+
+    def _change(self, **fields: Any) -> None:  # Any: the fields of Result
+        self.result = replace(self.result, **fields)
+        self._on_change(self.result)
+
+    def _row(self, spec: str) -> Row:
+        return next(row for row in self.result.rows if row.strategy == spec)
+
+    def _update(self, spec: str, **fields: Any) -> None:  # Any: the fields of Row
+        changed = replace(self._row(spec), **fields)
+        self._change(rows=tuple(changed if r.strategy == spec else r for r in self.result.rows))
+
+    def _fail(self, spec: str, event: Event) -> None:
+        if event.get("model"):
+            raise ModelError(event["error"])
+        self._update(spec, status=event["status"], error=event["error"])
+
+    def _live(self) -> list[str]:
+        return [row.strategy for row in self.result.rows if row.status == "ok"]
+
+    def _leave_out_refused(self) -> None:
+        refused = [row for row in self.result.rows if row.status == "error"]
+        self._change(
+            rows=tuple(row for row in self.result.rows if row not in refused),
+            notes=(*self.result.notes, *(f"left out {r.strategy}: {r.error}" for r in refused)),
+        )
+
+    def _two_fit(self) -> bool:
+        peaks = sorted(row.memory.predicted_peak_bytes or 0 for row in self.result.rows)
+        return 2 * sum(peaks[-2:]) < _available_bytes()
+
+    def _warn_of_load(self) -> None:
+        threads = self.result.env["threads"]
+        warning = load_warning(threads, self.result.env["load_before"], os.cpu_count() or 1)
+        if warning:
+            self._change(notes=(*self.result.notes, warning))
+
+
+def _merged(predicted: Memory, measured: dict[str, Any]) -> Memory:  # Any: JSON
+    """Return the measured figures, with the predicted ones that they lack."""
+    known = {name: value for name, value in measured.items() if value is not None}
+    return replace(predicted, **known)
+
+
+def _whole_run_failed(event: Event) -> FreezekitError:
+    return ModelError(event["error"]) if event.get("model") else WorkerError(event["error"])
+
+
+def _plugin(spec: str, registry: Registry) -> Plugin:
+    records = [registry.plugin_of(strategy) for strategy in registry.create(spec)]
+    return Plugin(
+        name=" + ".join(record.name for record in records),
+        distribution=" + ".join(dict.fromkeys(record.distribution for record in records)),
+        version=" + ".join(dict.fromkeys(record.version for record in records)),
+    )
+
+
+def _environment() -> dict[str, Any]:  # Any: facts of many types
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "load_before": _load(),
+        "allocator": {name: os.environ.get(name, v) for name, v in PINNED_ALLOCATOR.items()},
+        "git": _git_commit(),
+        "command": shlex.join(["freezekit", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123  # no real file
+            names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+            return next(names, platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def _available_bytes() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the user's own folder, where it is under git."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

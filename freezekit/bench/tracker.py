@@ -1,0 +1,119 @@
+"""The live-storage tracker: what tensors hold, by unique storage, op by op."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
+    """Follow the bytes of all live storages that ops return or take, on one type of device.
+
+    Inside the `with` block tensors are noted by their untyped storage, so views, in-place and
+    `out=` ops count nothing twice. A storage is forgotten the moment it is freed, whoever held it:
+    a variable, the graph, an attribute of an autograd function. Resized storages count as what they
+    hold. There are no module or tensor hooks, so frozen parameters are fine, and it works under
+    `FakeTensorMode` and for real alike.
+
+    Memory that no tensor shows, such as the scratch space inside one op, is not seen. The reference
+    is `torch.distributed._tools.mem_tracker`, which hooks parameters and so refuses frozen ones.
+
+    Args:
+        device: Count storages on this type of device only ("cpu", "cuda"); a fake tensor counts
+            where it claims to be.
+
+    Example:
+        >>> with StorageTracker("cpu") as tracker:
+        ...     rows = torch.zeros(4, 8)
+        ...     column = (rows + 1)[:, 0]
+        ...     del rows
+        >>> tracker.current_bytes, tracker.peak_bytes
+        (128, 256)
+        >>> column.sum().item(), column.untyped_storage().nbytes()
+        (4.0, 128)
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
+        self._device_type = torch.device(device).type
+        self._live: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._last_sizes: dict[int, int] = {}
+        self._estimate_bytes = 0  # the sum of the last sizes seen
+        self._peak_bytes = 0
+
+    @property
+    def current_bytes(self) -> int:
+        """Bytes that live storages hold now."""
+        return sum(self.snapshot().values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The highest `current_bytes` after any op since the start or `reset_peak`."""
+        return self._peak_bytes
+
+    def reset_peak(self) -> None:
+        """Let the peak start from what is alive now."""
+        self._peak_bytes = self.current_bytes
+
+    def snapshot(self) -> dict[int, int]:
+        """Return the bytes of each live storage by its address; holds nothing alive."""
+        alive = ((key, reference()) for key, reference in list(self._live.items()))
+        return {key: storage.nbytes() for key, storage in alive if storage is not None}
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Count storages that were there before: parameters, inputs, optimizer state."""
+        for tensor in tensors:
+            if tensor.device.type == self._device_type:
+                self._note(tensor.untyped_storage())
+        if self._estimate_bytes > self._peak_bytes:
+            # Counting anew at possible peaks only is what makes this cheap; it sees storages that
+            # were shrunk behind the dispatcher's back.
+            self._last_sizes = self.snapshot()
+            self._estimate_bytes = sum(self._last_sizes.values())
+            self._peak_bytes = max(self._peak_bytes, self._estimate_bytes)
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata  # the address, which a storage keeps until it is freed
+        if key not in self._live:
+            self._live[key] = weakref.ref(storage, lambda _: self._forget(key))
+        size = storage.nbytes()
+        self._estimate_bytes += size - self._last_sizes.get(key, 0)
+        self._last_sizes[key] = size
+
+    def _forget(self, key: int) -> None:
+        self._live.pop(key, None)
+        self._estimate_bytes -= self._last_sizes.pop(key, 0)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],  # Any: the dispatcher's own protocol, here and below
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the op and note what it returned, and what it took: that may be new or resized."""
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        self.add(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        return out
+
+
+def storage_bytes(tensors: Iterable[Tensor], device: str) -> dict[int, int]:
+    """Return the bytes of each unique storage behind these tensors, by its address.
+
+    Example:
+        >>> row = torch.zeros(8)
+        >>> sum(storage_bytes([row, row[:2], torch.zeros(1)], "cpu").values())
+        36
+    """
+    tracker = StorageTracker(device)
+    tracker.add(tensors)
+    return tracker.snapshot()

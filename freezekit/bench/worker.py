@@ -1,0 +1,128 @@
+"""The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
+
+A job is one line of JSON: {"kind": "static" | "memory" | "timing", "workload", "specs", "block",
+"threads", "budget_seconds"}. Each event is one JSON object on a line. What a model prints goes to
+stderr. When stdin ends, as it does when the parent dies in whatever way, the process ends too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from freezekit.bench.memory import is_out_of_memory, measured_figures
+from freezekit.bench.results import Workload
+from freezekit.bench.static import static_figures
+from freezekit.bench.timing import run_timing
+from freezekit.bench.workload import describe_workload
+from freezekit.errors import FreezekitError, ModelError
+from freezekit.registry import load_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Event = dict[str, Any]  # Any: JSON
+
+
+def main() -> None:
+    """Do the job on stdin."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # a model's prints must not end up among the events
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    if job["threads"]:
+        torch.set_num_threads(job["threads"])
+    workload = Workload(**job["workload"])
+    jobs = {"static": _static, "memory": _memory, "timing": _timing}
+    try:
+        for event in jobs[job["kind"]](workload, job):
+            events.write(json.dumps(event) + "\n")
+            events.flush()
+    except Exception as error:  # noqa: BLE001  # whatever it was, the parent tells the user
+        events.write(json.dumps({"event": "broken", **_failure(error)}) + "\n")
+        events.flush()
+
+
+def _end_with_the_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _static(workload: Workload, job: Event) -> Iterator[Event]:
+    registry = load_registry(job["block"])
+    yield {"event": "environment", "environment": _environment(workload)}
+    workload = describe_workload(workload)
+    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
+    for spec in job["specs"]:
+        try:
+            figures = static_figures(workload, spec, registry=registry)
+        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+            yield {"event": "failed", "spec": spec, **_failure(error)}
+            continue
+        yield {
+            "event": "static",
+            "spec": spec,
+            "parameters": dataclasses.asdict(figures.parameters),
+            "memory": dataclasses.asdict(figures.memory),
+            "flops": dataclasses.asdict(figures.flops) if figures.flops else None,
+            "warnings": list(figures.warnings),
+        }
+
+
+def _memory(workload: Workload, job: Event) -> Iterator[Event]:
+    registry = load_registry(job["block"])
+    (spec,) = job["specs"]
+    try:
+        memory = measured_figures(workload, spec, registry=registry)
+    except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+        yield {"event": "failed", "spec": spec, **_failure(error)}
+        return
+    yield {"event": "memory", "spec": spec, "memory": dataclasses.asdict(memory)}
+
+
+def _timing(workload: Workload, job: Event) -> Iterator[Event]:
+    return run_timing(
+        workload,
+        {spec: spec for spec in job["specs"]},
+        budget_seconds=job["budget_seconds"],
+        seed=workload.seed,
+        registry=load_registry(job["block"]),
+    )
+
+
+def _failure(error: Exception) -> Event:
+    """Say what went wrong, as a row's status and reason, and whose fault it is."""
+    text = str(error).strip() or type(error).__name__
+    if is_out_of_memory(error):
+        return {"status": "oom", "error": f"out of memory: {text.splitlines()[0]}", "model": False}
+    if not isinstance(error, FreezekitError):
+        text = f"{type(error).__name__}: {text}"
+    return {"status": "error", "error": text, "model": isinstance(error, ModelError)}
+
+
+def _environment(workload: Workload) -> Event:
+    import timm
+    import torchvision
+
+    cuda = torch.cuda.get_device_name() if workload.device == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "platform": platform.platform(),
+        "device": cuda or workload.device,
+        "cuda": torch.version.cuda if cuda else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`freezekit bench`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from freezekit.cli.options import block_option
+
+DEFAULT_MODEL = "torchvision:resnet18"
+DEFAULT_IMAGE_SIZE = 128  # with the default model alone: quick on two cores
+DEFAULT_SPECS = (
+    "full",
+    "head-only",
+    "first-n-stages:n=2",
+    "by-name:contains=bn",
+    "batch-norm",
+    "discriminative-lr:decay=0.5,freeze_below=0.1",
+)
+DEFAULT_BUDGET_SECONDS = 80.0
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "-s",
+    "--strategy",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help="A strategy to compare with `full`; may be given several times.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="Write .json, .csv or .md; may be given several times.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own.")
+@click.option("--pretrained", is_flag=True, help="Load the library's default weights.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
+    default="float32",
+    show_default=True,
+    help="Of weights and images.",
+)
+@click.option("--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type.")
+@click.option(
+    "--optimizer", type=click.Choice(["sgd", "adamw", "adam"]), default="sgd", show_default=True
+)
+@click.option("--channels-last", is_flag=True, help="Weights and images in channels-last layout.")
+@click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_BUDGET_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each model; step times take what memory leaves. 0: no limit, the full protocol.",
+)
+@click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@block_option
+def bench(
+    models: tuple[str, ...], specs: tuple[str, ...], outputs: tuple[str, ...], **options: Any
+) -> None:
+    r"""Measure memory and step time of freeze strategies, side by side.
+
+    MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
+    Without arguments: torchvision:resnet18, batch 8, 128 px, all built-in strategies.
+    Images are synthetic. Exit codes: 0 all measured, 2 wrong usage, 4 a strategy failed (the other
+    rows stand), 130 interrupted (what was measured is kept).
+
+    \b
+    Examples:
+      freezekit bench
+      freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o atto.json -o atto.md
+      freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
+    """
+    from freezekit.bench.results import Workload
+    from freezekit.bench.run import Plan, canonical_specs
+    from freezekit.bench.store import check_writable
+    from freezekit.cli.screen import run_all
+    from freezekit.registry import load_registry
+
+    for path in outputs:
+        check_writable(path)
+    block = options.pop("block")
+    registry = load_registry(block)
+    plan = Plan(
+        specs=canonical_specs(specs or DEFAULT_SPECS, registry),
+        block=block,
+        threads=options.pop("threads"),
+        budget_seconds=options.pop("budget") or None,
+        static_only=options.pop("static_only"),
+        skip_refused=not specs,
+    )
+    if not models and options["image_size"] is None:
+        options["image_size"] = DEFAULT_IMAGE_SIZE
+    workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]
+    click.get_current_context().exit(run_all(workloads, plan, registry, outputs))

@@ -1,0 +1,108 @@
+"""What a person sees of a bench run, and the files that it leaves."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from freezekit.bench.run import Doing, Plan, Run
+from freezekit.errors import OutputError
+from freezekit.report.table import print_result
+from freezekit.report.write import write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from freezekit.bench.results import Result, Workload
+    from freezekit.registry import Registry
+
+INTERRUPTED = 130
+STRATEGY_FAILED = 4
+
+
+class _Show(Protocol):
+    def __call__(self, doing: Doing) -> None: ...
+
+
+def run_all(
+    workloads: Sequence[Workload], plan: Plan, registry: Registry, outputs: Sequence[str]
+) -> int:
+    """Measure one workload after another, print a table for each, and return the exit code.
+
+    The files hold, at any moment, all that was measured until then.
+
+    Raises:
+        FreezekitError: A model cannot be measured at all; files keep the models before it.
+        OutputError: A file cannot be written; the tables have been printed all the same.
+    """
+    done: list[Result] = []
+    writer = _Writer(outputs)
+    code = 0
+    for workload in workloads:
+        with _progress(workload.model) as show:
+            run = Run(workload, plan, registry, lambda r: writer.write([*done, r]), show)
+            try:
+                result = run.measure()
+            except KeyboardInterrupt:
+                result, code = run.interrupted(), INTERRUPTED
+        done.append(result)
+        writer.write(done)
+        print_result(result, Console(highlight=False))
+        if code == INTERRUPTED:
+            break
+        if any(row.status != "ok" for row in result.rows):
+            code = STRATEGY_FAILED
+    if code == INTERRUPTED:
+        kept = f"; what was measured is in {', '.join(outputs)}" if outputs else ""
+        print(f"interrupted{kept}", file=sys.stderr)
+    writer.finish()
+    return code
+
+
+class _Writer:
+    """Writes the files as results come; a failure is kept for the end, so as to lose nothing."""
+
+    def __init__(self, outputs: Sequence[str]) -> None:
+        self._outputs = outputs
+        self._failed: OutputError | None = None
+
+    def write(self, results: Sequence[Result]) -> None:
+        try:
+            self._failed = None
+            for path in self._outputs:
+                write(results, path)
+        except OutputError as error:
+            self._failed = error
+
+    def finish(self) -> None:
+        if self._failed:
+            raise self._failed
+
+
+@contextmanager
+def _progress(model: str) -> Iterator[_Show]:
+    """Show progress on stderr: a bar on a terminal, else a line for each new thing that is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        shown: list[str] = []
+
+        def show_line(doing: Doing) -> None:
+            phase = doing.phase
+            if phase not in shown:
+                shown.append(phase)
+                print(f"{model}: {phase}", file=sys.stderr, flush=True)
+
+        yield show_line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show_bar(doing: Doing) -> None:
+            bar.update(task, description=doing.what, completed=doing.done, total=doing.total)
+
+        yield show_bar

@@ -1,0 +1,256 @@
+"""`freeze_` and its handle: the only code that changes a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from freezekit.describe import describe
+from freezekit.errors import FreezeError
+from freezekit.planning import decide, view, warn
+from freezekit.registry import Registry, default_registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.strategy import FreezePlan, Strategy
+
+_RECORD = "_freezekit_record"
+
+
+class _HeldInEval:
+    """Stands in for one module's `train` method and keeps that module in eval mode.
+
+    It is an attribute of the module instance, not a hook, a subclass or a swapped module: keys of
+    the state dict, types and hooks stay, and deepcopy and pickle carry it along with the module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.wanted = module.training
+
+    def __call__(self, mode: bool = True) -> nn.Module:
+        """Do what `module.train(mode)` does, except for the module's own mode."""
+        self.wanted = mode
+        type(self.module).train(self.module, mode)  # children, and a class's own ideas
+        self.module.training = False
+        return self.module
+
+    def hold(self) -> None:
+        self.module.__dict__["train"] = self
+        self.module.training = False
+
+    def release(self) -> None:
+        del self.module.__dict__["train"]
+        self.module.training = self.wanted
+
+
+@dataclass
+class _Record:
+    """What a frozen model remembers, in its `__dict__`: enough to undo, copies included."""
+
+    plan: FreezePlan
+    trainable_before: dict[str, bool] = field(default_factory=dict)
+
+
+class Frozen:
+    """The handle of a frozen model: reports, makes parameter groups, undoes.
+
+    Attributes:
+        plan: The plan in force, `fixed` spelled out.
+        backbone: The read-only view of the model.
+    """
+
+    def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
+        self.backbone = backbone
+        self.plan = plan
+        self._record = backbone.model.__dict__[_RECORD]
+
+    def __repr__(self) -> str:
+        return (
+            f"Frozen({type(self.backbone.model).__name__}: {len(self.plan.frozen)} of "
+            f"{len(self.backbone.parameters)} parameters frozen, "
+            f"{len(self.plan.fixed or ())} modules held in eval)"
+        )
+
+    def report(self) -> str:
+        """Return a table, stage by stage: trainable, frozen, held in eval, learning rate.
+
+        Example:
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", num_classes=10, device="meta")
+            >>> print(freeze_(model, "head-only").report().splitlines()[0])
+            ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
+        """
+        return describe(self.backbone, self.plan)
+
+    def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Return parameter groups for a torch optimizer: trainable parameters only, each once.
+
+        Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay" and "name".
+        As timm does, norms, biases, other parameters of fewer than two dimensions, and what the
+        model's `no_weight_decay()` names go without weight decay.
+
+        Args:
+            lr: Learning rate where the plan has no multiplier.
+            weight_decay: Of all but norms and biases.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> frozen = freeze_(model, "discriminative-lr:decay=0.5")
+            >>> groups = frozen.param_groups(lr=0.1, weight_decay=0.01)
+            >>> [(g["name"], g["lr"], g["weight_decay"]) for g in groups][-2:]
+            [('lr x 1', 0.1, 0.01), ('lr x 1, no decay', 0.1, 0.0)]
+            >>> optimizer = torch.optim.SGD(groups)
+        """
+        self._check_in_force()
+        model = self.backbone.model
+        spared = set(getattr(model, "no_weight_decay", set)())
+        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if name in self.plan.frozen:
+                continue
+            scale = self.plan.lr_scales.get(name, 1.0)
+            decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in spared
+            group = groups.setdefault(
+                (scale, decays),
+                {
+                    "params": [],
+                    "lr": lr * scale,
+                    "weight_decay": weight_decay if decays else 0.0,
+                    "name": f"lr x {scale:.4g}" + ("" if decays else ", no decay"),
+                },
+            )
+            group["params"].append(parameter)
+        return [groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1]))]
+
+    def undo(self) -> None:
+        """Make the model as it was before `freeze_`: flags, modes, no trace left.
+
+        Modules that were held take the mode that the last `train()` or `eval()` asked for. Values
+        that training changed stay, and dropped gradients do not come back.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle.
+
+        Example:
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> freeze_(model, "head-only").undo()
+            >>> all(p.requires_grad for p in model.parameters())
+            True
+        """
+        self._check_in_force()
+        _undo(self.backbone.model)
+
+    def _check_in_force(self) -> None:
+        if self.backbone.model.__dict__.get(_RECORD) is not self._record:
+            raise FreezeError(
+                f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
+                "undone or frozen anew; use the handle that the last freeze_() returned"
+            )
+
+
+def freeze_(
+    model: nn.Module,
+    spec: str | Strategy | FreezePlan,
+    *,
+    example_input: Any = None,  # Any: whatever the model takes
+    registry: Registry | None = None,
+) -> Frozen:
+    """Freeze a model in place as a spec or a plan says, and return its handle.
+
+    Frozen parameters get `requires_grad=False` and lose their `.grad`; all others are trainable.
+    Modules in the plan's `fixed` are held in eval mode, through `model.train()`, deepcopy, pickle,
+    wrappers and checkpoints. No module is swapped and no state-dict key changes. A model that is
+    frozen already is first undone, so that the new plan replaces the old one. If anything is wrong,
+    the model is as before.
+
+    Args:
+        model: Any module.
+        spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
+        example_input: As in `Backbone`.
+        registry: Where strategies are looked up; by default all installed plugins.
+
+    Raises:
+        SpecError, StagingError, PlanError, PluginError: As in `plan`.
+        FreezeError: A part of the model was frozen on its own, or modules are held by the model
+            around it.
+
+    Example:
+        >>> from freezekit import freeze_, load_backbone
+        >>> model = load_backbone("torchvision:resnet18", device="meta")
+        >>> frozen = freeze_(model, "first-n-stages:n=2")
+        >>> model.train().layer1.training, model.layer3.training
+        (False, True)
+    """
+    registry = registry or default_registry()
+    _check_parts(model)
+    backbone = view(model, example_input, registry)
+    decided = decide(backbone, spec, registry)
+    _check_flags(backbone, decided)
+    if _RECORD in model.__dict__:
+        _undo(model)
+    _apply(model, decided)
+    warn(decided, stacklevel=3)
+    return Frozen(backbone, decided)
+
+
+def _apply(model: nn.Module, decided: FreezePlan) -> None:
+    parameters = dict(model.named_parameters())
+    before = {name: p.requires_grad for name, p in parameters.items()}
+    model.__dict__[_RECORD] = _Record(decided, before)
+    for name, parameter in parameters.items():
+        trained = name not in decided.frozen
+        if parameter.requires_grad != trained:
+            parameter.requires_grad_(trained)
+        if not trained:
+            parameter.grad = None
+    for name, module in model.named_modules():
+        if name in (decided.fixed or ()):
+            _HeldInEval(module).hold()
+
+
+def _undo(model: nn.Module) -> None:
+    record: _Record = model.__dict__.pop(_RECORD)
+    for module in model.modules():
+        held = module.__dict__.get("train")
+        if isinstance(held, _HeldInEval):
+            held.release()
+    parameters = dict(model.named_parameters())
+    for name, trainable in record.trainable_before.items():
+        if name in parameters:
+            parameters[name].requires_grad_(trainable)
+
+
+def _check_parts(model: nn.Module) -> None:
+    """Refuse where some other `freeze_` already rules a part of this model."""
+    own = _RECORD in model.__dict__
+    for name, module in model.named_modules():
+        if name and _RECORD in module.__dict__:
+            raise FreezeError(
+                f"{name!r} inside this {type(model).__name__} was frozen on its own; undo that "
+                "first, or freeze the whole before wrapping it"
+            )
+        if not own and isinstance(module.__dict__.get("train"), _HeldInEval):
+            raise FreezeError(
+                f"{name or type(model).__name__!r} is held in eval mode by a frozen model around "
+                "it; undo that first"
+            )
+
+
+def _check_flags(backbone: Backbone, decided: FreezePlan) -> None:
+    """Refuse what torch would refuse halfway: a tensor type that cannot require gradients."""
+    for name, parameter in backbone.model.named_parameters():
+        if name not in decided.frozen and not (
+            parameter.dtype.is_floating_point or parameter.dtype.is_complex
+        ):
+            raise FreezeError(
+                f"parameter {name!r} is of {parameter.dtype} and cannot be trained; freeze it"
+            )

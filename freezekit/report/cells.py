@@ -1,0 +1,129 @@
+"""The columns of a result, as text: the terminal table and Markdown print the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.report import units
+from freezekit.report.figures import flops, mixed_peaks, peak_change, trainable_fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freezekit.bench.results import Result, Row
+
+FAILED = {"oom": "out of memory", "error": "error"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        title: In full, with the unit.
+        head: The same in two short lines, for a terminal.
+        text: The cell of a row.
+        is_number: Whether to align it to the right.
+    """
+
+    title: str
+    head: tuple[str, str]
+    text: Callable[[Result, Row], str]
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Columns that say something in this result, and their text row by row."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def cells(result: Result) -> Cells:
+    """Return the columns in which at least one row has something to say.
+
+    Example:
+        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> row = Row("head-only", parameters=Parameters(200, 50, "a1"))
+        >>> found = cells(Result("0.1.0", Workload("timm:resnet18"), env={}, rows=(row,)))
+        >>> [column.title for column in found.columns], found.rows
+        (['trainable'], (('25.0%',),))
+    """
+    said = [(column, [column.text(result, row) for row in result.rows]) for column in COLUMNS]
+    said = [(column, texts) for column, texts in said if set(texts) - {units.MISSING, ""}]
+    by_row = zip(*(texts for _, texts in said), strict=True) if said else [()] * len(result.rows)
+    return Cells(tuple(column for column, _ in said), tuple(tuple(texts) for texts in by_row))
+
+
+def title(result: Result) -> str:
+    """Return what was run, in one line.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Workload
+        >>> workload = Workload("timm:resnet18", input_shape=(8, 3, 128, 128))
+        >>> title(Result("0.1.0", workload, env={"torch": "2.15.0", "threads": 2}))
+        'timm:resnet18, 8x3x128x128, float32, sgd, cpu, 2 threads, torch 2.15.0'
+    """
+    work, env = result.workload, result.env
+    shape = "x".join(map(str, work.input_shape)) if work.input_shape else f"batch {work.batch_size}"
+    device = work.device
+    name = env.get("device")
+    if isinstance(name, str) and name != device:
+        device = f"{device} ({name})"
+    parts = [
+        work.model,
+        "pretrained" if work.pretrained else None,
+        f"{work.num_classes} classes" if work.num_classes is not None else None,
+        shape,
+        "channels last" if work.channels_last else None,
+        work.dtype,
+        f"amp {work.amp}" if work.amp else None,
+        work.optimizer,
+        device,
+        f"{env['threads']} threads" if work.device == "cpu" and env.get("threads") else None,
+        f"torch {env['torch']}" if env.get("torch") else None,
+    ]
+    return units.plain(", ".join(part for part in parts if part)).replace("\n", " ")
+
+
+def verdict(row: Row) -> str:
+    """Return what may be claimed of a row's time, or how the row failed."""
+    if row.status != "ok":
+        return FAILED[row.status]
+    return (row.time.verdict if row.time else None) or ""
+
+
+def _peak(result: Result, row: Row) -> str:
+    text = units.mib(row.memory.peak_bytes)
+    return f"~{text}" if row.memory.peak_method == "predicted" and mixed_peaks(result) else text
+
+
+def _ratio(_result: Result, row: Row) -> str:
+    time = row.time
+    return units.ratio(time.ratio, time.ratio_ci, time.verdict) if time else units.MISSING
+
+
+COLUMNS = (
+    Column("trainable", ("train-", "able"), lambda _, row: units.share(trainable_fraction(row))),
+    Column("peak, MiB", ("peak", "MiB"), _peak),
+    Column("against full", ("vs", "full"), lambda res, row: units.change(peak_change(res, row))),
+    Column(
+        "saved activations, MiB",
+        ("saved", "MiB"),
+        lambda _, row: units.mib(row.memory.saved_activations_bytes),
+    ),
+    Column(
+        "forward + backward, GFLOP",
+        ("GFLOP", "fw+bw"),
+        lambda _, row: units.gflop(flops(row)),
+    ),
+    Column(
+        "step, ms",
+        ("step", "ms"),
+        lambda _, row: units.milliseconds(row.time.step_seconds.median if row.time else None),
+    ),
+    Column("ratio to full [95% interval]", ("ratio to full", "[95% interval]"), _ratio, False),
+    Column("verdict", ("verdict", ""), lambda _, row: verdict(row), False),
+)

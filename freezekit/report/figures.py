@@ -1,0 +1,51 @@
+"""What follows from a result's figures, as fractions; the presentations share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from freezekit.bench.results import Result, Row
+
+
+def baseline(result: Result) -> Row | None:
+    """Return the row of `full`, None where there is none."""
+    return next((row for row in result.rows if row.strategy == "full"), None)
+
+
+def fraction(part: float | None, whole: float | None) -> float | None:
+    """Return part / whole, None where one is missing or the whole is 0.
+
+    Example:
+        >>> fraction(1, 4), fraction(None, 4), fraction(1, 0)
+        (0.25, None, None)
+    """
+    return None if part is None or not whole else part / whole
+
+
+def trainable_fraction(row: Row) -> float | None:
+    """Return the trainable share of a row's parameters."""
+    return fraction(row.parameters.trainable, row.parameters.total) if row.parameters else None
+
+
+def peak_change(result: Result, row: Row) -> float | None:
+    """Return the change of a row's peak against `full`, as a fraction of the latter.
+
+    None for `full` itself, and where one peak was measured and the other predicted: a measured one
+    holds workspace, a predicted one does not.
+    """
+    full = baseline(result)
+    if full is None or row is full or row.memory.peak_method != full.memory.peak_method:
+        return None
+    remaining = fraction(row.memory.peak_bytes, full.memory.peak_bytes)
+    return None if remaining is None else remaining - 1
+
+
+def flops(row: Row) -> int | None:
+    """Return a row's floating-point operations of one step, forward and backward."""
+    return row.flops.forward + row.flops.backward if row.flops else None
+
+
+def mixed_peaks(result: Result) -> bool:
+    """Return whether some peaks of a result were measured and some predicted."""
+    return len({row.memory.peak_method for row in result.rows} - {None}) > 1

@@ -1,0 +1,70 @@
+"""Results as Markdown, for an issue, a pull request or a README."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from freezekit.report.cells import cells, title
+from freezekit.report.notes import Note, notes
+from freezekit.report.units import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.bench.results import Result
+
+
+def render_markdown(results: Sequence[Result]) -> str:
+    r"""Return each result as a title, a table as GitHub reads it, and the notes as a list.
+
+    Example:
+        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> row = Row("by-name:contains=bn|norm", parameters=Parameters(100, 99, "a"))
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
+        >>> print(render_markdown([result]), end="")
+        **timm:resnet18, batch 8, float32, sgd, cpu**
+        <BLANKLINE>
+        | strategy | trainable |
+        | --- | ---: |
+        | `by-name:contains=bn\|norm` | 99.0% |
+    """
+    return "\n".join(_one(result) for result in results)
+
+
+def _one(result: Result) -> str:
+    found = cells(result)
+    rules = ["---", *("---:" if column.is_number else "---" for column in found.columns)]
+    lines = [
+        f"**{_escape(title(result))}**",
+        "",
+        _line(["strategy", *(column.title for column in found.columns)]),
+        _line(rules),
+    ]
+    for row, texts in zip(result.rows, found.rows, strict=True):
+        lines.append(_line([_code(row.strategy), *map(_escape, texts)]))
+    said = notes(result)
+    if said:
+        lines += ["", *map(_item, said)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(texts: list[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _code(text: str) -> str:
+    text = plain(text).replace("\n", " ").replace("|", "\\|")  # a table ends a cell at any |
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    blank = " " if longest else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
+def _item(note: Note) -> str:
+    text = "<br>\n  ".join(_escape(line) for line in note.text.splitlines())
+    return f"- **{text}**" if note.kind in ("interrupted", "failed") else f"- {text}"
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\`*_<>|#~])", r"\\\1", text)

@@ -1,0 +1,133 @@
+"""What stands under the table: failures, noise floor, explanations, warnings, methods."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from freezekit.report.cells import FAILED
+from freezekit.report.explain import explain
+from freezekit.report.figures import flops, mixed_peaks
+from freezekit.report.units import plain, share
+
+if TYPE_CHECKING:
+    from freezekit.bench.results import Result, Row
+
+
+@dataclass(frozen=True)
+class Note:
+    """One note; `kind` says how much it matters."""
+
+    kind: Literal["interrupted", "failed", "warning", "note"]
+    text: str
+
+
+def notes(result: Result) -> tuple[Note, ...]:
+    """Return all notes in the order of reading.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Row, Workload
+        >>> row = Row("head-only", status="oom", error="killed, signal 9")
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
+        >>> [note.text for note in notes(result)]
+        ['head-only: out of memory: killed, signal 9']
+    """
+    found = [
+        *_interrupted(result),
+        *(Note("failed", _failure(row)) for row in result.rows if row.status != "ok"),
+        *(Note("note", text) for text in (*_timing(result), *explain(result))),
+        *_warnings(result),
+        *(Note("note", text) for text in (*result.notes, *_methods(result))),
+    ]
+    return tuple(Note(note.kind, plain(note.text)) for note in found)
+
+
+def noise_floor(result: Result) -> float | None:
+    """Return the ratio less 1 under which no difference is claimed, None where it is unknown.
+
+    The far end of the control's interval, as the verdicts take it.
+
+    Example:
+        >>> from freezekit.bench.results import Control, Result, Workload
+        >>> work, control = Workload("timm:resnet18"), Control(1.0, (0.99, 1.02))
+        >>> round(noise_floor(Result("0.1.0", work, {}, control=control)), 4)
+        0.02
+    """
+    if result.control is None or result.control.ratio_ci is None:
+        return None
+    return math.expm1(max(abs(math.log(end)) for end in result.control.ratio_ci))
+
+
+def _interrupted(result: Result) -> list[Note]:
+    if result.complete:
+        return []
+    count = len(result.rows)
+    rows = f"{count} row{'' if count == 1 else 's'}" if count else "nothing"
+    text = f"interrupted: the run did not come to its end; {rows} so far, and '-' was not measured"
+    return [Note("interrupted", text)]
+
+
+def _failure(row: Row) -> str:
+    plugin = ""
+    if row.status == "error" and row.plugin:
+        plugin = f" (plugin {row.plugin.name}, {row.plugin.distribution} {row.plugin.version})"
+    return f"{row.strategy}: {FAILED[row.status]}{plugin}: {row.error or 'no reason was given'}"
+
+
+def _timing(result: Result) -> list[str]:
+    if all(row.time is None for row in result.rows):
+        return []
+    control, floor = result.control, noise_floor(result)
+    texts = []
+    if control is None:
+        texts.append("noise floor unknown: no second copy of full was timed")
+    elif control.ratio_ci is None or floor is None:
+        texts.append(
+            f"noise floor unknown: identical code came apart by {share(abs(control.ratio - 1))} "
+            "in the one block that was timed"
+        )
+    else:
+        low, high = (f"{end - 1:+.1%}" for end in control.ratio_ci)
+        texts.append(
+            f"noise floor {share(floor)}: identical code came apart by "
+            f"{share(abs(control.ratio - 1))} [{low}, {high}]; differences below the noise floor "
+            "are not shown as real"
+        )
+    cut = (result.timing_design or {}).get("cut")
+    if cut:
+        texts.append(f"the time budget cut the timing: {cut}")
+    return texts
+
+
+def _warnings(result: Result) -> list[Note]:
+    """Return each warning once, with the rows that it holds for."""
+    rows: dict[str, list[str]] = {}
+    for row in result.rows:
+        for warning in dict.fromkeys(row.warnings):
+            rows.setdefault(warning, []).append(row.strategy)
+    return [Note("warning", f"{', '.join(names)}: {text}") for text, names in rows.items()]
+
+
+def _methods(result: Result) -> list[str]:
+    texts = []
+    by_method = {
+        method: [row.strategy for row in result.rows if row.memory.peak_method == method]
+        for method in ("measured", "predicted")
+    }
+    if mixed_peaks(result):
+        texts.append(
+            f"peak: measured in a real step; predicted (~, without workspace) for "
+            f"{', '.join(by_method['predicted'])}; the two are not compared"
+        )
+    elif by_method["measured"]:
+        texts.append("peak: measured in a real step, workspace included")
+    elif by_method["predicted"]:
+        texts.append("peak: predicted under fake tensors, workspace not included")
+    if any(row.memory.saved_activations_bytes is not None for row in result.rows):
+        texts.append("saved: activations kept from forward to backward, counted under fake tensors")
+    if any(flops(row) is not None for row in result.rows):
+        texts.append("GFLOP: forward and backward, counted and not timed")
+    if result.workload.loss_text:
+        texts.append(f"loss: {result.workload.loss_text}")
+    return texts

@@ -1,0 +1,176 @@
+"""The terminal table: figures in columns, and under it what they mean.
+
+From about 110 columns on a row is one line; below, the strategy has a line of its own above its
+figures; below about 75, the verdict stands beside the strategy.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.console import Group
+from rich.text import Text
+
+from freezekit.report.cells import Cells, cells, title
+from freezekit.report.notes import notes
+from freezekit.report.units import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from freezekit.bench.results import Result
+
+INDENT = 2
+STRATEGY_WIDTH = 28  # a column narrower than this is no use to most specs
+STYLES = {
+    "faster": "green",
+    "slower": "red",
+    "out of memory": "red",
+    "error": "red",
+    "no difference shown": "dim",
+    "baseline": "dim",
+    "interrupted": "bold yellow",
+    "failed": "red",
+    "warning": "yellow",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How wide everything is.
+
+    Attributes:
+        strategy: Width of the strategy's column; 0 where it has a line of its own.
+        figures: Widths of the other columns.
+        gap: Blanks between columns of numbers; before text there are always two.
+        verdict_beside_strategy: Whether the verdict left the columns.
+    """
+
+    strategy: int
+    figures: tuple[int, ...]
+    gap: int
+    verdict_beside_strategy: bool = False
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print the table and its notes, as wide as the console.
+
+    What the console's encoding cannot express is escaped; rich leaves out colour by itself where
+    the output is no terminal.
+    """
+    console.print(render_table(result, console.width, console.encoding))
+
+
+def render_table(result: Result, width: int, encoding: str = "utf-8") -> RenderableType:
+    """Return the table and its notes for a terminal of that many columns.
+
+    Args:
+        result: One model's result.
+        width: Columns of the terminal.
+        encoding: Of the terminal; characters it lacks are escaped.
+
+    Example:
+        >>> from rich.console import Console
+        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> row = Row("full", parameters=Parameters(100, 100, "a"))
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
+        >>> Console(width=60, no_color=True).print(render_table(result, 60))
+        timm:resnet18, batch 8, float32, sgd, cpu
+        <BLANKLINE>
+              train-
+                able
+        ------------
+        full    100%
+    """
+    found = cells(result)
+    names = [_escape(plain(row.strategy), encoding) for row in result.rows]
+    layout = _layout(found, names, width)
+    heading = textwrap.wrap(_escape(title(result), encoding), width, break_on_hyphens=False)
+    lines = [Text("\n".join(heading), style="bold"), Text()]
+    if found.columns:
+        lines += _header(found, layout)
+    for name, texts in zip(names, found.rows, strict=True):
+        lines += _row(name, texts, found, layout)
+    said = notes(result)
+    if said:
+        lines.append(Text())
+    for note in said:
+        lines.append(_note(_escape(note.text, encoding), width, STYLES.get(note.kind, "")))
+    return Group(*lines)
+
+
+def _layout(found: Cells, names: list[str], width: int) -> Layout:
+    figures = tuple(
+        max(cell_len(text) for text in (*column.head, *(row[i] for row in found.rows)))
+        for i, column in enumerate(found.columns)
+    )
+    longest = max((cell_len(name) for name in names), default=0)
+    room = width - _columns_width(found, figures, gap=2) - 2
+    if longest <= room or room >= STRATEGY_WIDTH:
+        fitting = [cell_len(name) for name in names if cell_len(name) <= room]
+        return Layout(max(fitting, default=INDENT), figures, gap=2)
+    for gap in (2, 1):
+        if INDENT + _columns_width(found, figures, gap) <= width:
+            return Layout(0, figures, gap)
+    has_verdict = found.columns[-1].title == "verdict"
+    return Layout(0, figures, gap=1, verdict_beside_strategy=has_verdict)
+
+
+def _columns_width(found: Cells, figures: tuple[int, ...], gap: int) -> int:
+    return sum(figures) + sum(gap if c.is_number else 2 for c in found.columns[1:])
+
+
+def _header(found: Cells, layout: Layout) -> list[Text]:
+    lines = [_line([column.head[i] for column in found.columns], found, layout) for i in (0, 1)]
+    for line in lines:
+        line.stylize("dim")
+    last = len(layout.figures) - layout.verdict_beside_strategy
+    start = layout.strategy + 2 if layout.strategy else INDENT
+    whole = replace(found, columns=found.columns[:last])
+    rule = start + _columns_width(whole, layout.figures[:last], layout.gap)
+    return [*lines, Text("-" * rule, style="dim")]
+
+
+def _row(name: str, texts: tuple[str, ...], found: Cells, layout: Layout) -> list[Text]:
+    if not texts:
+        return [Text(name, style="bold")]
+    figures = _line(list(texts), found, layout)
+    if layout.strategy and cell_len(name) <= layout.strategy:
+        pad = " " * (layout.strategy - cell_len(name))
+        return [Text(name, style="bold") + Text(pad) + figures[layout.strategy :]]
+    heading = Text(name, style="bold")
+    if layout.verdict_beside_strategy and texts[-1]:
+        heading += Text(f": {texts[-1]}", style=STYLES.get(texts[-1], ""))
+    return [heading, figures]
+
+
+def _line(texts: list[str], found: Cells, layout: Layout) -> Text:
+    last = len(texts) - layout.verdict_beside_strategy
+    line = Text(" " * (layout.strategy + 2 if layout.strategy else INDENT))
+    for i, (text, column) in enumerate(zip(texts[:last], found.columns[:last], strict=True)):
+        gap = " " * (layout.gap if column.is_number else 2) if i else ""
+        pad = " " * (layout.figures[i] - cell_len(text))
+        style = STYLES.get(text, "") if column.title == "verdict" else ""
+        if column.is_number:
+            line.append(gap + pad).append(text)
+        else:
+            line.append(gap).append(text, style=style).append(pad)
+    line.rstrip()
+    return line
+
+
+def _note(text: str, width: int, style: str) -> Text:
+    """Return a note as a list item, its further lines indented."""
+    lines = [
+        line
+        for paragraph in text.splitlines() or [""]
+        for line in textwrap.wrap(paragraph, max(20, width - INDENT), break_on_hyphens=False)
+    ]
+    return Text("- " + "\n  ".join(lines), style=style)
+
+
+def _escape(text: str, encoding: str) -> str:
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)

@@ -1,0 +1,42 @@
+"""Results to a file; the extension says as what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freezekit.bench.store import extension_of, to_json, write_text
+from freezekit.report.delimited import render_csv
+from freezekit.report.markdown import render_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from freezekit.bench.results import Result
+
+RENDERERS: dict[str, Callable[[Sequence[Result]], str]] = {
+    ".json": to_json,
+    ".csv": render_csv,
+    ".md": render_markdown,
+}
+
+
+def write(results: Sequence[Result], path: str | Path) -> None:
+    """Write results as JSON, CSV or Markdown: a whole file, or what was there before.
+
+    Args:
+        results: One for each model. JSON holds one as an object and several as an array of objects;
+            CSV and Markdown put them one after the other.
+        path: Ends in .json, .csv or .md.
+
+    Raises:
+        OutputError: The extension is another one, or the file cannot be written.
+
+    Example:
+        >>> write([], "results.xlsx")
+        Traceback (most recent call last):
+        ...
+        freezekit.errors.OutputError: cannot write 'results.xlsx': the extension '.xlsx' ...
+    """
+    render = RENDERERS[extension_of(path)]
+    write_text(path, render(results))

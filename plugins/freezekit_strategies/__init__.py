@@ -1,0 +1,1 @@
+"""The built-in strategies, found through entry points like anybody's; one module each."""

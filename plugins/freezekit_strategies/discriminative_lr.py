@@ -1,0 +1,88 @@
+"""`discriminative-lr`: a learning rate of its own for each stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from freezekit import FreezePlan, Strategy, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezekit import Backbone
+
+
+@dataclass(frozen=True)
+class DiscriminativeLR(Strategy):
+    """Train early stages more slowly than late ones.
+
+    Give `decay` (the head has multiplier 1, each stage before it `decay` times the next), or `low`
+    and `high` (from the stem to the head, spread geometrically). With `freeze_below` a stage whose
+    multiplier falls under it is frozen.
+    Weights: trained, but for stages under `freeze_below`. Running statistics and randomness: live,
+    but in those stages. Without `freeze_below` it saves neither memory nor time.
+
+    Source: Howard and Ruder, ULMFiT, arXiv 1801.06146.
+
+    Example:
+        >>> from freezekit import load_backbone, plan
+        >>> model = load_backbone("torchvision:resnet18", device="meta")
+        >>> decided = plan(model, "discriminative-lr:decay=0.5")
+        >>> decided.lr_scales["conv1.weight"], decided.lr_scales["layer4.0.conv1.weight"]
+        (0.03125, 0.5)
+    """
+
+    name: ClassVar[str] = "discriminative-lr"
+    summary: ClassVar[str] = "a learning rate per stage, falling from the head to the stem"
+
+    decay: Annotated[
+        float | None, "multiplier per stage back from the head, above 0, at most 1"
+    ] = None
+    low: Annotated[float | None, "multiplier of the stem; needs high"] = None
+    high: Annotated[float | None, "multiplier of the head; needs low"] = None
+    freeze_below: Annotated[float, "freeze stages whose multiplier is smaller"] = 0.0
+
+    def __post_init__(self) -> None:
+        spread = (self.low is not None, self.high is not None)
+        if (self.decay is not None) == any(spread) or any(spread) != all(spread):
+            raise ValueError("give either decay, as in 'decay=0.8', or both low and high")
+        if self.decay is not None and not 0 < self.decay <= 1:
+            raise ValueError(f"decay is {self.decay}, expected a number above 0, at most 1")
+        if self.low is not None and self.high is not None and not 0 < self.low <= self.high:
+            raise ValueError(f"low={self.low}, high={self.high}: expected 0 < low <= high")
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        """Give each stage its multiplier.
+
+        Raises:
+            StagingError: The model cannot be staged.
+        """
+        stages = backbone.stages
+        scales = dict(zip(stages, self._scales(len(stages)), strict=True))
+        cold = [stage for stage in stages if scales[stage] < self.freeze_below]
+        return FreezePlan(
+            frozen=(name for stage in cold for name in stage.parameters),
+            fixed=(name for stage in cold for name in stage.modules),
+            lr_scales={
+                name: scales[stage]
+                for stage in stages
+                if stage not in cold
+                for name in stage.parameters
+            },
+        )
+
+    def _scales(self, count: int) -> list[float]:
+        """Return one multiplier per stage, stem first."""
+        if self.decay is not None:
+            return [self.decay ** (count - 1 - i) for i in range(count)]
+        assert self.low is not None  # __post_init__ has seen to it
+        assert self.high is not None
+        steps = max(count - 1, 1)
+        return [self.low * (self.high / self.low) ** (i / steps) for i in range(count)]
+
+
+@hookimpl
+def freezekit_strategies() -> Iterable[type[Strategy]]:
+    """Offer the strategy of this module."""
+    return [DiscriminativeLR]

@@ -1,0 +1,55 @@
+"""`head-only`: train the classifier on frozen features (linear probe)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from freezekit import FreezePlan, PlanError, Strategy, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezekit import Backbone
+
+
+@dataclass(frozen=True)
+class HeadOnly(Strategy):
+    """Train the head alone: the classifier with the pooling and norm after the body.
+
+    Weights: all but the head's frozen. Running statistics: fixed outside the head. Randomness:
+    off outside the head. The backward pass ends at the head, so activations of the body are freed
+    as the forward goes; what remains of the peak are forward transients.
+
+    Example:
+        >>> from freezekit import load_backbone, plan
+        >>> model = load_backbone("torchvision:resnet18", device="meta")
+        >>> [n for n, _ in model.named_parameters() if n not in plan(model, "head-only").frozen]
+        ['fc.weight', 'fc.bias']
+    """
+
+    name: ClassVar[str] = "head-only"
+    summary: ClassVar[str] = "train the head, freeze the rest (linear probe)"
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        """Freeze all stages but the head.
+
+        Raises:
+            PlanError: The model has no classifier.
+        """
+        if not backbone.head.parameters:
+            raise PlanError(
+                f"head-only needs a head to train, and {type(backbone.model).__name__} has no "
+                "classifier with parameters; build it with num_classes"
+            )
+        before = [stage for stage in backbone.stages if stage.kind != "head"]
+        return FreezePlan(
+            frozen=(name for stage in before for name in stage.parameters),
+            fixed=(name for stage in before for name in stage.modules),
+        )
+
+
+@hookimpl
+def freezekit_strategies() -> Iterable[type[Strategy]]:
+    """Offer the strategy of this module."""
+    return [HeadOnly]

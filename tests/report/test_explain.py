@@ -1,0 +1,101 @@
+"""Sentences are there where they are true, hold the right figures, and are absent elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from freezekit.bench.results import Memory, Result, Row, Time
+from freezekit.report.explain import explain
+
+MakeRow = Callable[..., Row]
+MakeTime = Callable[..., Time]
+MakeResult = Callable[..., Result]
+
+
+def _about(result: Result, start: str) -> list[str]:
+    return [sentence for sentence in explain(result) if sentence.startswith(start)]
+
+
+def test_freezing_norms_frees_no_activations(make_result: MakeResult) -> None:
+    (batch_norm,) = _about(make_result(), "batch-norm ")
+    assert "frees 0.2% of the saved activations (54.0 MiB against 54.1 MiB of full)" in batch_norm
+    (by_name,) = _about(make_result(), "by-name")
+    assert "frees none" in by_name
+    reasons = [s for s in explain(make_result()) if "keeps its input" in s]
+    assert len(reasons) == 1, "the reason is given once"
+
+
+def test_a_strategy_that_frees_activations_is_not_told_that_it_does_not(
+    make_result: MakeResult,
+) -> None:
+    assert not re.search(r"(head-only|stages:n=2) freezes", " ".join(explain(make_result())))
+
+
+def test_learning_rates_alone_change_nothing_in_memory(make_result: MakeResult) -> None:
+    (sentence,) = _about(make_result(), "discriminative-lr")
+    assert "trains every parameter that full trains" in sentence
+    assert "54.1 MiB are saved, 54.1 MiB by full" in sentence
+
+
+def test_a_peak_above_what_is_saved(make_result: MakeResult) -> None:
+    (sentence,) = _about(make_result(), "head-only")
+    assert "frees 99.9% of the saved activations but 66.9% of the peak" in sentence
+    # 80 - (44.6 + 0.04 + 1.5 + 2 + 2 + 0.05)
+    assert "29.8 MiB of its peak live for a moment" in sentence
+    assert "8.00 MiB of it workspace" in sentence
+
+
+def test_a_peak_that_rises(make_result: MakeResult, make_row: MakeRow) -> None:
+    rows = (make_row("full"), make_row("head-only", trainable=5, saved=0.05, peak=250.0))
+    (sentence,) = _about(make_result(rows=rows), "head-only")
+    assert "frees 99.9% of the saved activations but nothing of the peak (+3.3%)" in sentence
+
+
+def test_a_peak_explained_by_what_is_held_is_no_surprise(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    held = 44.6 + 0.04 + 1.5 + 2.0 + 2.0 + 23.0
+    row = make_row("head-only", trainable=5, saved=23.0, gradients=2.0, peak=held + 20)
+    assert not _about(make_result(rows=(make_row("full"), row)), "head-only")
+
+
+def test_fewer_flops_without_a_difference_in_time(make_result: MakeResult) -> None:
+    (sentence,) = (s for s in explain(make_result()) if "yet no difference in time" in s)
+    assert sentence.startswith("first-n-stages:n=2 + ")
+    assert "does 0.93 of full's FLOPs" in sentence
+    assert "0.98 [0.95, 1.02]" in sentence
+
+
+def test_slower_with_fewer_flops(
+    make_result: MakeResult, make_row: MakeRow, make_time: MakeTime
+) -> None:
+    time = make_time(0.23, 1.08, (1.05, 1.11), "slower")
+    rows = (make_row("full"), make_row("by-name", flops=(10, 20), time=time))
+    assert "by-name is slower, 1.08 [1.05, 1.11], with 0.00 of full's FLOPs" in explain(
+        make_result(rows=rows)
+    )
+
+
+def test_flops_do_not_predict_time_names_the_widest_gap(make_result: MakeResult) -> None:
+    (sentence,) = _about(make_result(), "FLOPs")
+    assert "first-n-stages:n=2 does 0.50 of full's FLOPs in 0.68 of its time" in sentence
+
+
+def test_flops_that_happen_to_predict_time_are_no_surprise(
+    make_result: MakeResult, make_row: MakeRow, make_time: MakeTime
+) -> None:
+    half = make_row("half", flops=(5, 5), time=make_time(0.1, 0.51, (0.5, 0.52), "faster"))
+    rows = (make_row("full", flops=(10, 10), time=make_time(0.2, 1.0, (1, 1), "baseline")), half)
+    assert not _about(make_result(rows=rows), "FLOPs")
+
+
+def test_no_sentence_without_figures(make_result: MakeResult) -> None:
+    rows = make_result().rows
+    bare = tuple(Row(row.strategy, parameters=row.parameters) for row in rows)
+    assert explain(make_result(rows=bare)) == ()
+    assert explain(make_result(rows=())) == ()
+    assert explain(make_result(rows=rows[1:])) == (), "nothing to compare with"
+    partly = tuple(replace(row, memory=Memory(peak_bytes=5), time=None) for row in rows)
+    assert explain(make_result(rows=partly)) == ()

@@ -1,0 +1,144 @@
+"""Files: CSV, Markdown, and the choice by extension."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from freezekit.bench.results import Memory, Parameters, Result, Row, Workload
+from freezekit.bench.store import EXTENSIONS, load
+from freezekit.errors import OutputError
+from freezekit.report.cells import cells, title
+from freezekit.report.delimited import render_csv
+from freezekit.report.markdown import render_markdown
+from freezekit.report.write import RENDERERS, write
+
+MakeResult = Callable[..., Result]
+MIB = 2**20
+
+
+def _read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_json_is_valid_and_reads_back(make_result: MakeResult, tmp_path: Path) -> None:
+    schema = json.loads(files("freezekit.bench").joinpath("result.schema.json").read_text())
+    other = make_result(workload=Workload("timm:vit_tiny_patch16_224"), complete=False)
+    for results in ([make_result()], [make_result(), other]):
+        write(results, tmp_path / "r.json")
+        jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), schema)
+        assert load(tmp_path / "r.json") == tuple(results)
+
+
+def test_every_extension_that_is_accepted_is_written(
+    make_result: MakeResult, tmp_path: Path
+) -> None:
+    assert set(RENDERERS) == set(EXTENSIONS)
+    for extension in EXTENSIONS:
+        write([make_result()], tmp_path / f"r{extension}")
+        assert "first-n-stages:n=2" in (tmp_path / f"r{extension}").read_text()
+    with pytest.raises(OutputError, match=r"'\.html'.*expected \.json, \.csv or \.md"):
+        write([make_result()], tmp_path / "r.html")
+
+
+def test_csv_has_a_line_for_each_row_with_bytes_and_seconds(make_result: MakeResult) -> None:
+    text = render_csv([make_result()])
+    assert len(text.splitlines()) == 1 + 7
+    rows = _read_csv(text)
+    head = rows[1]
+    assert head["model"] == "torchvision:resnet18"
+    assert head["input_shape"] == "8x3x128x128"
+    assert head["torch"] == "2.15.0"
+    assert int(head["peak_bytes"]) == 80 * MIB
+    assert float(head["peak_change_fraction"]) == pytest.approx(80 / 242 - 1)
+    assert float(head["step_seconds_median"]) == 0.0612
+    assert float(head["ratio_ci_low"]) == 0.281
+    assert head["verdict"] == "faster"
+    assert head["pretrained"] == "false"
+    assert rows[0]["peak_change_fraction"] == "", "full is not compared with itself"
+
+
+def test_csv_of_several_models_and_of_nothing_have_the_same_columns(
+    make_result: MakeResult,
+) -> None:
+    other = make_result(workload=Workload("timm:vit"), rows=(Row("full"),), env={}, control=None)
+    both = _read_csv(render_csv([make_result(), other]))
+    assert [row["model"] for row in both] == ["torchvision:resnet18"] * 7 + ["timm:vit"]
+    header = render_csv([make_result()]).splitlines()[0]
+    assert render_csv([other]).splitlines()[0] == header
+    assert render_csv([make_result(rows=())]) == header + "\n"
+    for column in header.split(","):
+        assert column == column.lower().strip()
+        assert not any(unit in column for unit in ("_mib", "_ms", "percent"))
+
+
+def test_csv_keeps_a_row_in_a_line_whatever_an_error_says(make_result: MakeResult) -> None:
+    error = 'RuntimeError: "a", b;\nsecond line\r\n\x1b[31mred'
+    row = Row("head-only", status="error", error=error, warnings=("one", "two"))
+    text = render_csv([make_result(rows=(row,))])
+    assert len(text.splitlines()) == 2
+    (read,) = _read_csv(text)
+    assert read["error"] == 'RuntimeError: "a", b; second line red'
+    assert read["warnings"] == "one; two"
+
+
+def test_csv_has_no_figure_that_is_not_finite(make_result: MakeResult) -> None:
+    row = make_result().rows[0]
+    assert row.time is not None
+    row = replace(row, time=replace(row.time, ratio=float("nan"), ratio_ci=(0.0, float("inf"))))
+    (read,) = _read_csv(render_csv([make_result(rows=(row,))]))
+    assert (read["ratio"], read["ratio_ci_high"]) == ("", "")
+
+
+def test_markdown_is_a_table_with_notes(make_result: MakeResult) -> None:
+    rows = (*make_result().rows, Row("by-name:contains=a|b", status="oom", error="no `mem`"))
+    lines = render_markdown([make_result(rows=rows)]).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 8
+    assert {line.replace("\\|", "").count("|") for line in table} == {10}
+    assert table[-1].startswith("| `by-name:contains=a\\|b` |")
+    assert "- **by-name:contains=a\\|b: out of memory: no \\`mem\\`**" in lines
+    assert any("noise floor" in line for line in lines if line.startswith("- "))
+
+
+def test_markdown_of_several_models_puts_one_after_the_other(make_result: MakeResult) -> None:
+    other = make_result(workload=Workload("timm:vit"))
+    text = render_markdown([make_result(), other])
+    assert text.index("**torchvision:resnet18") < text.index("**timm:vit")
+    assert render_markdown([make_result(rows=())])
+
+
+def test_cells_leave_out_what_nobody_has() -> None:
+    row = Row("full", memory=Memory(saved_activations_bytes=MIB), parameters=Parameters(4, 4, "a"))
+    found = cells(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
+    assert [c.title for c in found.columns] == ["trainable", "saved activations, MiB"]
+    assert found.rows == (("100%", "1.00"),)
+
+
+def test_title_names_the_device_and_what_is_unusual() -> None:
+    workload = Workload("timm:resnet18", device="cuda", amp="bfloat16", channels_last=True)
+    workload = replace(workload, pretrained=True, num_classes=10)
+    text = title(Result("0.1.0", workload, env={"device": "NVIDIA H200", "threads": 8}))
+    assert text == (
+        "timm:resnet18, pretrained, 10 classes, batch 8, channels last, float32, amp bfloat16, "
+        "sgd, cuda (NVIDIA H200)"
+    )
+
+
+def test_reports_and_the_result_file_need_no_torch() -> None:
+    code = (
+        "import sys, freezekit.report.write, freezekit.report.table\n"
+        "print([m for m in ('torch', 'scipy', 'jsonschema') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
