@@ -52,8 +52,8 @@ def find_plugins() -> tuple[FoundPlugin, ...]:
     for distribution in metadata.distributions():
         if _declares_plugins(distribution):
             facts = distribution.metadata  # parsed anew at each access
-            name = facts.get("Name", "unknown")
-            version = facts.get("Version", "unknown")
+            name = facts["Name"] if "Name" in facts else "unknown"  # noqa: SIM401  # it has no get
+            version = facts["Version"] if "Version" in facts else "unknown"  # noqa: SIM401
             found.setdefault(canonical(name), _read(distribution, name, version))
     plugins = [plugin for group in found.values() for plugin in group]
     return tuple(sorted(plugins, key=_rank))

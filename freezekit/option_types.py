@@ -162,7 +162,7 @@ def _read_item(kind: OptionType, raw: str) -> object:
         pass
     hint = suggest(text, map(_choice_text, kind.choices))
     if "+" in raw:
-        hint += "; to compose strategies, put spaces around '+'"
+        hint += " (to compose strategies, put spaces around '+')"
     raise ValueError(f"takes {kind.expected}, got {text!r}{hint}")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -81,6 +81,8 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
     if not hooks:
         _forget(found, manager)
         return LoadedPlugin(errors=errors)
+    if "freezekit_strategies" not in hooks:
+        return LoadedPlugin((), hooks, errors)
     try:
         offers = _offers(plugin, manager)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # as above
@@ -130,7 +132,7 @@ def _check_hooks(
     if unknown:
         known = ", ".join(specs)
         return (), tuple(
-            f"unknown hook {name!r}{suggest(name, specs)}; the hooks are: {known}"
+            f"unknown hook {name!r}{suggest(name, specs) or '.'} The hooks are: {known}"
             for name in unknown
         )
     hooks = tuple(sorted(caller.name for caller in callers if caller.has_spec()))
@@ -148,6 +150,9 @@ def _offers(plugin: object, manager: pluggy.PluginManager) -> list[object]:
     """Return what one plugin's `freezekit_strategies` offers, unchecked."""
     others = [other for _, other in manager.list_name_plugin() if other is not plugin]
     answers = manager.subset_hook_caller("freezekit_strategies", others)()
+    for answer in answers or [None]:  # the manager drops None
+        if isinstance(answer, str) or not isinstance(answer, Iterable):
+            raise TypeError(f"it returned {answer!r}, expected a list of strategy classes")
     return [offer for answer in answers for offer in answer]
 
 
@@ -168,8 +173,9 @@ def _class_problem(cls: type[Strategy]) -> str:
     decorated = cls.__dict__.get("__dataclass_params__")
     if decorated is None or not decorated.frozen:
         return f"{whose} is not a frozen dataclass; put @dataclass(frozen=True) above it"
+    options = {option.name for option in option_infos(cls)}
     for attribute in ("name", "summary"):
-        if any(field.name == attribute for field in dataclasses.fields(cls)):
+        if attribute in options:
             return f"{whose} makes {attribute!r} an option; annotate it as ClassVar[str]"
         if not (isinstance(getattr(cls, attribute, None), str) and getattr(cls, attribute)):
             return f"{whose} has no {attribute}; set the class variable {attribute!r} to a text"
@@ -180,5 +186,4 @@ def _class_problem(cls: type[Strategy]) -> str:
         )
     if cls.plan is Strategy.plan:
         return f"{whose} has no method 'plan'"
-    option_infos(cls)
     return ""

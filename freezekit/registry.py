@@ -106,7 +106,7 @@ class Registry:
                 answer: Sequence[Stage] | None = ask(model=model)
             except FreezekitError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 module = getattr(impl.function, "__module__", "")
                 raise PluginError(
                     f"{impl.plugin_name} failed in freezekit_stages() for a "
@@ -141,7 +141,7 @@ class Registry:
             return build(offered.cls, options)
         except FreezekitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(
                 f"strategy {name!r} ({offered.plugin.origin}) failed at taking its options: "
                 f"{failure_text(error, offered.cls.__module__)}"

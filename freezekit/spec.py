@@ -93,7 +93,8 @@ def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
         name = given.replace("-", "_")
         if name not in known:
             listed = f"It takes: {', '.join(known)}" if known else "It takes none"
-            raise SpecError(f"{cls.name}: unknown option {given!r}{suggest(name, known)}; {listed}")
+            near = suggest(name, known) or "."
+            raise SpecError(f"{cls.name}: unknown option {given!r}{near} {listed}")
         if name in values:
             raise SpecError(f"{cls.name}: option {name!r} is given twice")
         try:

@@ -55,14 +55,22 @@ def observe(model: nn.Module, example_input: Any = None) -> Trace:
 
 def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = convolution.in_channels if convolution is not None else 3
+    channels = dict.fromkeys([convolution.in_channels if convolution is not None else 3, 3, 1])
+    sizes: list[tuple[int, ...]] = [(size, size) for size in SIZES]
+    said = getattr(model, "image_size", None)
+    if isinstance(said, int):
+        sizes = [(said, said)]
     for holder in ("pretrained_cfg", "default_cfg"):
         shape = getattr(getattr(model, holder, None), "get", lambda _: None)("input_size")
         if shape:
-            return [tuple(shape), (channels, *shape[1:])]
-    said = getattr(model, "image_size", None)
-    sizes = [said] if isinstance(said, int) else []
-    return [(channels, size, size) for size in [*sizes, *SIZES]]
+            sizes = [tuple(shape[1:])]
+            channels = dict.fromkeys([int(shape[0]), *channels])
+            break
+    built_for = (getattr(module, "img_size", None) for module in model.modules())  # timm's way
+    told = next((size for size in built_for if isinstance(size, tuple) and len(size) == 2), None)
+    if told and told not in sizes:
+        sizes.insert(0, told)
+    return [(count, *size) for count in channels for size in sizes]
 
 
 def _image(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
@@ -76,16 +84,15 @@ def _needs_data(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
 
 
-def _refusal(
-    model: nn.Module, candidates: list[Any], given: bool, error: Exception
-) -> str:
-    said = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Exception) -> str:
+    said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     name = type(model).__name__
-    if given:
-        return f"{name} refuses the example_input that it was given, and says {said!r}"
-    tried = ", ".join(str(tuple(image.shape)) for image in candidates)
-    return (
-        f"{name} refuses images of shape {tried}, and says {said!r} of the first; pass an "
-        "example_input that it takes (a tensor, or a tuple of several arguments), or name its "
-        "stages with a plugin's freezekit_stages hook"
+    advice = (
+        "an example_input that it takes (a tensor; a tuple of several arguments; a dict of keyword "
+        "arguments), or name its stages with a plugin's freezekit_stages hook"
     )
+    if given:
+        return f"{name} refuses the example_input that it was given: {said!r}; pass {advice}"
+    sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in candidates))
+    shape = tuple(candidates[0].shape)
+    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; pass {advice}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence, Set
 
-from freezekit.backbone.grouping import Group
-from freezekit.backbone.trace import Trace
+    from torch import nn
+
+    from freezekit.backbone.grouping import Group
+    from freezekit.backbone.trace import Trace
 
 
 @dataclass(frozen=True)

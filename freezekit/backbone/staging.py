@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from freezekit.backbone.grouping import group_name, group_units
+from freezekit.backbone.grouping import Group, group_name, group_units
 from freezekit.backbone.inputs import observe
 from freezekit.backbone.placing import place
 from freezekit.backbone.records import Stage
 from freezekit.backbone.units import Anatomy
 from freezekit.errors import StagingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import nn
 
 _TEACH = "name its stages with a plugin's freezekit_stages hook"
 
@@ -72,8 +74,8 @@ def find_stages(
     return check_stages(
         model,
         [
-            Stage(group_name(group), group.kind, *map(tuple, named[at]))
-            for at, group in enumerate(groups)
+            Stage(name, group.kind, *map(tuple, named[at]))
+            for at, (name, group) in enumerate(zip(_names(groups), groups, strict=True))
         ],
     )
 
@@ -129,6 +131,16 @@ def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]
         if said:
             raise StagingError(f"{whose} are no partition of its {what}: {said}")
     return tuple(stages)
+
+
+def _names(groups: Sequence[Group]) -> list[str]:
+    """Name the groups; a module that is itself called "head" or "stem" does not take that name."""
+    names: list[str] = []
+    for group in groups:
+        name = group_name(group)
+        reserved = group.kind in ("body", "neck") and name in ("stem", "head")
+        names.append(group.kind if reserved else name)
+    return names
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

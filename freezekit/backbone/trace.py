@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 # Any in this file: what a forward takes and returns is the model's own business.
 
@@ -31,6 +33,7 @@ class Call:
         area_in: Positions in its input (pixels, tokens), 1 for a vector; None where it has none.
         area_out: Positions in its output.
         rank_out: Number of dimensions of its output; None where it returns no tensor.
+        width_out: Size of the last dimension of its output.
     """
 
     module: str
@@ -39,6 +42,7 @@ class Call:
     area_in: int | None
     area_out: int | None
     rank_out: int | None
+    width_out: int | None
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,13 @@ class Trace:
         calls: Every call of a module, in the order of entering.
         uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
         area_out: Positions in the model's output, as in `Call`.
+        width_out: Size of the last dimension of the model's output, such as its classes.
     """
 
     calls: tuple[Call, ...]
     uses: Mapping[str, tuple[int, ...]]
     area_out: int | None
+    width_out: int | None
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -130,7 +136,8 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
             handle.remove()
     uses = {name: tuple(ticks) for name, ticks in recorder.uses.items()}
     calls = tuple(sorted(recorder.calls, key=lambda call: call.start))
-    return Trace(calls, uses, _smallest(output, recorder.aspect)[0])
+    area_out, _, width_out = _smallest(output, recorder.aspect)
+    return Trace(calls, uses, area_out, width_out)
 
 
 class _Recorder(TorchFunctionMode):
@@ -166,8 +173,8 @@ class _Recorder(TorchFunctionMode):
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
             start, area_in = self._open.pop()
-            area_out, rank_out = _extent(output, self.aspect)
-            self.calls.append(Call(name, start, self._now(), area_in, area_out, rank_out))
+            extent = _extent(output, self.aspect)
+            self.calls.append(Call(name, start, self._now(), area_in, *extent))
 
         return enter, leave
 
@@ -179,10 +186,13 @@ def _arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def on_device(example_input: Any, device: torch.device) -> Any:
-    """Return the example input with its tensors copied to a device."""
-    return tree_map_only(
-        Tensor, lambda tensor: torch.empty_like(tensor, device=device).copy_(tensor), example_input
-    )
+    """Return the example input with its tensors copied to a device, zeros where it has no data."""
+
+    def copied(tensor: Tensor) -> Tensor:
+        empty = torch.zeros_like(tensor.detach(), device=device)
+        return empty if tensor.is_meta else empty.copy_(tensor)
+
+    return tree_map_only(Tensor, copied, example_input)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -196,17 +206,24 @@ def _aspect(example_input: Any) -> float:
     return 1.0
 
 
-def _extent(value: Any, aspect: float) -> tuple[int | None, int | None]:
-    """Positions and rank of the first tensor in a value; of the smallest in a list of branches."""
+_Extent = tuple[int | None, int | None, int | None]
+
+
+def _extent(value: Any, aspect: float) -> _Extent:
+    """Area, rank and width of the first tensor in a value; in a list, of the smallest."""
     if isinstance(value, (tuple, dict)):
         items = value.values() if isinstance(value, dict) else value
         value = next((item for item in items if next(_tensors(item), None) is not None), None)
     return _smallest(value, aspect)
 
 
-def _smallest(value: Any, aspect: float) -> tuple[int | None, int | None]:
-    found = [(area, t.ndim) for t in _tensors(value) if (area := _area(t.shape, aspect))]
-    return min(found, default=(None, None))
+def _smallest(value: Any, aspect: float) -> _Extent:
+    found = [
+        (_area(tensor.shape, aspect), tensor.ndim, int(tensor.shape[-1]))
+        for tensor in _tensors(value)
+        if tensor.ndim
+    ]
+    return min(found, key=lambda extent: extent[0] or math.inf, default=(None, None, None))
 
 
 def _area(shape: torch.Size, aspect: float) -> int | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from freezekit.backbone.trace import Call, Trace
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from freezekit.backbone.trace import Call, Trace
 
 UnitKind = Literal["bare", "light", "norm", "layer", "block", "stage"]
 """What a unit is.
@@ -35,6 +37,8 @@ class Unit:
         area_in: Positions that enter it, as in `Call`.
         area_out: Positions that leave it.
         rank_out: Number of dimensions of its output.
+        classifies: Whether it is a layer that makes vectors (or tokens) as wide as the model's
+            output, as classifiers do.
         levels: Resolutions reached inside, one below the other; empty where it does not change.
         type_name: Name of the module's class.
         alone: Whether it makes a stage by itself, as a list of blocks does, and does not join those
@@ -51,6 +55,7 @@ class Unit:
     area_in: int | None = None
     area_out: int | None = None
     rank_out: int | None = None
+    classifies: bool = False
     levels: tuple[int, ...] = ()
     type_name: str = ""
     alone: bool = False
@@ -93,6 +98,7 @@ class Anatomy:
         calls: dict[str, list[Call]] = defaultdict(list)
         for call in trace.calls:
             calls[call.module].append(call)
+        self._width_out = trace.width_out
         self._calls: Mapping[str, Sequence[Call]] = calls
 
     @cached_property
@@ -115,9 +121,11 @@ class Anatomy:
     def parts(self, name: str) -> tuple[Unit, ...]:
         """Return the units directly inside a module, in the order of first use.
 
-        What the forward did not use is left out; a single part is opened in turn.
+        What the forward did not use is left out, and so is an activation that it calls at several
+        places, which marks none of them.
         """
-        parts = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
+        units = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
+        parts = [u for u in units if u.kind != "light" or len(self._calls.get(u.name, ())) <= 1]
         parts += [
             Unit(p, "bare", self._uses[p][0], self._uses[p][0], members=(p,))
             for p in self._own(name)
@@ -175,6 +183,10 @@ class Anatomy:
             area_in=area_in,
             area_out=area_out,
             rank_out=rank_out,
+            classifies=weights == 1
+            and rank_out in (2, 3)
+            and bool(calls)
+            and calls[-1].width_out == self._width_out,
             levels=_levels(area_in, area_out, parts),
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
@@ -196,7 +208,6 @@ class Anatomy:
         return len(shape) >= 2 and (wide or name.endswith("weight"))
 
 
-
 def _areas(
     calls: Sequence[Call], parts: Sequence[Unit]
 ) -> tuple[int | None, int | None, int | None]:
@@ -210,9 +221,7 @@ def _areas(
     return area_in, area_out, rank_out
 
 
-def _levels(
-    area_in: int | None, area_out: int | None, parts: Sequence[Unit]
-) -> tuple[int, ...]:
+def _levels(area_in: int | None, area_out: int | None, parts: Sequence[Unit]) -> tuple[int, ...]:
     """Resolutions reached inside, one below the other, ending with that of the output.
 
     Squeezes that come back up (squeeze-and-excitation, windows) are no changes.

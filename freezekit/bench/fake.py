@@ -9,7 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+
+_NEEDS_VALUES = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 
 
 def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
@@ -54,3 +67,21 @@ def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
                 if isinstance(value, Tensor) and value.device.type == "meta":
                     holder[name] = fake(value)
     return mode
+
+
+def needs_values(error: BaseException | None) -> bool:
+    """Tell whether an error, or its cause, says that a model cannot run without real numbers.
+
+    Example:
+        >>> with make_fake(nn.Linear(1, 1, device="meta"), "cpu"):
+        ...     try:
+        ...         bool(torch.ones(1) > 0)
+        ...     except RuntimeError as error:
+        ...         print(needs_values(error))
+        True
+    """
+    while error is not None:
+        if isinstance(error, _NEEDS_VALUES):
+            return True
+        error = error.__cause__
+    return False

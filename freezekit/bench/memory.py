@@ -73,11 +73,10 @@ def measured_figures(workload: Workload, spec: str, registry: Registry | None = 
 def traced_memory(session: Session) -> tuple[Memory, int]:
     """Run two steps and a forward pass under the storage tracker, for real or fake tensors alike.
 
-    Returns the categories with `tracker_peak_bytes`, and the bytes alive between two steps when
-    gradients are dropped. What is alive between two steps is divided into
-    parameters, buffers, optimizer state and, as the rest, inputs: images, labels and whatever else
-    the model keeps. Saved activations are what is freed when the graph goes: with autocast they
-    hold the cast copies of the weights too.
+    Returns the categories with `tracker_peak_bytes`, and the bytes alive between two steps, without
+    gradients. Those are divided into parameters, buffers, optimizer state and, as the rest, inputs:
+    images, labels and whatever else the model keeps. Saved activations are what is freed when the
+    graph goes; with autocast the cast copies of the weights are among them.
     """
     model, optimizer = session.model, session.optimizer
     device = session.inputs.device.type

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from freezekit.bench.fake import make_fake
+from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import Flops, Memory, Parameters
 from freezekit.bench.workload import Session, load, prepare
+from freezekit.errors import FreezekitError, ModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,43 +23,85 @@ if TYPE_CHECKING:
     from freezekit.registry import Registry
 
 
+@dataclass(frozen=True)
+class StaticFigures:
+    """What can be told of a strategy without a real step.
+
+    Attributes:
+        parameters: Elements, and the trainable set's digest.
+        memory: Categories and the predicted peak; empty where the model cannot run on fake tensors.
+        flops: None where the model cannot run on fake tensors.
+        warnings: The plan's own, and what could not be predicted.
+    """
+
+    parameters: Parameters
+    memory: Memory
+    flops: Flops | None
+    warnings: tuple[str, ...] = ()
+
+
 def static_figures(
     workload: Workload, spec: str, registry: Registry | None = None
-) -> tuple[Parameters, Memory, Flops]:
+) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
-    The model is built on `meta`, so that no weights are needed, turned into fake tensors on the
-    workload's device, frozen, and stepped: figures are those of the second step. The memory's
-    peak is `predicted_peak_bytes`; only a real step can tell `peak_bytes`.
+    The model is built on `meta`, so that it takes no memory and no weights, turned into fake
+    tensors on the workload's device, frozen, and stepped; figures are those of the second step.
+    The peak is that of live storages: only a real step can add the allocator's workspace.
 
     Raises:
         FreezekitError: The model cannot be had, or the strategy refuses it.
-        RuntimeError: The model's forward depends on the values of tensors, or the workload's device
-            is "cuda" on a machine without.
+        RuntimeError: The workload's device is "cuda" on a machine without.
 
     Example:
         >>> from freezekit.bench.results import Workload
         >>> tiny = Workload("torchvision:shufflenet_v2_x0_5", batch_size=2, image_size=32)
-        >>> parameters, memory, flops = static_figures(tiny, "full")
-        >>> parameters.total, parameters.trainable, memory.gradients_bytes
-        (1366792, 1366792, 5467168)
-        >>> flops.backward > flops.forward > 10**6
+        >>> figures = static_figures(tiny, "full")
+        >>> figures.parameters.total, figures.parameters.trainable
+        (1366792, 1366792)
+        >>> figures.memory.peak_method, figures.memory.gradients_bytes
+        ('predicted', 5467168)
+        >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
-    # Weights carry no information here, and "meta" takes none.
-    model = load(dataclasses.replace(workload, pretrained=False), "meta")
-    if workload.channels_last:  # before there are fake tensors: modules cannot convert those
-        model.to(memory_format=torch.channels_last)
+    model = _load_shapes(workload)
     with make_fake(model, workload.device):
         session = prepare(dataclasses.replace(workload, channels_last=False), model, spec, registry)
         if workload.channels_last:
             session.inputs = session.inputs.contiguous(memory_format=torch.channels_last)
-        memory, _ = traced_memory(session)
-        flops = count_flops(session)
+        warnings = session.frozen.plan.warnings
+        try:
+            memory, _ = traced_memory(session)
+            flops = count_flops(session)
+        except (RuntimeError, FreezekitError) as error:
+            if not needs_values(error):
+                raise
+            reason = str(error.__cause__ or error).splitlines()[0]
+            unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
+            return StaticFigures(count_parameters(model), Memory(), None, (*warnings, unpredicted))
     predicted = dataclasses.replace(
-        memory, predicted_peak_bytes=memory.tracker_peak_bytes, tracker_peak_bytes=None
+        memory,
+        peak_bytes=memory.tracker_peak_bytes,
+        peak_method="predicted",
+        predicted_peak_bytes=memory.tracker_peak_bytes,
+        tracker_peak_bytes=None,
     )
-    return count_parameters(model), predicted, flops
+    return StaticFigures(count_parameters(model), predicted, flops, warnings)
+
+
+def _load_shapes(workload: Workload) -> nn.Module:
+    """Build the model on `meta`, or for real where its builder reads values, and drop the weights.
+
+    Layout is settled here: modules cannot convert fake parameters.
+    """
+    shapes_only = dataclasses.replace(workload, pretrained=False)
+    try:
+        model = load(shapes_only, "meta")
+    except ModelError:
+        model = load(shapes_only, "cpu").to("meta")
+    if workload.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
 
 
 def count_parameters(model: nn.Module) -> Parameters:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
-class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
+class StorageTracker(TorchDispatchMode):
     """Follow the bytes of all live storages that ops return or take, on one type of device.
 
     Inside the `with` block tensors are noted by their untyped storage, so views, in-place and

@@ -62,25 +62,18 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
     for spec in job["specs"]:
         try:
-            figures = static_figures(workload, spec, registry=registry)
+            figures = static_figures(workload, spec, registry)
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
             yield {"event": "failed", "spec": spec, **_failure(error)}
             continue
-        yield {
-            "event": "static",
-            "spec": spec,
-            "parameters": dataclasses.asdict(figures.parameters),
-            "memory": dataclasses.asdict(figures.memory),
-            "flops": dataclasses.asdict(figures.flops) if figures.flops else None,
-            "warnings": list(figures.warnings),
-        }
+        yield {"event": "static", "spec": spec, **dataclasses.asdict(figures)}
 
 
 def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
     (spec,) = job["specs"]
     try:
-        memory = measured_figures(workload, spec, registry=registry)
+        memory = measured_figures(workload, spec, registry)
     except Exception as error:  # noqa: BLE001  # a plugin may raise anything
         yield {"event": "failed", "spec": spec, **_failure(error)}
         return

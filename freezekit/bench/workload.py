@@ -105,6 +105,8 @@ def load(workload: Workload, device: str) -> nn.Module:
                 raise
     if model is None:
         model = load_backbone(workload.model, **wanted)
+    if not any(True for _ in model.parameters()):
+        raise ModelError(f"{workload.model!r} has no parameters: there is nothing to train")
     return model.to(getattr(torch, workload.dtype))
 
 

@@ -83,7 +83,7 @@ def title(result: Result) -> str:
         work.optimizer,
         device,
         f"{env['threads']} threads" if work.device == "cpu" and env.get("threads") else None,
-        f"torch {env['torch']}" if env.get("torch") else None,
+        f"torch {str(env['torch']).partition('+')[0]}" if env.get("torch") else None,
     ]
     return units.plain(", ".join(part for part in parts if part)).replace("\n", " ")
 

@@ -62,9 +62,11 @@ def noise_floor(result: Result) -> float | None:
 def _interrupted(result: Result) -> list[Note]:
     if result.complete:
         return []
-    count = len(result.rows)
-    rows = f"{count} row{'' if count == 1 else 's'}" if count else "nothing"
-    text = f"interrupted: the run did not come to its end; {rows} so far, and '-' was not measured"
+    known = sum(row.parameters is not None or row.time is not None for row in result.rows)
+    text = (
+        "interrupted: the run did not come to its end; there are figures for "
+        f"{known} of {len(result.rows)} strategies, and '-' was not measured"
+    )
     return [Note("interrupted", text)]
 
 
@@ -111,21 +113,18 @@ def _warnings(result: Result) -> list[Note]:
 
 def _methods(result: Result) -> list[str]:
     texts = []
-    by_method = {
-        method: [row.strategy for row in result.rows if row.memory.peak_method == method]
-        for method in ("measured", "predicted")
-    }
+    predicted = [row.strategy for row in result.rows if row.memory.peak_method == "predicted"]
     if mixed_peaks(result):
         texts.append(
-            f"peak: measured in a real step; predicted (~, without workspace) for "
-            f"{', '.join(by_method['predicted'])}; the two are not compared"
+            "peak: measured in a real step, workspace included; predicted (~), without workspace, "
+            f"for {', '.join(predicted)}; the two are not compared"
         )
-    elif by_method["measured"]:
-        texts.append("peak: measured in a real step, workspace included")
-    elif by_method["predicted"]:
+    elif predicted:
         texts.append("peak: predicted under fake tensors, workspace not included")
+    elif any(row.memory.peak_method == "measured" for row in result.rows):
+        texts.append("peak: measured in a real step, workspace included")
     if any(row.memory.saved_activations_bytes is not None for row in result.rows):
-        texts.append("saved: activations kept from forward to backward, counted under fake tensors")
+        texts.append("saved: activations kept from forward to backward, counted as the peak is")
     if any(flops(row) is not None for row in result.rows):
         texts.append("GFLOP: forward and backward, counted and not timed")
     if result.workload.loss_text:

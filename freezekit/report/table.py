@@ -140,10 +140,10 @@ def _row(name: str, texts: tuple[str, ...], found: Cells, layout: Layout) -> lis
     figures = _line(list(texts), found, layout)
     if layout.strategy and cell_len(name) <= layout.strategy:
         pad = " " * (layout.strategy - cell_len(name))
-        return [Text(name, style="bold") + Text(pad) + figures[layout.strategy :]]
-    heading = Text(name, style="bold")
+        return [Text().append(name, style="bold").append(pad) + figures[layout.strategy :]]
+    heading = Text().append(name, style="bold")
     if layout.verdict_beside_strategy and texts[-1]:
-        heading += Text(f": {texts[-1]}", style=STYLES.get(texts[-1], ""))
+        heading.append(f": {texts[-1]}", style=STYLES.get(texts[-1], ""))
     return [heading, figures]
 
 

@@ -13,6 +13,7 @@ from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.timing import run_timing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 STEM, FC = "by-name:contains=stem", "by-name:contains=fc"
@@ -160,6 +161,16 @@ def test_a_run_in_which_all_fail_ends(tmp_path):
     assert [event["event"] for event in events] == ["design", "failed", "done"]
 
 
+@pytest.mark.parametrize("budget", [None, 60.0])
+def test_a_block_in_which_all_fail_is_no_block(tmp_path, budget):
+    # The rehearsal makes 3 passes; the baseline and the control fail in the first block.
+    load = workload(tmp_path, "raise MemoryError", passes=3, trained=True)
+    events = list(run_timing(load, {"full": "full"}, budget_seconds=budget))
+    assert only(events, "block") == []
+    assert [event["status"] for event in only(events, "failed")][:1] == ["oom"]
+    assert events[-1] == {"event": "done"}
+
+
 def test_an_interrupt_keeps_whole_blocks_and_leaves_the_collector_as_it_was(tmp_path):
     load = workload(tmp_path, "raise KeyboardInterrupt", passes=12)
     events: list[dict[str, Any]] = []
@@ -191,7 +202,7 @@ def test_a_budget_with_time_to_spare_cuts_nothing(tmp_path):
 
 def test_real_models_and_strategies_that_warn():
     load = Workload("torchvision:resnet18", batch_size=2, image_size=32)
-    specs = {spec: spec for spec in ("full", "head-only", "by-name:contains=bn")}
+    specs = {spec: spec for spec in ("full", "by-name:contains=bn")}
     events = list(run_timing(load, specs, design=Design(blocks=1, rounds=1)))
     assert only(events, "failed") == []
     assert list(summarise(raw_of(events), list(specs)).times) == list(specs)

@@ -42,8 +42,8 @@ def test_learning_rates_alone_change_nothing_in_memory(make_result: MakeResult) 
 def test_a_peak_above_what_is_saved(make_result: MakeResult) -> None:
     (sentence,) = _about(make_result(), "head-only")
     assert "frees 99.9% of the saved activations but 66.9% of the peak" in sentence
-    # 80 - (44.6 + 0.04 + 1.5 + 2 + 2 + 0.05)
-    assert "29.8 MiB of its peak live for a moment" in sentence
+    held = 44.6 + 0.04 + 1.5 + 2 + 2 + 0.05
+    assert f"{80 - held:.1f} MiB of its peak live for a moment" in sentence
     assert "8.00 MiB of it workspace" in sentence
 
 

@@ -58,7 +58,7 @@ def test_peaks_of_two_methods_are_told_apart_and_not_compared(make_result: MakeR
     full, head, *rest = make_result().rows
     head = replace(head, memory=replace(head.memory, peak_method="predicted"))
     (said,) = (t for t in _texts(make_result(rows=(full, head, *rest))) if t.startswith("peak:"))
-    assert "predicted (~, without workspace) for head-only" in said
+    assert "predicted (~), without workspace, for head-only; the two are not compared" in said
     rows = (replace(r, memory=replace(r.memory, peak_method="predicted")) for r in (full, head))
     predicted = make_result(rows=tuple(rows))
     assert "peak: predicted under fake tensors, workspace not included" in _texts(predicted)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
@@ -22,6 +22,9 @@ from freezekit.report.cells import cells, title
 from freezekit.report.delimited import render_csv
 from freezekit.report.markdown import render_markdown
 from freezekit.report.write import RENDERERS, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MakeResult = Callable[..., Result]
 MIB = 2**20
@@ -128,10 +131,14 @@ def test_cells_leave_out_what_nobody_has() -> None:
 def test_title_names_the_device_and_what_is_unusual() -> None:
     workload = Workload("timm:resnet18", device="cuda", amp="bfloat16", channels_last=True)
     workload = replace(workload, pretrained=True, num_classes=10)
-    text = title(Result("0.1.0", workload, env={"device": "NVIDIA H200", "threads": 8}))
+    text = title(
+        Result(
+            "0.1.0", workload, env={"device": "NVIDIA H200", "threads": 8, "torch": "2.15.0+cu132"}
+        )
+    )
     assert text == (
         "timm:resnet18, pretrained, 10 classes, batch 8, channels last, float32, amp bfloat16, "
-        "sgd, cuda (NVIDIA H200)"
+        "sgd, cuda (NVIDIA H200), torch 2.15.0"
     )
 
 

@@ -1,0 +1,99 @@
+"""Distributions made up on disk: real `.dist-info` folders that importlib.metadata finds."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+GOOD = '''
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from freezekit import FreezePlan, Strategy, hookimpl
+
+
+@dataclass(frozen=True)
+class Biases(Strategy):
+    """Train biases only.
+
+    As in `biases:keep=fc`.
+    """
+
+    name: ClassVar[str] = "biases"
+    summary: ClassVar[str] = "train biases only"
+    keep: Annotated[str, "a part to train whole"]
+    strength: Annotated[float, "between [0] and 1"] = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}, expected 0 to 1")
+
+    def plan(self, backbone):
+        return FreezePlan()
+
+
+@hookimpl
+def freezekit_strategies():
+    return [Biases]
+'''
+
+OFFER = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+from freezekit import FreezePlan, Strategy, hookimpl
+
+{body}
+
+@hookimpl
+def freezekit_strategies():
+    return {offers}
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A folder of installed distributions that is first on `sys.path`."""
+
+    path: Path
+
+    def add(
+        self, name: str, modules: dict[str, str], version: str = "1.2", *, folder: str = "."
+    ) -> Path:
+        """Install a distribution: an entry point for each module, called like it in hyphens."""
+        root = self.path / folder
+        info = root / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        points = "".join(f"{module.replace('_', '-')} = {module}\n" for module in modules)
+        (info / "entry_points.txt").write_text(f"[freezekit]\n{points}")
+        for module, source in modules.items():
+            (root / f"{module}.py").write_text(textwrap.dedent(source))
+        return info
+
+    def add_good(self, name: str = "good-plugin") -> None:
+        """Install a plugin with which nothing is wrong: strategy "biases", entry point "good"."""
+        self.add(name, {"good": GOOD})
+
+    def add_offer(self, body: str, offers: str = "[Given]") -> None:
+        """Install a plugin "odd" of which some lines, and what it offers, are given."""
+        self.add("odd-plugin", {"odd": OFFER.format(body=textwrap.dedent(body), offers=offers)})
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    before = set(sys.modules)
+    monkeypatch.delenv("FREEZEKIT_BLOCK", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield Site(tmp_path)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
