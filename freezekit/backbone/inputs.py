@@ -34,23 +34,21 @@ def observe(model: nn.Module, example_input: Any = None) -> Trace:
         candidates = [example_input]
     else:
         candidates = [_image(model, shape) for shape in _shapes(model)]
-    copied = meta_copy(model)
-    first: Exception | None = None
-    for candidate in candidates:
-        try:
-            return trace_forward(copied, on_device(candidate, torch.device("meta")))
-        except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
-            first = first or error
-    assert first is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    if _needs_data(first) and device.type != "meta":
-        try:
-            devices = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        copied = meta_copy(model)
+        errors: list[Exception] = []
+        for candidate in candidates:
+            try:
+                return trace_forward(copied, on_device(candidate, torch.device("meta")))
+            except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
+                errors.append(error)
+        if _needs_data(errors[0]) and device.type != "meta":
+            try:
                 return trace_forward(real_copy(model), on_device(candidates[0], device))
-        except Exception as error:  # noqa: BLE001
-            first = error
-    raise StagingError(_refusal(model, candidates, example_input is not None, first))
+            except Exception as error:  # noqa: BLE001
+                errors.insert(0, error)
+    raise StagingError(_refusal(model, candidates, example_input is not None, errors[0]))
 
 
 def _shapes(model: nn.Module) -> list[tuple[int, ...]]:

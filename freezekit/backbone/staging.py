@@ -41,12 +41,15 @@ def find_stages(
             sequence. The message says what to do.
 
     Example:
+        >>> from torch import nn
         >>> net = nn.Sequential(
         ...     nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
         ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-        >>> [(stage.name, stage.parameters) for stage in find_stages(net)]
-        [('stem', ('0.weight', '0.bias')), ('3', ('3.weight', '3.bias')),
-         ('head', ('7.weight', '7.bias'))]
+        >>> for stage in find_stages(net):
+        ...     print(stage.name, stage.parameters)
+        stem ('0.weight', '0.bias')
+        2-4 ('3.weight', '3.bias')
+        head ('7.weight', '7.bias')
     """
     trace = observe(model, example_input)
     groups = group_units(Anatomy(model, trace), trace.area_out)
@@ -92,7 +95,7 @@ def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]
             name, or a parameter, persistent buffer or module is missing, unknown or named twice.
 
     Example:
-        >>> from freezekit.errors import StagingError
+        >>> from torch import nn
         >>> stages = [Stage("stem", "stem", ("weight",)), Stage("head", "head")]
         >>> try:
         ...     check_stages(nn.Linear(2, 2), stages)

@@ -130,7 +130,8 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
         handles.append(module.register_forward_hook(leave))
     try:
         with recorder, torch.no_grad():
-            output = model(*args, **kwargs)
+            # What torch.compile wraps runs as it is: compiling it for one look takes long.
+            output = getattr(model, "_orig_mod", model)(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()

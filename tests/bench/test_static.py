@@ -111,34 +111,32 @@ def test_the_same_twice(net):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("model", "spec", "options"),
     [
-        {},
-        {"optimizer": "adamw", "channels_last": True},
-        {"dtype": "bfloat16", "optimizer": "adam"},
-        {"amp": "bfloat16"},
-    ],
-    ids=lambda options: ", ".join(options) or "plain",
-)
-@pytest.mark.parametrize(
-    ("model", "spec"),
-    [
-        ("torchvision:resnet18", "batch-norm"),
-        ("torchvision:mobilenet_v3_small", "first-n-stages:n=2"),
-        ("timm:vit_tiny_patch16_224", "full"),
+        ("torchvision:resnet18", "batch-norm", {}),
+        ("torchvision:mobilenet_v3_small", "first-n-stages:n=2", {"channels_last": True}),
+        ("torchvision:mobilenet_v3_small", "full", {"dtype": "bfloat16", "optimizer": "adam"}),
+        ("timm:vit_tiny_patch16_224", "full", {"optimizer": "adamw"}),
+        ("timm:vit_tiny_patch16_224", "first-n-stages:n=6", {"amp": "bfloat16"}),
     ],
 )
 def test_fake_equals_real_byte_for_byte(model, spec, options):
-    workload = Workload(model, batch_size=2, image_size=64, num_classes=10, **options)
+    workload = Workload(model, batch_size=2, image_size=32, num_classes=10, **options)
     predicted = static_figures(workload, spec).memory
     real, _ = traced_memory(build(workload, spec))
     assert predicted.predicted_peak_bytes == real.tracker_peak_bytes
-    # Under autocast torch's fake batch norm keeps its statistics in bfloat16, the real in float32.
-    inexact = "amp" in options and "vit" not in model
-    for name in BYTES:
-        expected = getattr(real, name)
-        tolerance = 1e-3 if inexact and name == "saved_activations_bytes" else 0
-        assert getattr(predicted, name) == pytest.approx(expected, rel=tolerance, abs=0), name
+    assert [getattr(predicted, name) for name in BYTES] == [getattr(real, name) for name in BYTES]
+
+
+def test_under_autocast_statistics_of_batch_norms_are_predicted_too_small():
+    """Torch's fake batch norm keeps them in bfloat16, the real one in float32."""
+    workload = Workload("torchvision:resnet18", batch_size=2, image_size=32, amp="bfloat16")
+    predicted = static_figures(workload, "full").memory
+    real, _ = traced_memory(build(workload, "full"))
+    statistics = 2 * 4800  # mean and inverse deviation of each channel
+    short = real.saved_activations_bytes - predicted.saved_activations_bytes
+    assert short == statistics * (4 - 2)
+    assert predicted.predicted_peak_bytes == pytest.approx(real.tracker_peak_bytes, rel=1e-3)
 
 
 def test_head_only_saves_next_to_nothing():

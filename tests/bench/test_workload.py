@@ -80,9 +80,7 @@ def test_what_cannot_be_run_is_refused(workload: Workload, message: str) -> None
 def test_the_loss_of_the_example_is_made_from_its_logits() -> None:
     workload = Workload(f"{EXAMPLE}:factory", batch_size=2, image_size=64)
     described = describe_workload(workload)
-    assert described.loss_text == (
-        "cross-entropy over 64 classes of output 2 of 6, shape (2, 64)"
-    )
+    assert described.loss_text == ("cross-entropy over 64 classes of output 2 of 6, shape (2, 64)")
     own = replace(workload, loss=f"{EXAMPLE}:loss")
     assert describe_workload(own).loss_text == f"{EXAMPLE}:loss"
     build(own, "head-only").step()

@@ -1,0 +1,208 @@
+"""freezekit bench, as a person runs it: real processes, real files, real interruptions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from freezekit.bench.store import load
+
+EXAMPLE = str(Path(__file__).parents[2] / "examples" / "sliced_resnet.py")
+TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")
+
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from freezekit import FreezePlan, Strategy, hookimpl
+
+@dataclass(frozen=True)
+class Faulty(Strategy):
+    name: ClassVar[str] = "faulty"
+    summary: ClassVar[str] = "raises in plan()"
+    def plan(self, backbone):
+        raise KeyError("oh dear")
+
+@hookimpl
+def freezekit_strategies():
+    return [Faulty]
+"""
+
+
+def bench(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "freezekit", "bench", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def rows(path: Path) -> dict[str, dict]:
+    return {row["strategy"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> dict[str, str]:
+    """The environment in which a distribution with a faulty strategy is installed."""
+    info = tmp_path / "site" / "faulty_plugin-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-plugin\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[freezekit]\nfaulty = faulty_module\n")
+    (tmp_path / "site" / "faulty_module.py").write_text(PLUGIN)
+    return {"PYTHONPATH": str(tmp_path / "site")}
+
+
+def test_static_figures_of_all_strategies_in_three_formats(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("r.json", "r.csv", "r.md")]
+    outputs = [arg for file in files for arg in ("-o", str(file))]
+    done = bench(*TINY, "--static", *outputs)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    found = rows(files[0])
+    assert list(found)[:2] == ["full", "head-only"]
+    assert len(found) == 6
+    saved = {spec: row["memory"]["saved_activations_bytes"] for spec, row in found.items()}
+    assert saved["head-only"] < saved["first-n-stages:n=2"] < saved["full"]
+    assert found["head-only"]["flops"]["backward"] < found["full"]["flops"]["backward"]
+    assert "3 of 12" in str(found["by-name:contains=bn"]["warnings"]) or (
+        "norm layers have other names" in str(found["by-name:contains=bn"]["warnings"])
+    )
+    with files[1].open(newline="") as lines:
+        assert [line["strategy"] for line in csv.DictReader(lines)] == list(found)
+    assert "| head-only |" in files[2].read_text().replace("`", "")
+
+
+@pytest.mark.slow
+def test_a_whole_run_with_a_strategy_that_fails(tmp_path: Path, faulty: dict[str, str]) -> None:
+    file = tmp_path / "r.json"
+    done = bench(
+        *TINY, "-s", "head-only", "-s", "faulty", "-o", str(file), "--budget", "1", env=faulty
+    )
+    assert done.returncode == 4, done.stderr
+    found = rows(file)
+    assert found["faulty"]["status"] == "error"
+    assert "faulty-plugin 1.2" in found["faulty"]["error"]
+    assert "KeyError: 'oh dear'" in found["faulty"]["error"]
+    for spec in ("full", "head-only"):
+        memory = found[spec]["memory"]
+        assert found[spec]["status"] == "ok"
+        assert memory["tracker_peak_bytes"] == memory["predicted_peak_bytes"]
+        assert memory["peak_bytes"] == memory["tracker_peak_bytes"] + memory["workspace_bytes"]
+        assert found[spec]["time"]["step_seconds"]["median"] > 0
+    assert found["full"]["time"]["verdict"] == "baseline"
+    (result,) = load(file)
+    assert result.complete
+    assert result.control is not None
+    assert result.raw is not None
+    assert len(result.raw.steps) == result.timing_design["blocks"] == 5
+
+
+def test_the_example_with_a_loss_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    args = ("--image-size", "64", "--batch-size", "2", "--static", "-o", str(file))
+    done = bench(f"{EXAMPLE}:factory", "-s", "batch-norm", "-s", "by-name:contains=bn", *args)
+    assert done.returncode == 0, done.stderr
+    assert "cross-entropy over 64 classes of output 2 of 6" in " ".join(done.stdout.split())
+    found = rows(file)
+    assert (
+        found["batch-norm"]["parameters"]["trainable"]
+        < (found["by-name:contains=bn"]["parameters"]["trainable"])
+    )
+    done = bench(f"{EXAMPLE}:factory", "-s", "head-only", *args, "--loss", f"{EXAMPLE}:loss")
+    assert done.returncode == 0, done.stderr
+    assert f"{EXAMPLE}:loss" in "".join(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_two_models_make_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    done = bench("timm:test_resnet", "timm:test_vit", "--static", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    first, second = load(file)
+    assert (first.workload.model, second.workload.model) == ("timm:test_resnet", "timm:test_vit")
+    # A default strategy that a model cannot take is left out with a note, and is no failure.
+    assert "batch-norm" not in [row.strategy for row in second.rows]
+    assert any("left out batch-norm" in note for note in second.notes)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("timm:test_resnett",), "timm has no model 'test_resnett', did you mean 'test_resnet'"),
+        (("-s", "batchnorm"), "unknown strategy 'batchnorm', did you mean 'batch-norm'"),
+        (("-s", "first-n-stages"), "first-n-stages: option 'n' is missing"),
+        (("-s", "first-n-stages:m=1"), "unknown option 'm'"),
+        (("-s", "first-n-stages:n=two"), "option 'n'"),
+        (("-o", "/no/such/folder/r.json"), "there is no folder '/no/such/folder'"),
+        (("-o", "/tmp"), "it is a folder"),
+        (("-o", "r.xlsx"), "expected .json, .csv or .md"),
+        (("torchvision:alexnet", "--image-size", "16"), "try another --image-size"),
+        (("timm:test_resnet", "--loss", "no.py:f"), "there is no file 'no.py'"),
+        (("--batch-size", "0"), "--batch-size"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(args: tuple[str, ...], message: str) -> None:
+    done = bench(*args)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["measuring memory", "timing steps"])
+def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None:
+    file = tmp_path / "r.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "freezekit", "bench", *TINY, "-s", "head-only", "-o", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if phase in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was measured is in" in err
+    assert "Traceback" not in err
+    assert "head-only" in out
+    (result,) = load(file)
+    assert not result.complete
+    assert all(row.flops for row in result.rows)
+    measured = [row.memory.peak_method == "measured" for row in result.rows]
+    assert all(measured) == (phase == "timing steps")
+
+
+@pytest.mark.slow
+def test_a_model_that_kills_its_process_costs_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text(
+        "import os, signal\nfrom torch import nn, Tensor\n"
+        "class Deadly(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        if type(x) is Tensor and not x.is_meta and x.requires_grad is False:\n"
+        "            if not self.conv.weight.requires_grad:\n"
+        "                os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return self.fc(self.conv(x).mean((2, 3)))\n"
+    )
+    file = tmp_path / "r.json"
+    model = f"{tmp_path / 'deadly.py'}:Deadly"
+    done = bench(model, "-s", "head-only", "-o", str(file), "--image-size", "16", "--budget", "1")
+    assert done.returncode == 4, done.stderr
+    found = rows(file)
+    assert found["head-only"]["status"] == "oom"
+    assert "killed (SIGKILL)" in found["head-only"]["error"]
+    assert found["full"]["status"] == "ok"
+    assert found["full"]["time"]["verdict"] == "baseline"
