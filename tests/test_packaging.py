@@ -60,8 +60,17 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(tmp_path: Path
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     for source in (ROOT, ROOT / "plugins" / "example-plugin"):
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-            + ["--force-reinstall", str(source)],
+            [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--disable-pip-version-check",
+                "--force-reinstall",
+                str(source),
+            ],
             check=True,
         )
     installed = {path.name for path in site.iterdir()}

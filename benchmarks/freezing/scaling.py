@@ -2,7 +2,8 @@
 
     python benchmarks/freezing/scaling.py [-o benchmarks/results/freezing.json]
 
-Finding stages runs a forward pass on shapes once per model; it is timed apart. Models are on `meta`.
+Finding stages runs a forward pass on shapes once per model; it is timed apart.
+Models are on `meta`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import torch
 
 from freezekit import Backbone, freeze_, load_backbone, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MODELS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_large_patch16_224", "resnet152")
 SPECS = ("by-name:contains=blocks", "batch-norm", "first-n-stages:n=2", "head-only")

@@ -4,9 +4,10 @@
 
 Each run is a process of its own, as in `freezekit bench`, and times `full` under several names; the
 names make disjoint pairs, each a trial with a baseline and a copy of its own, judged beside the
-run's control. About 45 seconds a run; a run that is in the file is not repeated, so that Ctrl-C
-loses one run at most. Writes, to benchmarks/results/: FILE.jsonl (a line a run: environment and
-every raw step) and FILE.json (the summary). `--runs 0` only summarises what there is.
+run's control. Under a minute a run on a machine at rest; a run that is in the file is not repeated,
+so that Ctrl-C loses one run at most. Writes, to benchmarks/results/: FILE.jsonl (a line a run:
+environment and every raw step) and FILE.json (the summary). `--runs 0` only summarises what there
+is.
 """
 
 from __future__ import annotations

@@ -220,7 +220,8 @@ def load_warning(threads: int, load_average: float, cores: int) -> str | None:
         return None
     free = max(1, int(cores - load_average))
     advice = f"--threads {free}" if free < threads else "a machine at rest"
+    many = "s" if threads > 1 else ""
     return (
-        f"{threads} threads on {cores} cores under a load of {load_average:.1f}: step times will "
-        f"not be trustworthy; stop what else runs, or use {advice}"
+        f"{threads} thread{many} on {cores} cores under a load of {load_average:.1f}: step times "
+        f"will not be trustworthy; stop what else runs, or use {advice}"
     )

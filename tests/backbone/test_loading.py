@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,6 +10,9 @@ from torch import nn
 
 from freezekit import ModelError, load_backbone
 from freezekit.backbone.loading import default_image_size
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FACTORY = """
 import torch
@@ -79,7 +82,7 @@ def test_errors_say_what_was_given_and_what_to_do(
 
 def test_a_file_that_does_not_import_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("import no_such_package_at_all")
-    with pytest.raises(ModelError, match="importing .*bad.py' failed: ModuleNotFoundError"):
+    with pytest.raises(ModelError, match=r"importing .*bad.py' failed: ModuleNotFoundError"):
         load_backbone(f"{tmp_path}/bad.py:build")
 
 
@@ -113,9 +116,7 @@ def test_fresh_classifier_keeps_all_other_weights(monkeypatch: pytest.MonkeyPatc
     whole = load_backbone("torchvision:resnet18").state_dict()
     # The download alone is replaced: this machine may be offline.
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *a, **k: whole)
-    monkeypatch.setattr(
-        "torchvision.models._api.load_state_dict_from_url", lambda *a, **k: whole
-    )
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: whole)
     model = load_backbone("torchvision:resnet18", pretrained=True, num_classes=4)
     assert model.fc.out_features == 4
     assert torch.equal(model.layer4[1].conv2.weight, whole["layer4.1.conv2.weight"])

@@ -141,7 +141,10 @@ def test_threads_beyond_the_free_cores_are_warned_of(threads, load, cores, advic
     if advice is None:
         assert text is None
     else:
-        assert text.startswith(f"{threads} threads on {cores} cores under a load of {load:.1f}")
+        assert text.startswith(
+            f"{threads} thread{'s' * (threads > 1)} on {cores} cores under a load"
+        )
+        assert f"load of {load:.1f}: step times will not be trustworthy" in text
         assert text.endswith(advice)
 
 

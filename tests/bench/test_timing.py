@@ -49,6 +49,15 @@ class Net(nn.Module):
 """
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small gain nothing from threads, and lose much to them on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def workload(folder: Path, fault: str = "pass", passes: int = 0, trained: bool = False) -> Workload:
     path = folder / "net.py"
     path.write_text(FAULTY.format(fault=fault, passes=passes, trained=trained))

@@ -93,5 +93,5 @@ def test_logits_of_named_outputs_come_first() -> None:
     assert pick_logits(named)[0] is logits
     dense = torch.ones(2, 21, 4, 4)
     assert pick_logits([dense])[0] is dense
-    with pytest.raises(ModelError, match="no loss can be made .*give --loss"):
+    with pytest.raises(ModelError, match=r"no loss can be made .*give --loss"):
         pick_logits((torch.ones(3, dtype=torch.long), "text"))
