@@ -47,5 +47,5 @@ def freezekit_stages(model: nn.Module) -> Sequence[Stage] | None:
         ...     if type(model).__name__ != "MyNet":
         ...         return None
         ...     stem = Stage("stem", "stem", parameters=("conv.weight",))
-    ...     return [stem, Stage("head", "head", parameters=("fc.weight",))]
+        ...     return [stem, Stage("head", "head", parameters=("fc.weight",))]
     """

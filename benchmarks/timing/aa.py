@@ -4,7 +4,7 @@
 
 Each run is a process of its own, as in `freezekit bench`, and times `full` under several names; the
 names make disjoint pairs, each a trial with a baseline and a copy of its own, judged beside the
-run's control. Under a minute a run on a machine at rest; a run that is in the file is not repeated,
+run's control. At rest, some 70 seconds a run; a run that is in the file is not repeated,
 so that Ctrl-C loses one run at most. Writes, to benchmarks/results/: FILE.jsonl (a line a run:
 environment and every raw step) and FILE.json (the summary). `--runs 0` only summarises what there
 is.
@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=4, help="trials in a run")
     parser.add_argument("--model", default="torchvision:resnet18")
     parser.add_argument("--batch-size", type=int, default=2)

@@ -26,7 +26,12 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
     """
     tail = _tail(units, area_out)
     first = next((i for i, unit in enumerate(units) if unit.weights), len(units))
-    blocks = [i for i in range(first + 1, tail) if units[i].kind in BLOCKS]
+    # A block that is not called as one, such as a network behind a table of positions, is none.
+    blocks = [
+        i
+        for i in range(first + 1, tail)
+        if units[i].kind == "stage" or (units[i].kind == "block" and units[i].called)
+    ]
     before = sum(unit.weights for unit in units[: blocks[0]]) if blocks else 0
     if blocks and 2 * before < sum(unit.weights for unit in units[:tail]):
         stages = [i for i in blocks if units[i].kind == "stage"]

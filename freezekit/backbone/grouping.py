@@ -53,7 +53,9 @@ def _open_head(anatomy: Anatomy, tail: tuple[Unit, ...]) -> tuple[Unit, ...]:
     last = next((unit for unit in reversed(tail) if unit.weights), None)
     if last is None or last.kind not in BLOCKS or len(last.members) != 1 or not last.vector:
         return tail
-    if not any(projects(part) for part in anatomy.parts(last.name) if part.weights):
+    weighty = [part for part in anatomy.parts(last.name) if part.weights]
+    # Queries and keys of an attention that pools are no projections: they keep its tokens.
+    if not any(projects(part) and part.rank_out != 3 for part in weighty):
         return tail
     return tuple(opened(anatomy, tail, [last]))
 
@@ -121,6 +123,6 @@ def group_name(group: Group) -> str:
         return "-".join(dict.fromkeys((weighty[0].name, weighty[-1].name)))
     kinds = _core_kinds(weighty)
     main = [unit for unit in weighty if unit.kind in kinds] or weighty
-    if len(main) > 1 and main[0].parent == main[-1].parent and kinds != ("stage",):
+    if len(main) > 1 and main[0].parent == main[-1].parent:
         return f"{main[0].name}-{main[-1].name.rpartition('.')[2]}"
     return max(main, key=lambda unit: unit.weights).name

@@ -26,6 +26,8 @@ PINNED_ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
 
+_QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}  # its chatter would hide the last words of a worker
+
 
 class Workers:
     """The measuring processes of one run; leaving the context ends those that still live.
@@ -98,7 +100,7 @@ class Workers:
                 stderr=stderr,
                 text=True,
                 encoding="utf-8",
-                env={**PINNED_ALLOCATOR, **os.environ},
+                env={**PINNED_ALLOCATOR, **_QUIET_PROFILER, **os.environ},
                 start_new_session=True,
             )
             self._living.add(process)

@@ -264,7 +264,7 @@ class Run:
 
     def _warn_of_load(self) -> None:
         threads = self.result.env["threads"]
-        warning = load_warning(threads, self.result.env["load_before"], os.cpu_count() or 1)
+        warning = load_warning(threads, self.result.env["load_before"] or 0.0, _cores())
         if warning:
             self._change(notes=(*self.result.notes, warning))
 
@@ -291,13 +291,20 @@ def _plugin(spec: str, registry: Registry) -> Plugin:
 def _environment() -> dict[str, Any]:  # Any: facts of many types
     return {
         "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "load_before": _load(),
         "allocator": {name: os.environ.get(name, v) for name, v in PINNED_ALLOCATOR.items()},
         "git": _git_commit(),
         "command": shlex.join(["freezekit", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _load() -> float | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.report.figures import baseline, flops, fraction, peak_change, trainable_fraction
 from freezekit.report.units import change, mib, ratio, share
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Result, Row
+    from freezekit.bench.results import Memory, Result, Row
 
 FREES_LITTLE = 0.03  # of full's saved activations
+MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
 FEWER_FLOPS = 0.05  # of full's
 FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of it
 
@@ -37,7 +39,7 @@ def explain(result: Result) -> tuple[str, ...]:
     found = [
         *_frees_no_activations(full, others),
         *(_trains_the_same(full, row) for row in others),
-        *(_short_lived_peak(result, full, row) for row in others),
+        *(_peak_against_saved(result, full, row) for row in others),
         *(_time_against_flops(full, row) for row in others),
         _flops_do_not_predict_time(full, others),
     ]
@@ -49,11 +51,11 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
     sentences = []
     for row in others:
         after = row.memory.saved_activations_bytes
-        freed = fraction(None if after is None or before is None else before - after, before)
+        remaining = _saved_against(full, row)
         trains = fraction(trainable_fraction(row), trainable_fraction(full))
-        if freed is None or freed > FREES_LITTLE or trains is None or trains >= 1:
+        if remaining is None or trains is None or trains >= 1 or remaining < 1 - FREES_LITTLE:
             continue
-        frees = share(freed) if freed > 0 else "none"
+        frees = share(1 - remaining) if remaining < 1 else "none"
         sentences.append(
             f"{row.strategy} freezes {share(1 - trains)} of the parameters and frees {frees} of "
             f"the saved activations ({mib(after)} MiB against {mib(before)} MiB of full)"
@@ -68,10 +70,11 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
 
 def _trains_the_same(full: Row, row: Row) -> str | None:
     before, after = full.memory.saved_activations_bytes, row.memory.saved_activations_bytes
-    if row.parameters is None or full.parameters is None or not before or after is None:
+    remaining = _saved_against(full, row)
+    if row.parameters is None or full.parameters is None or remaining is None:
         return None
     same = row.parameters.trainable_digest == full.parameters.trainable_digest
-    if not same or abs(after / before - 1) > FREES_LITTLE:
+    if not same or abs(remaining - 1) > FREES_LITTLE:
         return None
     return (
         f"{row.strategy} trains every parameter that full trains, so it frees no activations: "
@@ -79,35 +82,65 @@ def _trains_the_same(full: Row, row: Row) -> str | None:
     )
 
 
-def _short_lived_peak(result: Result, full: Row, row: Row) -> str | None:
-    """Tell where what lives for a moment makes up more of the peak than saved activations do."""
-    memory, saved = row.memory, row.memory.saved_activations_bytes
-    held = (
-        memory.parameters_bytes,
-        memory.buffers_bytes,
-        memory.inputs_bytes,
-        memory.optimizer_bytes,
-        memory.gradients_bytes,
-        saved,
-    )
-    known = [part for part in held if part is not None]
-    if memory.peak_bytes is None or saved is None or len(known) < len(held):
+def _peak_against_saved(result: Result, full: Row, row: Row) -> str | None:
+    """Tell where the peak falls less than saved activations do, and what it is made of."""
+    parts, remaining = _parts(row.memory), _saved_against(full, row)
+    peak, fell = row.memory.peak_bytes, peak_change(result, row)
+    if parts is None or peak is None or fell is None or remaining is None:
         return None
+    freed = 1 - remaining
+    if freed < FREES_LITTLE:
+        return None
+    frees = f"frees {share(freed)} of the saved activations but "
+    frees += f"{share(-fell)} of the peak" if fell < 0 else f"nothing of the peak ({change(fell)})"
     # Gradients and activations are never all there at once, so this errs on the careful side.
-    short_lived = memory.peak_bytes - sum(known)
-    remaining = fraction(saved, full.memory.saved_activations_bytes)
-    peak = peak_change(result, row)
-    if short_lived <= saved or remaining is None or remaining >= 1 or peak is None:
+    short_lived = peak - parts.constant - parts.training - parts.saved
+    if short_lived > max(parts.saved, parts.training, MUCH_OF_PEAK * peak):
+        workspace = ""
+        if row.memory.peak_method == "measured" and (row.memory.workspace_bytes or 0) > 0:
+            workspace = f" ({mib(row.memory.workspace_bytes)} MiB of it workspace)"
+        return (
+            f"{row.strategy} {frees}: {mib(parts.saved)} MiB are saved from forward to backward, "
+            f"at least {mib(short_lived)} MiB of the {mib(peak)} MiB live for a moment within "
+            f"one of them{workspace}"
+        )
+    if -fell >= freed / 2:
         return None
-    freed = f"{share(-peak)} of the peak" if peak < 0 else f"nothing of the peak ({change(peak)})"
-    workspace = ""
-    if memory.peak_method == "measured" and (memory.workspace_bytes or 0) > 0:
-        workspace = f" ({mib(memory.workspace_bytes)} MiB of it workspace)"
-    return (
-        f"{row.strategy} frees {share(1 - remaining)} of the saved activations but {freed}: "
-        f"{mib(short_lived)} MiB of its peak live for a moment within forward or backward"
-        f"{workspace}, {mib(saved)} MiB are saved between the two"
+    text = (
+        f"{row.strategy} {frees}: of its {mib(peak)} MiB, parameters, buffers and inputs take "
+        f"{mib(parts.constant)} MiB, gradients and optimizer state up to {mib(parts.training)} MiB"
     )
+    if short_lived > 0:
+        text += f", and what lives for a moment at least {mib(short_lived)} MiB"
+    return text
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Bytes of a peak: what is always there, what training adds, what forward saves."""
+
+    constant: int
+    training: int
+    saved: int
+
+
+def _parts(memory: Memory) -> _Parts | None:
+    constant = _sum(memory.parameters_bytes, memory.buffers_bytes, memory.inputs_bytes)
+    training = _sum(memory.gradients_bytes, memory.optimizer_bytes)
+    saved = memory.saved_activations_bytes
+    if constant is None or training is None or saved is None:
+        return None
+    return _Parts(constant, training, saved)
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _saved_against(full: Row, row: Row) -> float | None:
+    """Return a row's saved activations as a fraction of those of `full`."""
+    return fraction(row.memory.saved_activations_bytes, full.memory.saved_activations_bytes)
 
 
 def _time_against_flops(full: Row, row: Row) -> str | None:

@@ -62,10 +62,11 @@ def noise_floor(result: Result) -> float | None:
 def _interrupted(result: Result) -> list[Note]:
     if result.complete:
         return []
-    known = sum(row.parameters is not None or row.time is not None for row in result.rows)
+    counted = sum(row.memory.peak_bytes is not None for row in result.rows)
+    timed = sum(row.time is not None for row in result.rows)
     text = (
-        "interrupted: the run did not come to its end; there are figures for "
-        f"{known} of {len(result.rows)} strategies, and '-' was not measured"
+        f"interrupted: the run did not come to its end; of {len(result.rows)} strategies, "
+        f"{counted} have memory figures and {timed} step times; '-' was not measured"
     )
     return [Note("interrupted", text)]
 

@@ -127,7 +127,7 @@ def test_interrupted_and_empty_results_render(make_result: MakeResult) -> None:
     for there, known in (((), 0), (rows, 2), ((*rows, Row("batch-norm")), 2)):
         text = _flat(_printed(make_result(rows=there, control=None, complete=False), 80))
         assert "interrupted: the run did not come to its end" in text
-        assert f"figures for {known} of {len(there)} strategies" in text
+        assert f"of {len(there)} strategies, {known} have memory figures and {known} step" in text
     assert "interrupted" not in _printed(make_result(), 80)
 
 

@@ -1,0 +1,84 @@
+"""What the README says, tried: its code, its commands, its table, its output."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+
+from freezekit import Backbone, FreezePlan, load_backbone
+from freezekit.bench.store import load
+from freezekit.cli import main
+from freezekit.options import option_infos
+from freezekit.registry import default_registry
+from freezekit.report.table import print_result
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def test_freezing_in_five_lines_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = next(block for block in blocks("python") if "freeze_" in block)
+    names: dict[str, object] = {}
+    exec(code.replace("pretrained=True", "pretrained=False"), names)
+    assert "layer4" in capsys.readouterr().out
+    assert isinstance(names["optimizer"], torch.optim.AdamW)
+
+
+def test_the_plugin_in_ten_lines_works() -> None:
+    code = next(block for block in blocks("python") if "hookimpl" in block)
+    module = types.ModuleType("my_strategies")
+    exec(code, module.__dict__)
+    (cls,) = module.freezekit_strategies()
+    assert option_infos(cls) == ()
+    decided = cls().plan(Backbone(load_backbone("torchvision:resnet18", device="meta")))
+    assert isinstance(decided, FreezePlan)
+    assert "fc.bias" in decided.frozen
+
+
+def test_every_command_exists_with_its_options() -> None:
+    lines = [line for block in blocks("") for line in block.splitlines()]
+    commands = [line.split("#")[0] for line in lines if line.startswith("freezekit ")]
+    assert len(commands) >= 5
+    for command in commands:
+        _, name, *args = shlex.split(command)
+        main.commands[name].make_context(name, args, resilient_parsing=False).close()
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", TEXT, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_the_table_lists_all_built_in_strategies() -> None:
+    offered = default_registry().strategies
+    built_in = {
+        n: o.cls.summary for n, o in offered.items() if o.plugin.distribution == "freezekit"
+    }
+    table = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", TEXT, re.MULTILINE))
+    assert table == built_in
+
+
+def test_the_output_shown_is_that_of_the_result_file() -> None:
+    (result,) = load(ROOT / "benchmarks" / "results" / "readme-bench.json")
+    out = io.StringIO()
+    print_result(result, Console(file=out, width=80))
+    (shown,) = [block for block in blocks("") if block.startswith("torchvision:resnet18")]
+    for line in shown.splitlines():
+        assert line in out.getvalue().splitlines()
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
