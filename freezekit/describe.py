@@ -42,11 +42,16 @@ def summarise(backbone: Backbone, plan: FreezePlan) -> tuple[StageSummary, ...]:
         >>> [(s.name, s.trainable) for s in summarise(view, plan(view, "head-only"))][-2:]
         [('layer4', 0), ('head', 513000)]
     """
-    try:
-        stages: Sequence[Stage] = backbone.stages
-    except StagingError:
-        stages = _top_level(backbone)
+    stages, _ = _stages(backbone)
     return tuple(_summary(backbone, plan, stage) for stage in stages)
+
+
+def _stages(backbone: Backbone) -> tuple[Sequence[Stage], str | None]:
+    """Return the stages, or else the top-level modules and the reason."""
+    try:
+        return backbone.stages, None
+    except StagingError as error:
+        return _top_level(backbone), f"listed by top-level module, not by stage: {error}"
 
 
 def _summary(backbone: Backbone, plan: FreezePlan, stage: Stage) -> StageSummary:
@@ -100,7 +105,8 @@ def describe(backbone: Backbone, plan: FreezePlan, width: int = 80) -> str:
         f"{type(backbone.model).__name__}: {trainable:,} of {total:,} parameters trained ({share})"
     )
     console.print(table)
-    for text in plan.notes:
+    _, unstaged = _stages(backbone)
+    for text in (*plan.notes, *([unstaged] if unstaged else [])):
         console.print(text)
     for text in plan.warnings:
         console.print(f"warning: {text}")

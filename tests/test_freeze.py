@@ -343,4 +343,42 @@ def test_report_of_a_model_that_cannot_be_staged() -> None:
 
     with pytest.raises(StagingError):
         freeze_(Odd(), "head-only")
-    assert "a" in freeze_(Odd(), "by-name:contains=a").report()
+    assert "listed by top-level module" in freeze_(Odd(), "by-name:contains=a").report()
+
+
+def test_an_optimizer_made_before_does_not_move_what_is_frozen(model: nn.Module) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    optimizer.step()  # momentum is there, and so are gradients
+    frozen = freeze_(model, "first-n-stages:n=2")
+    before = state(model)
+    for _ in range(3):
+        model(torch.randn(2, 3, 64, 64)).sum().backward()
+        optimizer.step()
+    assert all(torch.equal(before[n], model.state_dict()[n]) for n in frozen.plan.frozen)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121", "mobilenetv3_small_100"])
+def test_fused_norm_and_activation_layers_keep_their_activation(name: str) -> None:
+    net = timm.create_model(name, num_classes=3).eval()
+    image = torch.randn(1, 3, 64, 64)
+    before = net(image)
+    freeze_(net, "batch-norm")
+    assert torch.equal(net(image), before)
+
+
+def test_bare_parameters_belong_to_stages() -> None:
+    vit = load_backbone("timm:vit_tiny_patch16_224", device="meta")
+    assert {"cls_token", "pos_embed"} <= plan(vit, "first-n-stages:n=0").frozen
+    cait = load_backbone("timm:cait_xxs24_224", device="meta")
+    assert sum(len(s.parameters) for s in Backbone(cait).stages) == len(list(cait.parameters()))
+
+
+def test_an_average_of_weights_does_not_drift_in_frozen_statistics(model: nn.Module) -> None:
+    freeze_(model, "batch-norm")
+    ema = timm.utils.ModelEmaV3(model, decay=0.5)
+    before = ema.module.bn1.running_mean.clone()
+    model.train()(torch.randn(2, 3, 64, 64))
+    ema.update(model)
+    assert torch.equal(ema.module.bn1.running_mean, before)
+    assert not ema.module.train().bn1.training

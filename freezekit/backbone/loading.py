@@ -211,7 +211,7 @@ def default_image_size(model: nn.Module, text: str = "") -> int:
 
     Example:
         >>> default_image_size(load_backbone("timm:efficientnet_b1", device="meta"))
-        256
+        240
         >>> text = "torchvision:inception_v3"
         >>> default_image_size(load_backbone(text, device="meta", init_weights=False), text)
         299

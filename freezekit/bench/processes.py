@@ -113,7 +113,7 @@ def death(code: int, stderr: str) -> Event:
     Example:
         >>> death(-9, "")["error"]
         'the measuring process was killed (SIGKILL), as the system does when memory runs out'
-        >>> death(1, "Traceback...\\nOSError: no space")["error"]
+        >>> death(1, "OSError: no space")["error"]
         'the measuring process ended with code 1: OSError: no space'
     """
     last = (stderr.strip().splitlines() or ["it said nothing"])[-1]

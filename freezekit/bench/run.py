@@ -190,14 +190,15 @@ class Run:
         if budget is not None:
             budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
         job = {**self._job("timing", specs), "budget_seconds": budget}
+        phase = "timing steps"
         for event in workers.events(job):
             match event["event"]:
                 case "design":
                     self._change(timing_design=event["design"])
+                    cut = event["design"]["cut"]
+                    phase = f"timing steps; {cut}" if cut else phase
                 case "progress":
-                    self._on_progress(
-                        Doing("timing steps", event["doing"], event["done"], event["total"])
-                    )
+                    self._on_progress(Doing(phase, event["doing"], event["done"], event["total"]))
                 case "block":
                     self._change(raw=append_block(self.result.raw or Raw(), event))
                 case "failed" if event["spec"] in specs:
@@ -252,7 +253,8 @@ class Run:
         return [row.strategy for row in self.result.rows if row.status == "ok"]
 
     def _leave_out_refused(self) -> None:
-        refused = [row for row in self.result.rows if row.status == "error"]
+        others = (row for row in self.result.rows if row.strategy != BASELINE)
+        refused = [row for row in others if row.status == "error"]
         self._change(
             rows=tuple(row for row in self.result.rows if row not in refused),
             notes=(*self.result.notes, *(f"left out {r.strategy}: {r.error}" for r in refused)),
@@ -292,6 +294,7 @@ def _environment() -> dict[str, Any]:  # Any: facts of many types
     return {
         "cpu": _cpu_name(),
         "cores": _cores(),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "load_before": _load(),
         "allocator": {name: os.environ.get(name, v) for name, v in PINNED_ALLOCATOR.items()},
         "git": _git_commit(),

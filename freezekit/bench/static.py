@@ -90,15 +90,8 @@ def static_figures(
 
 
 def _load_shapes(workload: Workload) -> nn.Module:
-    """Build the model on `meta`, or for real where its builder reads values, and drop the weights.
-
-    Layout is settled here: modules cannot convert fake parameters.
-    """
-    shapes_only = dataclasses.replace(workload, pretrained=False)
-    try:
-        model = load(shapes_only, "meta")
-    except ModelError:
-        model = load(shapes_only, "cpu").to("meta")
+    """Build the model on `meta`; layout is settled here: modules cannot convert fake parameters."""
+    model = load(dataclasses.replace(workload, pretrained=False), "meta")
     if workload.channels_last:
         model.to(memory_format=torch.channels_last)
     return model

@@ -56,6 +56,8 @@ def _end_with_the_parent() -> None:
 
 
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
+    if workload.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device cuda: torch sees no CUDA device here; use --device cpu")
     registry = load_registry(job["block"])
     yield {"event": "environment", "environment": _environment(workload)}
     workload = describe_workload(workload)

@@ -140,6 +140,7 @@ def describe_workload(workload: Workload) -> Workload:
         ModelError: The model cannot be had, does not take the input, or gives no loss.
 
     Example:
+        >>> from freezekit.bench.results import Workload
         >>> described = describe_workload(Workload("torchvision:resnet18", batch_size=2))
         >>> described.input_shape, described.loss_text
         ((2, 3, 224, 224), 'cross-entropy over 1000 classes of the output, shape (2, 1000)')
@@ -170,9 +171,10 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
     """Return the workload with its image size and input shape filled in.
 
     Example:
+        >>> from freezekit.bench.results import Workload
         >>> model = load_backbone("timm:efficientnet_b1", device="meta")
         >>> with_shape(Workload("timm:efficientnet_b1", batch_size=2), model).input_shape
-        (2, 3, 256, 256)
+        (2, 3, 240, 240)
     """
     size = workload.image_size or default_image_size(model, workload.model)
     return dataclasses.replace(

@@ -73,7 +73,7 @@ DEFAULT_BUDGET_SECONDS = 80.0
 def bench(
     models: tuple[str, ...], specs: tuple[str, ...], outputs: tuple[str, ...], **options: Any
 ) -> None:
-    r"""Measure memory and step time of freeze strategies, side by side.
+    """Compare strategies: memory and step time.
 
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
     Without arguments: torchvision:resnet18, batch 8, 128 px, all built-in strategies.
@@ -85,7 +85,7 @@ def bench(
       freezekit bench
       freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o atto.json -o atto.md
       freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
-    """
+    """  # noqa: D301  # click reads the character
     from freezekit.bench.results import Workload
     from freezekit.bench.run import Plan, canonical_specs
     from freezekit.bench.store import check_writable

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @block_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, ...]) -> None:
-    """List plugins: where each comes from, what it offers, what failed and why."""
+    """List plugins, and what failed and why."""
     from freezekit.registry import load_registry
 
     registry = load_registry(block)
@@ -55,7 +55,7 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
 def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
-    """List strategies, or tell all about NAME: what it does, its options, where it comes from."""
+    """List strategies, or tell all about one of them."""
     from freezekit.registry import load_registry
 
     registry = load_registry(block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,17 +15,13 @@ from freezekit.report.table import print_result
 from freezekit.report.write import write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from freezekit.bench.results import Result, Workload
     from freezekit.registry import Registry
 
 INTERRUPTED = 130
 STRATEGY_FAILED = 4
-
-
-class _Show(Protocol):
-    def __call__(self, doing: Doing) -> None: ...
 
 
 def run_all(
@@ -84,25 +80,20 @@ class _Writer:
 
 
 @contextmanager
-def _progress(model: str) -> Iterator[_Show]:
-    """Show progress on stderr: a bar on a terminal, else a line for each new thing that is done."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        shown: list[str] = []
-
-        def show_line(doing: Doing) -> None:
-            phase = doing.phase
-            if phase not in shown:
-                shown.append(phase)
-                print(f"{model}: {phase}", file=sys.stderr, flush=True)
-
-        yield show_line
-        return
+def _progress(model: str) -> Iterator[Callable[[Doing], None]]:
+    """Show progress on stderr: a line for each phase, and a bar below them on a terminal."""
+    console = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    phases: list[str] = []
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("starting", total=None)
 
-        def show_bar(doing: Doing) -> None:
+        def show(doing: Doing) -> None:
+            if doing.phase not in phases:
+                phases.append(doing.phase)
+                console.print(f"{model}: {doing.phase}", markup=False, soft_wrap=True)
             bar.update(task, description=doing.what, completed=doing.done, total=doing.total)
 
-        yield show_bar
+        yield show

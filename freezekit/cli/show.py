@@ -24,7 +24,9 @@ def show(
     num_classes: int | None,
     block: tuple[str, ...],
 ) -> None:
-    r"""Show what a strategy does to MODEL, stage by stage, and what to beware of.
+    """Show what a strategy does to a model.
+
+    Stage by stage: what is trained, frozen, held in eval mode, with which learning rate.
 
     No weights are loaded and nothing is run: the model is built from shapes alone.
 
@@ -32,16 +34,21 @@ def show(
     Examples:
       freezekit show torchvision:resnet50 -s first-n-stages:n=2
       freezekit show timm:vit_small_patch16_224 -s head-only --params
-    """
-    from freezekit.backbone.loading import load_backbone
-    from freezekit.describe import describe, summarise
-    from freezekit.planning import decide, view
+    """  # noqa: D301  # click reads the character
+    from rich.console import Console
+
     from freezekit.registry import load_registry
 
     registry = load_registry(block)
     registry.create(spec)  # before the model: a misspelt spec is told at once
-    backbone = view(load_backbone(model, num_classes=num_classes, device="meta"), None, registry)
-    plan = decide(backbone, spec, registry)
+    with Console(stderr=True).status(f"building {model}"):  # on a terminal only
+        from freezekit.backbone.loading import load_backbone
+        from freezekit.describe import describe, summarise
+        from freezekit.planning import decide, view
+
+        built = load_backbone(model, num_classes=num_classes, device="meta")
+        backbone = view(built, None, registry)
+        plan = decide(backbone, spec, registry)
     trained = {name: name not in plan.frozen for name in backbone.parameters}
     if as_json:
         stages = [vars(summary) for summary in summarise(backbone, plan)]

@@ -30,7 +30,7 @@ class ByName(Strategy):
     Example:
         >>> from freezekit import load_backbone, plan
         >>> model = load_backbone("torchvision:resnet18", device="meta")
-        >>> sorted(plan(model, "by-name:contains=conv1|bn1,invert=false").frozen)[:2]
+        >>> sorted(plan(model, "by-name:contains=fc|conv1.,invert=true").frozen)[:2]
         ['bn1.bias', 'bn1.weight']
         >>> len(plan(model, r"by-name:regex=^layer[12]\.").frozen)
         27
@@ -86,7 +86,7 @@ class ByName(Strategy):
             return []
         patterns = ", ".join(map(repr, self._patterns()))
         return [
-            f"by-name: no parameter matches {patterns}; "
+            f"no parameter matches {patterns}; "
             "`freezekit show MODEL -s full --params` lists the names"
         ]
 
@@ -99,7 +99,7 @@ class ByName(Strategy):
             return []
         more = ", ..." if len(missed) > 3 else ""
         return [
-            f"by-name: the pattern looks like a norm's, but {len(missed)} of {len(norms)} norm "
+            f"the pattern looks like a norm's, but {len(missed)} of {len(norms)} norm "
             f"layers have other names: {', '.join(missed[:3])}{more}; names are not types: "
             "'batch-norm' finds batch norms by type"
         ]

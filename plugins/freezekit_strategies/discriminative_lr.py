@@ -49,6 +49,8 @@ class DiscriminativeLR(Strategy):
             raise ValueError("give either decay, as in 'decay=0.8', or both low and high")
         if self.decay is not None and not 0 < self.decay <= 1:
             raise ValueError(f"decay is {self.decay}, expected a number above 0, at most 1")
+        if self.freeze_below < 0:
+            raise ValueError(f"freeze_below is {self.freeze_below}, expected 0 or more")
         if self.low is not None and self.high is not None and not 0 < self.low <= self.high:
             raise ValueError(f"low={self.low}, high={self.high}: expected 0 < low <= high")
 

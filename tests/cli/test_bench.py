@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from freezekit.bench.store import load
 
@@ -147,6 +148,11 @@ def test_two_models_make_one_file(tmp_path: Path) -> None:
         (("torchvision:alexnet", "--image-size", "16"), "try another --image-size"),
         (("timm:test_resnet", "--loss", "no.py:f"), "there is no file 'no.py'"),
         (("--batch-size", "0"), "--batch-size"),
+        pytest.param(
+            ("--device", "cuda"),
+            "torch sees no CUDA device here; use --device cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(args: tuple[str, ...], message: str) -> None:
