@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import platform
 import queue
-import shlex
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -16,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from freezekit import __version__
 from freezekit.bench.design import load_warning
-from freezekit.bench.processes import PINNED_ALLOCATOR, Event, Workers
+from freezekit.bench.environment import available_bytes, cores, environment, load_average
+from freezekit.bench.processes import Event, Workers
 from freezekit.bench.results import (
     Flops,
     Memory,
@@ -41,7 +37,7 @@ LEAST_TIMING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class Options:
     """What a bench run is to do beside its workload.
 
     Attributes:
@@ -87,17 +83,17 @@ class Run:
     def __init__(
         self,
         workload: Workload,
-        plan: Plan,
+        options: Options,
         registry: Registry,
         on_change: Callable[[Result], None],
         on_progress: Callable[[Doing], None],
     ) -> None:
-        self._plan = plan
+        self._options = options
         self._on_change = on_change
         self._on_progress = on_progress
         self._started = time.monotonic()
-        rows = tuple(Row(spec, plugin=_plugin(spec, registry)) for spec in plan.specs)
-        self.result = Result(__version__, workload, env=_environment(), rows=rows)
+        rows = tuple(Row(spec, plugin=_plugin(spec, registry)) for spec in options.specs)
+        self.result = Result(__version__, workload, env=environment(), rows=rows)
 
     def measure(self) -> Result:
         """Measure all there is to measure and return the whole result.
@@ -108,19 +104,19 @@ class Run:
         """
         with Workers() as workers:
             self._static(workers)
-            if not self._plan.static_only:
+            if not self._options.static_only:
                 self._memory(workers)
                 self._timing(workers)
-        env = {**self.result.env, "load_after": _load()}
+        env = {**self.result.env, "load_after": load_average()}
         self._change(env=env, complete=True)
         return self.result
 
     # --- the three kinds of worker -----------------------------------------------------------
 
     def _static(self, workers: Workers) -> None:
-        phase, total, done = "counting memory and FLOPs", len(self._plan.specs), 0
+        phase, total, done = "counting memory and FLOPs", len(self._options.specs), 0
         self._on_progress(Doing(phase, phase, done, total))
-        for event in workers.events(self._job("static", self._plan.specs)):
+        for event in workers.events(self._job("static", self._options.specs)):
             match event["event"]:
                 case "environment":
                     self._change(env={**self.result.env, **event["environment"]})
@@ -144,7 +140,7 @@ class Run:
                 case "broken":
                     raise _whole_run_failed(event)
             self._on_progress(Doing(phase, phase, done, total))
-        if self._plan.skip_refused:
+        if self._options.skip_refused:
             self._leave_out_refused()
 
     def _memory(self, workers: Workers) -> None:
@@ -186,7 +182,7 @@ class Run:
         if BASELINE not in specs:
             self._change(notes=(*self.result.notes, "no step times: the baseline `full` failed"))
             return
-        budget = self._plan.budget_seconds
+        budget = self._options.budget_seconds
         if budget is not None:
             budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
         job = {**self._job("timing", specs), "budget_seconds": budget}
@@ -228,8 +224,8 @@ class Run:
             "kind": kind,
             "workload": dataclasses.asdict(self.result.workload),
             "specs": list(specs),
-            "block": list(self._plan.block),
-            "threads": self._plan.threads,
+            "block": list(self._options.block),
+            "threads": self._options.threads,
             "budget_seconds": None,
         }
 
@@ -262,11 +258,11 @@ class Run:
 
     def _two_fit(self) -> bool:
         peaks = sorted(row.memory.predicted_peak_bytes or 0 for row in self.result.rows)
-        return 2 * sum(peaks[-2:]) < _available_bytes()
+        return 2 * sum(peaks[-2:]) < available_bytes()
 
     def _warn_of_load(self) -> None:
         threads = self.result.env["threads"]
-        warning = load_warning(threads, self.result.env["load_before"] or 0.0, _cores())
+        warning = load_warning(threads, self.result.env["load_before"] or 0.0, cores())
         if warning:
             self._change(notes=(*self.result.notes, warning))
 
@@ -288,53 +284,3 @@ def _plugin(spec: str, registry: Registry) -> Plugin:
         distribution=" + ".join(dict.fromkeys(record.distribution for record in records)),
         version=" + ".join(dict.fromkeys(record.version for record in records)),
     )
-
-
-def _environment() -> dict[str, Any]:  # Any: facts of many types
-    return {
-        "cpu": _cpu_name(),
-        "cores": _cores(),
-        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "load_before": _load(),
-        "allocator": {name: os.environ.get(name, v) for name, v in PINNED_ALLOCATOR.items()},
-        "git": _git_commit(),
-        "command": shlex.join(["freezekit", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _cores() -> int:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _load() -> float | None:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123  # no real file
-            names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-            return next(names, platform.machine())
-    except OSError:
-        return platform.processor() or platform.machine()
-
-
-def _available_bytes() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 0
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the user's own folder, where it is under git."""
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

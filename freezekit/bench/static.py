@@ -14,7 +14,7 @@ from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import Flops, Memory, Parameters
 from freezekit.bench.workload import Session, load, prepare
-from freezekit.errors import FreezekitError, ModelError
+from freezekit.errors import FreezekitError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -87,7 +87,7 @@ def bench(
       freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
     from freezekit.bench.results import Workload
-    from freezekit.bench.run import Plan, canonical_specs
+    from freezekit.bench.run import Options, canonical_specs
     from freezekit.bench.store import check_writable
     from freezekit.cli.screen import run_all
     from freezekit.registry import load_registry
@@ -96,7 +96,7 @@ def bench(
         check_writable(path)
     block = options.pop("block")
     registry = load_registry(block)
-    plan = Plan(
+    how = Options(
         specs=canonical_specs(specs or DEFAULT_SPECS, registry),
         block=block,
         threads=options.pop("threads"),
@@ -107,4 +107,4 @@ def bench(
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
     workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]
-    click.get_current_context().exit(run_all(workloads, plan, registry, outputs))
+    click.get_current_context().exit(run_all(workloads, how, registry, outputs))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from freezekit.bench.run import Doing, Plan, Run
+from freezekit.bench.run import Doing, Options, Run
 from freezekit.errors import OutputError
 from freezekit.report.table import print_result
 from freezekit.report.write import write
@@ -25,7 +25,7 @@ STRATEGY_FAILED = 4
 
 
 def run_all(
-    workloads: Sequence[Workload], plan: Plan, registry: Registry, outputs: Sequence[str]
+    workloads: Sequence[Workload], options: Options, registry: Registry, outputs: Sequence[str]
 ) -> int:
     """Measure one workload after another, print a table for each, and return the exit code.
 
@@ -40,7 +40,7 @@ def run_all(
     code = 0
     for workload in workloads:
         with _progress(workload.model) as show:
-            run = Run(workload, plan, registry, lambda r: writer.write([*done, r]), show)
+            run = Run(workload, options, registry, lambda r: writer.write([*done, r]), show)
             try:
                 result = run.measure()
             except KeyboardInterrupt:
