@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from freezekit.bench.run import Doing, Options, Run
-from freezekit.errors import OutputError
+from freezekit.errors import FreezekitError, OutputError
 from freezekit.report.table import print_result
 from freezekit.report.write import write
 
@@ -31,11 +31,14 @@ def run_all(
 
     The files hold, at any moment, all that was measured until then.
 
+    A model that cannot be measured at all costs its own results only; its reason is told last.
+
     Raises:
-        FreezekitError: A model cannot be measured at all; files keep the models before it.
+        FreezekitError: A model cannot be measured at all.
         OutputError: A file cannot be written; the tables have been printed all the same.
     """
     done: list[Result] = []
+    refused: list[FreezekitError] = []
     writer = _Writer(outputs)
     code = 0
     for workload in workloads:
@@ -45,6 +48,9 @@ def run_all(
                 result = run.measure()
             except KeyboardInterrupt:
                 result, code = run.interrupted(), INTERRUPTED
+            except FreezekitError as error:
+                refused.append(error)
+                continue
         done.append(result)
         writer.write(done)
         print_result(result, Console(highlight=False))
@@ -56,6 +62,10 @@ def run_all(
         kept = f"; what was measured is in {', '.join(outputs)}" if outputs else ""
         print(f"interrupted{kept}", file=sys.stderr)
     writer.finish()
+    for earlier in refused[:-1]:
+        print(f"Error: {earlier}", file=sys.stderr)
+    if refused:
+        raise refused[-1]
     return code
 
 
@@ -67,10 +77,13 @@ class _Writer:
         self._failed: OutputError | None = None
 
     def write(self, results: Sequence[Result]) -> None:
+        measured = [result for result in results if any(row.parameters for row in result.rows)]
+        if not measured:
+            return
         try:
             self._failed = None
             for path in self._outputs:
-                write(results, path)
+                write(measured, path)
         except OutputError as error:
             self._failed = error
 
@@ -93,6 +106,7 @@ def _progress(model: str) -> Iterator[Callable[[Doing], None]]:
         def show(doing: Doing) -> None:
             if doing.phase not in phases:
                 phases.append(doing.phase)
+                bar.reset(task)  # its clock tells the time of a phase
                 console.print(f"{model}: {doing.phase}", markup=False, soft_wrap=True)
             bar.update(task, description=doing.what, completed=doing.done, total=doing.total)
 

@@ -134,6 +134,19 @@ def test_two_models_make_one_file(tmp_path: Path) -> None:
     assert any("left out batch-norm" in note for note in second.notes)
 
 
+def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    models = ("timm:no_such_model", "timm:test_resnet", "torchvision:alexnet")
+    done = bench(*models, "--image-size", "16", "--static", "-s", "head-only", "-o", str(file))
+    assert done.returncode == 2
+    assert "timm has no model 'no_such_model'" in done.stderr
+    assert "try another --image-size" in done.stderr
+    (result,) = load(file)
+    assert result.workload.model == "timm:test_resnet"
+    bench(models[0], "-o", str(tmp_path / "none.json"))
+    assert not (tmp_path / "none.json").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
