@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from freezekit.backbone.records import Stage
-from freezekit.errors import StagingError
+from freezekit.errors import FreezekitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def _stages(backbone: Backbone) -> tuple[Sequence[Stage], str | None]:
     """Return the stages, or else the top-level modules and the reason."""
     try:
         return backbone.stages, None
-    except StagingError as error:
+    except FreezekitError as error:
         return _top_level(backbone), f"listed by top-level module, not by stage: {error}"
 
 

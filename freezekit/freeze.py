@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from freezekit.describe import describe
 from freezekit.errors import FreezeError
 from freezekit.planning import decide, view, warn
 from freezekit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from freezekit.backbone.view import Backbone
     from freezekit.strategy import FreezePlan, Strategy
 
@@ -29,21 +29,41 @@ class _HeldInEval:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.wanted = module.training
+        self.before = module.__dict__.get("train")  # somebody's own, as the `disabled_train` trick
 
     def __call__(self, mode: bool = True) -> nn.Module:
         """Do what `module.train(mode)` does, except for the module's own mode."""
         self.wanted = mode
-        type(self.module).train(self.module, mode)  # children, and a class's own ideas
-        self.module.training = False
+        self._train_itself(False)
+        for child in self.module.children():
+            child.train(mode)
         return self.module
 
     def hold(self) -> None:
+        self._train_itself(False)
         self.module.__dict__["train"] = self
-        self.module.training = False
 
     def release(self) -> None:
         del self.module.__dict__["train"]
-        self.module.training = self.wanted
+        if self.before is not None:
+            self.module.__dict__["train"] = self.before
+        self._train_itself(self.wanted)
+
+    def _train_itself(self, mode: bool) -> None:
+        """Set the module's own mode as its class does, and leave the modules inside as they are."""
+        if type(self.module).train is not nn.Module.train:  # it may switch more than a flag
+            inside = [(module, module.training) for module in self.module.modules()]
+            held = {
+                module: module.__dict__.pop("train")
+                for module, _ in inside
+                if isinstance(module.__dict__.get("train"), _HeldInEval)
+            }
+            type(self.module).train(self.module, mode)
+            for module, training in inside:
+                module.training = training
+            for module, holder in held.items():
+                module.__dict__["train"] = holder
+        self.module.training = mode
 
 
 @dataclass
@@ -111,10 +131,10 @@ class Frozen:
         """
         self._check_in_force()
         model = self.backbone.model
-        spared = set(getattr(model, "no_weight_decay", set)())
+        spared = _without_decay(self.backbone)
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
-            if name in self.plan.frozen:
+            if name in self.plan.frozen or not parameter.requires_grad:
                 continue
             scale = self.plan.lr_scales.get(name, 1.0)
             decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in spared
@@ -194,11 +214,11 @@ def freeze_(
     _check_parts(model)
     backbone = view(model, example_input, registry)
     decided = decide(backbone, spec, registry)
-    _check_flags(backbone, decided)
+    _check_flags(model)
+    warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
     if _RECORD in model.__dict__:
         _undo(model)
     _apply(model, decided)
-    warn(decided, stacklevel=3)
     return Frozen(backbone, decided)
 
 
@@ -207,7 +227,7 @@ def _apply(model: nn.Module, decided: FreezePlan) -> None:
     before = {name: p.requires_grad for name, p in parameters.items()}
     model.__dict__[_RECORD] = _Record(decided, before)
     for name, parameter in parameters.items():
-        trained = name not in decided.frozen
+        trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
             parameter.requires_grad_(trained)
         if not trained:
@@ -245,12 +265,25 @@ def _check_parts(model: nn.Module) -> None:
             )
 
 
-def _check_flags(backbone: Backbone, decided: FreezePlan) -> None:
-    """Refuse what torch would refuse halfway: a tensor type that cannot require gradients."""
-    for name, parameter in backbone.model.named_parameters():
-        if name not in decided.frozen and not (
-            parameter.dtype.is_floating_point or parameter.dtype.is_complex
-        ):
+def _check_flags(model: nn.Module) -> None:
+    """Refuse what torch would refuse halfway."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_inference():
             raise FreezeError(
-                f"parameter {name!r} is of {parameter.dtype} and cannot be trained; freeze it"
+                f"parameter {name!r} was made under torch.inference_mode() and can never be "
+                "trained; build the model outside of it"
             )
+
+
+def _can_train(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()
+
+
+def _without_decay(backbone: Backbone) -> set[str]:
+    """Return the parameters of norms, and what models name by timm's `no_weight_decay`."""
+    spared = {name for norm in backbone.norms for name in norm.parameters}
+    for prefix, module in backbone.model.named_modules():
+        named = getattr(module, "no_weight_decay", ())
+        for name in named() if callable(named) else named:
+            spared.add(f"{prefix}.{name}" if prefix else name)
+    return spared

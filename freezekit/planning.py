@@ -6,7 +6,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezekitError, FreezekitWarning, PlanError, PluginError, suggest
+from freezekit.errors import (
+    FreezekitError,
+    FreezekitWarning,
+    PlanError,
+    PluginError,
+    SpecError,
+    suggest,
+)
 from freezekit.registry import Registry, default_registry
 from freezekit.strategy import FreezePlan, Strategy
 
@@ -56,10 +63,14 @@ def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Regi
     """Do what `plan` does, silently, and check a plan that is given as such."""
     if isinstance(spec, FreezePlan):
         return check_plan(backbone, spec)
+    if not isinstance(spec, (str, Strategy)):
+        raise SpecError(
+            f"a spec is {type(spec).__name__} {spec!r}, expected text such as "
+            "'first-n-stages:n=2', a Strategy or a FreezePlan"
+        )
     strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
-    return check_plan(
-        backbone, _compose(backbone, [_ask(s, backbone, registry) for s in strategies])
-    )
+    plans = [_ask(s, backbone, registry) for s in strategies]
+    return check_plan(backbone, _compose(backbone, plans))
 
 
 def warn(decided: FreezePlan, stacklevel: int) -> None:
@@ -114,15 +125,24 @@ def _check_names(field: str, what: str, names: Iterable[str], known: Iterable[st
 
 def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePlan:
     """Return one strategy's plan; what goes wrong in it is laid at its plugin's door."""
+    flags = [(p, p.requires_grad) for p in backbone.model.parameters()]
+    modes = [(m, m.training) for m in backbone.model.modules()]
     try:
         answer = strategy.plan(backbone)
     except FreezekitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(
             f"strategy {strategy.name!r} ({registry.origin(strategy)}) failed: "
             f"{type(error).__name__}: {error}"
         ) from error
+    finally:
+        touched = _restore(flags, modes)
+    if touched:
+        raise PluginError(
+            f"strategy {strategy.name!r} ({registry.origin(strategy)}) changed the model in "
+            "plan(), which may only look; flags and modes were put back"
+        )
     if not isinstance(answer, FreezePlan):
         raise PluginError(
             f"strategy {strategy.name!r} ({registry.origin(strategy)}) returned "
@@ -131,11 +151,34 @@ def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePl
     return answer
 
 
+def _restore(flags: list[tuple[nn.Parameter, bool]], modes: list[tuple[nn.Module, bool]]) -> bool:
+    """Put flags and modes back, and tell whether any had changed."""
+    changed = False
+    for parameter, trained in flags:
+        if parameter.requires_grad != trained:
+            parameter.requires_grad_(trained)
+            changed = True
+    for module, mode in modes:
+        if module.training != mode:
+            module.training = mode
+            changed = True
+    return changed
+
+
 def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
-    """Unite plans; those that leave `fixed` open get what they freeze wholly together."""
-    together = {name for p in plans if p.fixed is None for name in p.frozen}
-    opened = backbone.wholly_frozen(together)
-    whole = FreezePlan(fixed=opened)
+    """Unite plans; one that leaves `fixed` open gets what all of them freeze wholly together.
+
+    But for modules that a plan freezes wholly by itself and says are not fixed.
+    """
+    is_open = any(p.fixed is None for p in plans)
+    together = {name for p in plans for name in p.frozen} if is_open else set()
+    said_live = {
+        name
+        for p in plans
+        if p.fixed is not None
+        for name in backbone.wholly_frozen(p.frozen) - p.fixed
+    }
+    whole = FreezePlan(fixed=backbone.wholly_frozen(together) - said_live)
     for p in plans:
         whole &= FreezePlan(p.frozen, p.fixed or (), p.lr_scales, p.notes, p.warnings)
     return whole

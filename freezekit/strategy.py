@@ -62,19 +62,12 @@ class FreezePlan:
         for what, names in (("frozen", frozen), ("fixed", fixed)):
             if isinstance(names, str):
                 raise PlanError(f"a plan's {what!s} is a set of names, not the string {names!r}")
-        scales = dict(lr_scales or {})
-        for name, scale in scales.items():
-            if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
-                raise PlanError(
-                    f"the learning-rate multiplier of {name!r} is {scale!r}, expected a finite "
-                    "number above 0; to stop a parameter, freeze it"
-                )
         put = object.__setattr__  # the usual way to fill a frozen dataclass
-        put(self, "frozen", frozenset(frozen))
-        put(self, "fixed", None if fixed is None else frozenset(fixed))
-        put(self, "lr_scales", MappingProxyType({k: float(scales[k]) for k in sorted(scales)}))
-        put(self, "notes", tuple(notes))
-        put(self, "warnings", tuple(warnings))
+        put(self, "frozen", frozenset(_texts("frozen", frozen)))
+        put(self, "fixed", None if fixed is None else frozenset(_texts("fixed", fixed)))
+        put(self, "lr_scales", MappingProxyType(_scales(lr_scales or {})))
+        put(self, "notes", _texts("notes", notes))
+        put(self, "warnings", _texts("warnings", warnings))
 
     def __hash__(self) -> int:
         return hash((self.frozen, self.fixed, tuple(self.lr_scales.items())))
@@ -134,6 +127,29 @@ class FreezePlan:
             return FreezePlan(**data)
         except (ValueError, TypeError) as error:
             raise PlanError(f"not a plan in JSON: {error}") from None
+
+
+def _texts(field: str, values: Iterable[str]) -> tuple[str, ...]:
+    found = tuple(values)
+    wrong = [value for value in found if not isinstance(value, str)]
+    if wrong:
+        raise PlanError(f"a plan's {field} holds {wrong[0]!r}, expected text")
+    return found
+
+
+def _scales(given: Mapping[str, float]) -> dict[str, float]:
+    scales = {}
+    for name in sorted(_texts("lr_scales", given)):
+        try:
+            scales[name] = float(given[name])
+        except (TypeError, ValueError, OverflowError):
+            scales[name] = math.nan
+        if not (math.isfinite(scales[name]) and scales[name] > 0):
+            raise PlanError(
+                f"the learning-rate multiplier of {name!r} is {given[name]!r}, expected a finite "
+                "number above 0; to stop a parameter, freeze it"
+            )
+    return scales
 
 
 class Strategy:

@@ -18,6 +18,7 @@ from freezekit import (
     FreezeError,
     FreezekitWarning,
     FreezePlan,
+    ModelError,
     PlanError,
     PluginError,
     StagingError,
@@ -267,6 +268,12 @@ def test_plan_does_not_touch_the_model(model: nn.Module) -> None:
     assert torch.equal(torch.get_rng_state(), before[2])
     assert all(torch.equal(values[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_lazy_modules_must_have_seen_an_input() -> None:
+    net = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    with pytest.raises(ModelError, match=r"'0.weight' .* has no shape yet .*call the model once"):
+        freeze_(net, "full")
 
 
 def test_warnings_of_a_plan_reach_the_caller(model: nn.Module) -> None:

@@ -36,7 +36,14 @@ def observe(model: nn.Module, example_input: Any = None) -> Trace:
         candidates = [_image(model, shape) for shape in _shapes(model)]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        copied = meta_copy(model)
+        try:
+            copied = meta_copy(model)
+        except Exception as error:
+            raise StagingError(
+                f"{type(model).__name__} cannot be copied to be observed "
+                f"({type(error).__name__}: {error}); name its stages with a plugin's "
+                "freezekit_stages hook"
+            ) from error
         errors: list[Exception] = []
         for candidate in candidates:
             try:
@@ -48,7 +55,8 @@ def observe(model: nn.Module, example_input: Any = None) -> Trace:
                 return trace_forward(real_copy(model), on_device(candidates[0], device))
             except Exception as error:  # noqa: BLE001
                 errors.insert(0, error)
-    raise StagingError(_refusal(model, candidates, example_input is not None, errors[0]))
+    refusal = _refusal(model, candidates, example_input is not None, errors[0])
+    raise StagingError(refusal) from errors[0]
 
 
 def _shapes(model: nn.Module) -> list[tuple[int, ...]]:

@@ -52,7 +52,8 @@ def load_backbone(
         >>> model.fc
         Linear(in_features=512, out_features=10, bias=True)
     """
-    source, separator, name = text.rpartition(":")
+    library = text.startswith(("torchvision:", "timm:"))  # timm's own names may hold colons
+    source, separator, name = text.partition(":") if library else text.rpartition(":")
     if not separator or not source or not name:
         raise ModelError(f"{text!r} is not a model, expected {FORMS}{_hint(text)}")
     if pretrained and device == "meta":
@@ -70,7 +71,8 @@ def load_backbone(
         if isinstance(error, torch.OutOfMemoryError):
             raise
         what = "could not load pretrained weights for" if pretrained else "could not build"
-        raise ModelError(f"{what} {text!r}: {type(error).__name__}: {error}") from error
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ModelError(f"{what} {text!r}: {reason}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{text!r} returned {type(model).__name__!r}, expected a torch.nn.Module")
     return model
@@ -127,21 +129,34 @@ def _torchvision(name: str, pretrained: bool) -> Callable[..., object]:
         weights = models.get_model_weights(name).DEFAULT
         classes = kwargs.pop("num_classes", None)
         model = models.get_model(name, weights=weights, **kwargs)
-        if classes is None or classes == len(weights.meta["categories"]):
-            return model
-        return _with_fresh_classifier(
-            models.get_model(name, weights=None, num_classes=classes, **kwargs), model.state_dict()
-        )
+        if classes is not None and classes != len(weights.meta["categories"]):
+            _renew_classifier(model, len(weights.meta["categories"]), classes)
+        return model
 
     return build
 
 
-def _with_fresh_classifier(model: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """Load all weights but those of the classifier, which has another number of classes."""
-    own = model.state_dict()
-    fits = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    model.load_state_dict(fits, strict=False)
-    return model
+def _renew_classifier(model: nn.Module, before: int, classes: int) -> None:
+    """Give the layers that tell `before` classes fresh values and `classes` outputs."""
+    last = [
+        (name, module)
+        for name, module in model.named_modules()
+        if before in (getattr(module, "out_features", 0), getattr(module, "out_channels", 0))
+        and isinstance(module, (nn.Linear, nn.Conv2d))
+    ]
+    if not last or hasattr(model, "roi_heads") or hasattr(model, "anchor_generator"):
+        raise ModelError(
+            f"pretrained weights of {type(model).__name__} come with their own {before} classes; "
+            "leave out num_classes"
+        )
+    for name, module in last:
+        bias = module.bias is not None
+        fresh: nn.Module
+        if isinstance(module, nn.Linear):
+            fresh = nn.Linear(module.in_features, classes, bias)
+        else:
+            fresh = nn.Conv2d(module.in_channels, classes, module.kernel_size, bias=bias)  # type: ignore[arg-type]  # as the old layer has it
+        model.set_submodule(name, fresh)
 
 
 def _timm(name: str, pretrained: bool) -> Callable[..., nn.Module]:

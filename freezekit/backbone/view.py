@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parameter import is_lazy
 
 from freezekit.backbone.records import Norm, NormKind, ParameterInfo, Stage
 from freezekit.backbone.staging import check_stages, find_stages
+from freezekit.errors import ModelError
 
 Stager = Callable[[nn.Module], Sequence[Stage] | None]
 
@@ -57,10 +60,19 @@ class Backbone:
 
     @cached_property
     def parameters(self) -> Mapping[str, ParameterInfo]:
-        """Every parameter by its dotted name, in registration order, tied ones once."""
+        """Every parameter by its dotted name, in registration order, tied ones once.
+
+        Raises:
+            ModelError: A lazy module has not been given its shape.
+        """
         names: dict[int, list[str]] = {}
         tensors: dict[int, nn.Parameter] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            if is_lazy(parameter):
+                raise ModelError(
+                    f"parameter {name!r} of {type(self.model).__name__} has no shape yet (a lazy "
+                    "module); call the model once on an input first"
+                )
             names.setdefault(id(parameter), []).append(name)
             tensors[id(parameter)] = parameter
         infos = {}
@@ -119,7 +131,8 @@ class Backbone:
         """
         given = self._stager(self.model) if self._stager else None
         if given is not None:
-            return check_stages(self.model, given)
+            told = [s if s.modules else replace(s, modules=self._inside(s)) for s in given]
+            return check_stages(self.model, told)
         return find_stages(self.model, self._example_input)
 
     @property
@@ -145,6 +158,7 @@ class Backbone:
 
         Example:
             >>> from torch import nn
+        from torch.nn.parameter import is_lazy
             >>> net = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Dropout()), nn.Linear(1, 1))
             >>> sorted(Backbone(net).wholly_frozen({"0.0.weight", "0.0.bias"}))
             ['0', '0.0', '0.1']
@@ -158,8 +172,24 @@ class Backbone:
         live = {prefix for name in trained for prefix in _prefixes(name)}
         live.add("")
         whole = {prefix for name in all_frozen for prefix in _prefixes(name)} - live
-        inside = {m for m in self.modules if any(p in whole for p in (*_prefixes(m), m))}
-        return frozenset(whole & set(self.modules) | inside)
+        names_of: dict[int, list[str]] = {}
+        for name, module in self.model.named_modules(remove_duplicate=False):
+            names_of.setdefault(id(module), []).append(name)
+        # A module that is shared with live ones is as live as they are.
+        return frozenset(
+            first
+            for first, *others in names_of.values()
+            if all(whole.intersection((*_prefixes(name), name)) for name in (first, *others))
+        )
+
+    def _inside(self, stage: Stage) -> tuple[str, ...]:
+        """Return the modules that lie wholly in a stage, for a plugin that did not say."""
+        inside = self.wholly_frozen(stage.parameters)
+        return tuple(name for name in self.modules if name in inside)
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
+        """What is derived is found anew by a copy; plugins do not travel."""
+        return {"model": self.model, "_example_input": self._example_input, "_stager": None}
 
     def _aliases(self, name: str) -> tuple[str, ...]:
         return self.parameters[name].aliases

@@ -175,6 +175,7 @@ class Run:
                 self._update(spec, memory=_merged(self._row(spec).memory, event["memory"]))
             else:
                 self._fail(spec, event)
+        self._on_progress(Doing(phase, phase, done, len(specs)))
 
     def _timing(self, workers: Workers) -> None:
         """Time all strategies in one process; the statistics are made anew after each block."""
@@ -187,6 +188,8 @@ class Run:
             budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
         job = {**self._job("timing", specs), "budget_seconds": budget}
         phase = "timing steps"
+        broken: Event | None = None
+        self._on_progress(Doing(phase, phase))
         for event in workers.events(job):
             match event["event"]:
                 case "design":
@@ -200,9 +203,14 @@ class Run:
                 case "failed" if event["spec"] in specs:
                     self._fail(event["spec"], event)
                 case "broken":
-                    note = f"step times are missing or fewer: {event['error']}"
-                    self._change(notes=(*self.result.notes, note))
+                    broken = event
         self._summarise(specs)
+        if broken:
+            note = f"step times are missing or fewer: {broken['error']}"
+            self._change(notes=(*self.result.notes, note))
+            for spec in specs:
+                if self._row(spec).time is None:
+                    self._fail(spec, broken)
 
     def _summarise(self, specs: Sequence[str]) -> None:
         summary = summarise(self.result.raw or Raw(), specs)

@@ -14,13 +14,16 @@ from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import Flops, Memory, Parameters
 from freezekit.bench.workload import Session, load, prepare
-from freezekit.errors import FreezekitError
+from freezekit.errors import FreezekitError, StagingError
+from freezekit.planning import decide, view
+from freezekit.registry import default_registry
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.bench.results import Workload
     from freezekit.registry import Registry
+    from freezekit.strategy import FreezePlan
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,14 @@ def static_figures(
     """
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
-        session = prepare(dataclasses.replace(workload, channels_last=False), model, spec, registry)
+        as_laid_out = dataclasses.replace(workload, channels_last=False)
+        try:
+            session = prepare(as_laid_out, model, spec, registry)
+        except StagingError as error:
+            if not needs_values(error):
+                raise
+            decided = _decided_for_real(workload, spec, registry)
+            session = prepare(as_laid_out, model, decided, registry)
         if workload.channels_last:
             session.inputs = session.inputs.contiguous(memory_format=torch.channels_last)
         warnings = session.frozen.plan.warnings
@@ -87,6 +97,13 @@ def static_figures(
         tracker_peak_bytes=None,
     )
     return StaticFigures(count_parameters(model), predicted, flops, warnings)
+
+
+def _decided_for_real(workload: Workload, spec: str, registry: Registry | None) -> FreezePlan:
+    """Return the plan for a model whose stages show on real numbers only."""
+    model = load(dataclasses.replace(workload, pretrained=False), "cpu")
+    registry = registry or default_registry()
+    return decide(view(model, None, registry), spec, registry)
 
 
 def _load_shapes(workload: Workload) -> nn.Module:

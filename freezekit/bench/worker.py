@@ -96,7 +96,7 @@ def _failure(error: Exception) -> Event:
     """Say what went wrong, as a row's status and reason, and whose fault it is."""
     text = str(error).strip() or type(error).__name__
     if is_out_of_memory(error):
-        return {"status": "oom", "error": f"out of memory: {text.splitlines()[0]}", "model": False}
+        return {"status": "oom", "error": text.splitlines()[0], "model": False}
     if not isinstance(error, FreezekitError):
         text = f"{type(error).__name__}: {text}"
     return {"status": "error", "error": text, "model": isinstance(error, ModelError)}

@@ -12,12 +12,13 @@ import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor, nn
 
 from freezekit.backbone.loading import default_image_size, import_source, load_backbone
-from freezekit.errors import FreezekitError, ModelError
+from freezekit.errors import FreezekitError, ModelError, StagingError
 from freezekit.freeze import Frozen, freeze_
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Workload
     from freezekit.registry import Registry
+    from freezekit.strategy import FreezePlan
 
 LEARNING_RATE = 1e-4  # small: what is measured must not depend on a loss that runs away
 WEIGHT_DECAY = 0.05
@@ -68,7 +69,13 @@ class Session:
             ModelError: The model does not take the input, or no loss can be made of its output.
         """
         with _autocast(self.workload):
-            return self._loss(forward(self.workload, self.model, self.inputs))
+            loss = self._loss(forward(self.workload, self.model, self.inputs))
+        if not loss.requires_grad:
+            raise ModelError(
+                f"the loss of {self.workload.model!r} does not depend on any parameter that is "
+                "trained: no gradient can be taken"
+            )
+        return loss
 
     def step(self) -> None:
         """Run one training step; gradients stay, the loss does not."""
@@ -111,7 +118,10 @@ def load(workload: Workload, device: str) -> nn.Module:
 
 
 def prepare(
-    workload: Workload, model: nn.Module, spec: str, registry: Registry | None = None
+    workload: Workload,
+    model: nn.Module,
+    spec: str | FreezePlan,
+    registry: Registry | None = None,
 ) -> Session:
     """Prepare a session on a model that exists already; it is frozen in place.
 
@@ -126,7 +136,10 @@ def prepare(
         model.to(memory_format=torch.channels_last)
         inputs = inputs.to(memory_format=torch.channels_last)
     model.train()
-    frozen = freeze_(model, spec, registry=registry)
+    try:  # stages are found on the model's own image size, where resolutions tell most
+        frozen = freeze_(model, spec, registry=registry)
+    except StagingError:
+        frozen = freeze_(model, spec, example_input=inputs, registry=registry)
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )
@@ -197,14 +210,24 @@ def forward(workload: Workload, model: nn.Module, inputs: Tensor) -> Any:  # Any
     """
     try:
         return model(inputs)
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+    except FreezekitError:
+        raise
+    except Exception as error:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate" in str(error):
             raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise ModelError(
             f"{workload.model!r} does not take an input of shape {tuple(inputs.shape)}: "
-            f"{first_line}; try another --image-size"
+            f"{said}{_advice(said)}"
         ) from error
+
+
+def _advice(said: str) -> str:
+    """Say what to try, where what the model said tells that much."""
+    if "more than 1 value per channel" in said:
+        return "; try a larger --batch-size"
+    words = ("size", "height", "width", "shape", "divisible", "match")
+    return "; try another --image-size" if any(word in said.lower() for word in words) else ""
 
 
 def _loss_text(workload: Workload, output: Any) -> str:  # Any: whatever the model returns
@@ -291,7 +314,9 @@ def _user_loss(text: str) -> LossFunction:
         except Exception as error:
             raise ModelError(f"--loss {text!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(value, Tensor) or value.ndim:
-            raise ModelError(f"--loss {text!r} returned no scalar tensor but {value!r:.80}")
+            shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+            returned = f"{type(value).__name__}{shape}"
+            raise ModelError(f"--loss {text!r} returned {returned}, expected a scalar tensor")
         return value
 
     return loss

@@ -5,6 +5,7 @@ Nothing here imports torch before a command needs it.
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import click
@@ -25,8 +26,13 @@ class _Group(click.Group):
         except FreezekitError as error:
             if ctx.params["verbose"]:
                 raise
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if ctx.params["verbose"] or error.errno not in (errno.ENOSPC, errno.EIO):
+                raise
+            click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+            ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\ninterrupted", err=True)
             ctx.exit(130)

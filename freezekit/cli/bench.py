@@ -96,6 +96,8 @@ def bench(
         check_writable(path)
     block = options.pop("block")
     registry = load_registry(block)
+    for note in registry.notes:
+        click.echo(f"Warning: {note}", err=True)
     how = Options(
         specs=canonical_specs(specs or DEFAULT_SPECS, registry),
         block=block,

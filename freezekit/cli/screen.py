@@ -53,7 +53,7 @@ def run_all(
                 continue
         done.append(result)
         writer.write(done)
-        print_result(result, Console(highlight=False))
+        print_result(result, Console(highlight=False, emoji=False))
         if code == INTERRUPTED:
             break
         if any(row.status != "ok" for row in result.rows):
@@ -80,12 +80,12 @@ class _Writer:
         measured = [result for result in results if any(row.parameters for row in result.rows)]
         if not measured:
             return
-        try:
-            self._failed = None
-            for path in self._outputs:
+        self._failed = None
+        for path in self._outputs:
+            try:
                 write(measured, path)
-        except OutputError as error:
-            self._failed = error
+            except OutputError as error:
+                self._failed = error
 
     def finish(self) -> None:
         if self._failed:
@@ -95,8 +95,8 @@ class _Writer:
 @contextmanager
 def _progress(model: str) -> Iterator[Callable[[Doing], None]]:
     """Show progress on stderr: a line for each phase, and a bar below them on a terminal."""
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn())
+    console = Console(stderr=True, highlight=False, emoji=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(None), TimeElapsedColumn())
     phases: list[str] = []
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

@@ -15,6 +15,7 @@ from freezekit.cli.options import block_option
 @click.option("--params", is_flag=True, help="List each parameter: NAME: True (trained) or False.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Classes of the classifier.")
+@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
 @block_option
 def show(
     model: str,
@@ -22,6 +23,7 @@ def show(
     params: bool,
     as_json: bool,
     num_classes: int | None,
+    image_size: int | None,
     block: tuple[str, ...],
 ) -> None:
     """Show what a strategy does to a model.
@@ -40,14 +42,19 @@ def show(
     from freezekit.registry import load_registry
 
     registry = load_registry(block)
+    for note in registry.notes:
+        click.echo(f"Warning: {note}", err=True)
     registry.create(spec)  # before the model: a misspelt spec is told at once
     with Console(stderr=True).status(f"building {model}"):  # on a terminal only
+        import torch
+
         from freezekit.backbone.loading import load_backbone
         from freezekit.describe import describe, summarise
         from freezekit.planning import decide, view
 
         built = load_backbone(model, num_classes=num_classes, device="meta")
-        backbone = view(built, None, registry)
+        images = torch.empty(2, 3, image_size, image_size) if image_size else None
+        backbone = view(built, images, registry)
         plan = decide(backbone, spec, registry)
     trained = {name: name not in plan.frozen for name in backbone.parameters}
     if as_json:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from freezekit import Backbone
 
-# One word that has a norm's in it, perhaps with a glob's or a regex's wildcards around it.
-_LIKE_A_NORM = re.compile(r"[*.^$\\]*\w*(bn|norm)\w*[*.^$\\]*", re.IGNORECASE)
+_LIKE_A_NORM = re.compile(r"\w*(bn|norm)\w*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class ByName(Strategy):
     def __post_init__(self) -> None:
         if not (self.contains or self.glob or self.regex):
             raise ValueError("give one of contains, glob, regex, as in 'by-name:contains=bn'")
+        if isinstance(self.contains, str) or isinstance(self.glob, str):
+            raise ValueError("contains and glob are tuples of texts, as in contains=('bn',)")
         if "" in self.contains:
             raise ValueError("contains has an empty substring, which every name contains")
         try:
@@ -91,7 +92,9 @@ class ByName(Strategy):
         ]
 
     def _missed_norms(self, backbone: Backbone, matched: set[str]) -> list[str]:
-        if not any(_LIKE_A_NORM.fullmatch(pattern) for pattern in self._patterns()):
+        # One word, wildcards aside: a path such as layer1.0.bn1 means just what it says.
+        words = (re.sub(r"[^\w.]", "", pattern).strip(".") for pattern in self._patterns())
+        if not any(_LIKE_A_NORM.fullmatch(word) for word in words):
             return []
         norms = [norm for norm in backbone.norms if norm.parameters]
         missed = [norm.name for norm in norms if matched.isdisjoint(norm.parameters)]

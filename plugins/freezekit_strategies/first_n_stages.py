@@ -47,6 +47,11 @@ class FirstNStages(Strategy):
             StagingError: The model cannot be staged.
         """
         body = backbone.body
+        if self.n and not body:
+            raise PlanError(
+                f"first-n-stages: n is {self.n}, but {type(backbone.model).__name__} has no body "
+                "stages, only a stem and a head; give n=0"
+            )
         if self.n > len(body):
             raise PlanError(
                 f"first-n-stages: n is {self.n}, but {type(backbone.model).__name__} has "

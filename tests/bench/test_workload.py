@@ -77,6 +77,16 @@ def test_what_cannot_be_run_is_refused(workload: Workload, message: str) -> None
         describe_workload(workload)
 
 
+def test_a_model_of_a_size_of_its_own_is_staged_on_the_given_input(tmp_path: Path) -> None:
+    (tmp_path / "fixed.py").write_text(
+        "from torch import nn\n"
+        "def build(): return nn.Sequential(\n"
+        "    nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 48 * 48, 5))"
+    )
+    workload = Workload(f"{tmp_path}/fixed.py:build", batch_size=2, image_size=48)
+    assert build(workload, "head-only").frozen.plan.frozen == {"0.weight", "0.bias"}
+
+
 def test_the_loss_of_the_example_is_made_from_its_logits() -> None:
     workload = Workload(f"{EXAMPLE}:factory", batch_size=2, image_size=64)
     described = describe_workload(workload)
