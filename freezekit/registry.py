@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import pluggy
 
 from freezekit import hookspecs
+from freezekit.backbone.records import Stage, StageKind
 from freezekit.discovery import FoundPlugin, canonical, find_plugins
 from freezekit.errors import FreezekitError, PluginError, UnknownStrategyError, suggest
 from freezekit.plugin_loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from freezekit.backbone.records import Stage
     from freezekit.strategy import Strategy
 
 BLOCK_VARIABLE = "FREEZEKIT_BLOCK"
@@ -114,7 +114,7 @@ class Registry:
                     f"{BLOCK_VARIABLE}"
                 ) from error
             if answer is not None:
-                return answer
+                return _checked_stages(answer, impl.plugin_name)
         return None
 
     def plugin_of(self, strategy: Strategy) -> PluginRecord:
@@ -146,6 +146,26 @@ class Registry:
                 f"strategy {name!r} ({offered.plugin.origin}) failed at taking its options: "
                 f"{failure_text(error, offered.cls.__module__)}"
             ) from error
+
+
+def _checked_stages(answer: object, origin: str) -> tuple[Stage, ...]:
+    """Return a hook's answer if it is made of stages; whether they fit the model is asked later."""
+    stages = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+    for stage in stages:
+        names = [stage.parameters, stage.buffers, stage.modules] if isinstance(stage, Stage) else []
+        texts = [name for group in names if isinstance(group, (list, tuple)) for name in group]
+        if (
+            not isinstance(stage, Stage)
+            or stage.kind not in get_args(StageKind)
+            or not all(isinstance(group, (list, tuple)) for group in names)
+            or not all(isinstance(text, str) for text in (stage.name, *texts))
+        ):
+            raise PluginError(
+                f"{origin} answered freezekit_stages() with {stage!r}, expected a sequence of "
+                "freezekit.Stage of kind 'stem', 'body', 'neck' or 'head', with tuples of names; "
+                f"leave it out with {BLOCK_VARIABLE}"
+            )
+    return tuple(cast("Sequence[Stage]", stages))
 
 
 def load_registry(block: Iterable[str] = ()) -> Registry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import threading
 import warnings
 
 import pytest
@@ -21,6 +22,8 @@ from freezekit import (
     ModelError,
     PlanError,
     PluginError,
+    SpecError,
+    Stage,
     StagingError,
     Strategy,
     freeze_,
@@ -389,3 +392,136 @@ def test_an_average_of_weights_does_not_drift_in_frozen_statistics(model: nn.Mod
     ema.update(model)
     assert torch.equal(ema.module.bn1.running_mean, before)
     assert not ema.module.train().bn1.training
+
+
+def test_warnings_that_are_errors_leave_the_model_as_it_was(model: nn.Module) -> None:
+    with pytest.raises(FreezekitWarning):  # as pytest is told to
+        freeze_(model, "by-name:contains=bn")
+    assert all(flags(model).values())
+    assert not any("_freezekit" in key for key in vars(model))
+
+
+def test_somebodys_own_train_is_kept_and_comes_back(model: nn.Module) -> None:
+    def disabled_train(mode: bool = True) -> nn.Module:
+        return model.bn1
+
+    model.bn1.train = disabled_train
+    model.bn1.eval()
+    frozen = freeze_(model, "batch-norm")
+    frozen.undo()
+    assert model.bn1.__dict__["train"] is disabled_train
+
+
+def test_a_class_that_switches_more_than_a_flag_is_switched_to_eval() -> None:
+    class TwoFaced(nn.Linear):
+        face = "train"
+
+        def train(self, mode: bool = True) -> nn.Module:
+            self.face = "train" if mode else "eval"
+            return super().train(mode)
+
+    net = nn.Sequential(TwoFaced(2, 2), nn.Linear(2, 2))
+    frozen = freeze_(net, "by-name:contains=0.")
+    net.train()
+    assert (net[0].face, net[0].training) == ("eval", False)
+    frozen.undo()
+    assert (net[0].face, net[0].training) == ("train", True)
+
+
+def test_a_module_shared_with_live_ones_is_not_held() -> None:
+    dropout = nn.Dropout(0.5)
+    net = nn.Sequential(
+        nn.Sequential(nn.Linear(2, 2), dropout), nn.Sequential(nn.Linear(2, 2), dropout)
+    )
+    freeze_(net, "by-name:glob=0.*")
+    net.train()
+    assert dropout.training
+    assert not net[0][0].training
+
+
+def test_what_two_strategies_freeze_together_is_held_unless_one_says_live(model: nn.Module) -> None:
+    convs = r"by-name:regex='^layer1\..*conv'"
+    assert {"layer1", "layer1.0"} <= plan(model, f"{convs} + batch-norm").fixed
+    live = plan(model, f"{convs} + batch-norm:statistics=live").fixed
+    assert "layer1.0.conv1" in live
+    assert "layer1.0.bn1" not in live
+
+
+class _Meddler(Strategy):
+    name = "meddler"
+    summary = "touches the model"
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        backbone.model.eval()
+        backbone.model.conv1.weight.requires_grad_(False)
+        return FreezePlan()
+
+
+class _Quitter(Strategy):
+    name = "quitter"
+    summary = "leaves"
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        raise SystemExit(5)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text"),
+    [(_Meddler(), "changed the model in plan"), (_Quitter(), "failed: SystemExit: 5")],
+)
+def test_a_strategy_that_misbehaves_is_contained(
+    model: nn.Module, strategy: Strategy, text: str
+) -> None:
+    with pytest.raises(PluginError, match=text):
+        freeze_(model, strategy)
+    assert all(flags(model).values())
+    assert all(modes(model).values())
+
+
+def test_plans_hold_text_and_numbers_only() -> None:
+    with pytest.raises(PlanError, match="frozen holds 1, expected text"):
+        FreezePlan(frozen={1})
+    with pytest.raises(PlanError, match="multiplier of 'a' is 0"):
+        FreezePlan(lr_scales={"a": 0})
+
+
+def test_stages_of_a_plugin_need_not_name_modules(model: nn.Module) -> None:
+    told = [Stage(s.name, s.kind, s.parameters, s.buffers) for s in Backbone(model).stages]
+    backbone = Backbone(model, stager=lambda _: told)
+    assert "layer1.0.bn1" in plan(backbone, "first-n-stages:n=1").fixed
+
+
+def test_a_handle_travels_with_its_model(model: nn.Module) -> None:
+    holder = nn.Module()
+    holder.net = model
+    holder.frozen = freeze_(model, "head-only")
+    holder.frozen.report()
+    twin = copy.deepcopy(holder)
+    twin.frozen.undo()
+    assert twin.net.train().layer1.training
+    assert not model.train().layer1.training
+
+
+def test_norms_of_any_shape_and_wrapped_models_go_without_decay() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.Flatten(), nn.Linear(144, 2)
+    )
+    groups = freeze_(net, "full").param_groups(lr=1.0, weight_decay=0.1)
+    spared = {id(p) for g in groups if not g["weight_decay"] for p in g["params"]}
+    assert id(net[1].weight) in spared
+    vit = load_backbone("timm:test_vit")
+    groups = freeze_(nn.Sequential(vit), "full").param_groups(lr=1.0, weight_decay=0.1)
+    assert id(vit.pos_embed) in {
+        id(p) for g in groups if not g["weight_decay"] for p in g["params"]
+    }
+
+
+def test_a_model_that_cannot_be_copied_can_be_frozen_by_name() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net.lock = threading.Lock()
+    assert "cannot be copied" in freeze_(net, "by-name:contains=0.").report()
+
+
+def test_what_is_no_spec_is_told_so(model: nn.Module) -> None:
+    with pytest.raises(SpecError, match="a spec is int 3, expected text"):
+        freeze_(model, 3)

@@ -195,7 +195,8 @@ class Run:
                 case "design":
                     self._change(timing_design=event["design"])
                     cut = event["design"]["cut"]
-                    phase = f"timing steps; {cut}" if cut else phase
+                    if cut and phase == "timing steps":
+                        phase = f"timing steps; {cut}"
                 case "progress":
                     self._on_progress(Doing(phase, event["doing"], event["done"], event["total"]))
                 case "block":

@@ -439,10 +439,19 @@ def test_stages_come_from_the_plugin_that_knows_the_model(site) -> None:
 
 
 def test_a_hook_can_ask_to_come_first(site) -> None:
-    first = STAGES.format(options="(tryfirst=True)", family="ReLU", answer="return ['first']")
-    second = STAGES.format(options="", family="ReLU", answer="return ['second']")
+    first = STAGES.format(
+        options="(tryfirst=True)", family="ReLU", answer="return [Stage('first', 'stem')]"
+    )
+    second = STAGES.format(options="", family="ReLU", answer="return [Stage('second', 'stem')]")
     site.add("nets", {"a_first": first, "b_second": second})
-    assert load_registry().stages(nn.ReLU()) == ["first"]
+    assert [stage.name for stage in load_registry().stages(nn.ReLU())] == ["first"]
+
+
+@pytest.mark.parametrize("answer", ["3", "['stem']", "[Stage('stem', 'stam')]"])
+def test_an_answer_that_is_no_stages_is_laid_at_its_plugins_door(site, answer: str) -> None:
+    site.add("nets", {"odd": STAGES.format(options="", family="ReLU", answer=f"return {answer}")})
+    with pytest.raises(PluginError, match=r"plugin 'odd' of nets 1\.2 answered freezekit_stages"):
+        load_registry().stages(nn.ReLU())
 
 
 def test_a_hook_that_breaks_is_named_and_one_that_refuses_is_heard(site) -> None:
