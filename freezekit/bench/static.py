@@ -13,10 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import Flops, Memory, Parameters
-from freezekit.bench.workload import Session, load, prepare
+from freezekit.bench.workload import Session, build, load, prepare
 from freezekit.errors import FreezekitError, StagingError
-from freezekit.planning import decide, view
-from freezekit.registry import default_registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,16 +65,21 @@ def static_figures(
         >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
+    try:
+        return _figures(workload, spec, registry)
+    except StagingError as error:
+        if not needs_values(error):
+            raise
+        return _figures(workload, _decided_for_real(workload, spec, registry), registry)
+
+
+def _figures(
+    workload: Workload, spec: str | FreezePlan, registry: Registry | None
+) -> StaticFigures:
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
         as_laid_out = dataclasses.replace(workload, channels_last=False)
-        try:
-            session = prepare(as_laid_out, model, spec, registry)
-        except StagingError as error:
-            if not needs_values(error):
-                raise
-            decided = _decided_for_real(workload, spec, registry)
-            session = prepare(as_laid_out, model, decided, registry)
+        session = prepare(as_laid_out, model, spec, registry)
         if workload.channels_last:
             session.inputs = session.inputs.contiguous(memory_format=torch.channels_last)
         warnings = session.frozen.plan.warnings
@@ -101,9 +104,8 @@ def static_figures(
 
 def _decided_for_real(workload: Workload, spec: str, registry: Registry | None) -> FreezePlan:
     """Return the plan for a model whose stages show on real numbers only."""
-    model = load(dataclasses.replace(workload, pretrained=False), "cpu")
-    registry = registry or default_registry()
-    return decide(view(model, None, registry), spec, registry)
+    on_cpu = dataclasses.replace(workload, pretrained=False, device="cpu")
+    return build(on_cpu, spec, registry).frozen.plan
 
 
 def _load_shapes(workload: Workload) -> nn.Module:

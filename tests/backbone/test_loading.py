@@ -62,6 +62,7 @@ def test_detection_models_fetch_no_backbone_weights() -> None:
     [
         ("torchvision:resnet19", "torchvision has no model 'resnet19', did you mean 'resnet18'"),
         ("timm:vit_tinny_patch16_224", "timm has no model .* did you mean 'vit_tiny_patch16_224'"),
+        ("timm:local-dir:/nowhere", "could not build 'timm:local-dir:/nowhere'"),
         ("resnet50", "did you mean 'torchvision:resnet50' or 'timm:resnet50'"),
         ("", "'' is not a model, expected 'torchvision:resnet50'"),
         ("nowhere.to_be:found", "there is no module 'nowhere.to_be'"),
@@ -122,6 +123,14 @@ def test_fresh_classifier_keeps_all_other_weights(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(model.layer4[1].conv2.weight, whole["layer4.1.conv2.weight"])
     same = load_backbone("torchvision:resnet18", pretrained=True)
     assert torch.equal(same.fc.weight, whole["fc.weight"])
+
+
+def test_classes_of_detectors_stay_those_of_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "torchvision:ssdlite320_mobilenet_v3_large"
+    whole = load_backbone(name).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: whole)
+    with pytest.raises(ModelError, match="come with their own 91 classes; leave out num_classes"):
+        load_backbone(name, pretrained=True, num_classes=4)
 
 
 @pytest.mark.parametrize(

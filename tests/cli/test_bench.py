@@ -225,3 +225,45 @@ def test_a_model_that_kills_its_process_costs_its_rows(tmp_path: Path) -> None:
     assert "killed (SIGKILL)" in found["head-only"]["error"]
     assert found["full"]["status"] == "ok"
     assert found["full"]["time"]["verdict"] == "baseline"
+
+
+@pytest.mark.slow
+def test_a_timing_process_that_dies_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "dying.py").write_text(
+        "import os\nfrom torch import nn, Tensor\n"
+        "class Dying(nn.Module):\n"
+        "    calls = 0\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        Dying.calls += type(x) is Tensor and not x.is_meta\n"
+        "        if Dying.calls > 6:\n            os._exit(9)\n"
+        "        return self.fc(self.conv(x).mean((2, 3)))\n"
+    )
+    file = tmp_path / "r.json"
+    model = f"{tmp_path / 'dying.py'}:Dying"
+    done = bench(model, "-s", "head-only", "-o", str(file), "--image-size", "16", "--budget", "1")
+    assert done.returncode == 4, done.stdout
+    found = rows(file)
+    assert all("ended with code 9" in row["error"] for row in found.values())
+    assert all(row["memory"]["peak_method"] == "measured" for row in found.values())
+
+
+def test_a_model_that_reads_values_can_be_staged_and_measured(tmp_path: Path) -> None:
+    (tmp_path / "reads.py").write_text(
+        "from torch import nn\n"
+        "class Reads(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        x = self.conv(x)\n"
+        "        x = x * 2 if x.sum().item() > 0 else x\n"
+        "        return self.fc(x.mean((2, 3)))\n"
+    )
+    file = tmp_path / "r.json"
+    model = f"{tmp_path / 'reads.py'}:Reads"
+    done = bench(model, "-s", "head-only", "-o", str(file), "--image-size", "16", "--static")
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = rows(file)["head-only"]
+    assert row["parameters"]["trainable"] == 8
+    assert "needs real numbers" in str(row["warnings"])

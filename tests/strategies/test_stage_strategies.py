@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import pytest
+from torch import nn
 
 from freezekit import Backbone, PlanError, SpecError, load_backbone, plan
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +21,13 @@ def test_first_n_stages_freezes_stem_and_n_stages(model: nn.Module, n: int) -> N
     tops = {"conv1", "bn1", *(f"layer{i}" for i in range(1, n + 1))}
     assert {name.split(".")[0] for name in decided.frozen} == tops
     assert {name for name in decided.fixed if "." not in name} == tops | {"relu", "maxpool"}
+
+
+def test_first_n_stages_of_a_model_without_body() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    assert plan(net, "first-n-stages:n=0").frozen == {"0.weight", "0.bias"}
+    with pytest.raises(PlanError, match="has no body stages, only a stem and a head; give n=0"):
+        plan(net, "first-n-stages:n=1")
 
 
 def test_first_n_stages_never_takes_neck_or_head() -> None:
