@@ -158,7 +158,6 @@ class Backbone:
 
         Example:
             >>> from torch import nn
-        from torch.nn.parameter import is_lazy
             >>> net = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Dropout()), nn.Linear(1, 1))
             >>> sorted(Backbone(net).wholly_frozen({"0.0.weight", "0.0.bias"}))
             ['0', '0.0', '0.1']
