@@ -18,7 +18,7 @@ DEFAULT_SPECS = (
     "batch-norm",
     "discriminative-lr:decay=0.5,freeze_below=0.1",
 )
-DEFAULT_BUDGET_SECONDS = 80.0
+DEFAULT_BUDGET_SECONDS = 75.0
 
 
 @click.command()

@@ -103,7 +103,7 @@ def test_a_whole_run_with_a_strategy_that_fails(tmp_path: Path, faulty: dict[str
     assert result.complete
     assert result.control is not None
     assert result.raw is not None
-    assert len(result.raw.steps) == result.timing_design["blocks"] == 5
+    assert len(result.raw.steps) == result.timing_design["blocks"] >= 5
 
 
 def test_the_example_with_a_loss_of_ones_own(tmp_path: Path) -> None:
@@ -185,6 +185,8 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Shells start background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
