@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor, nn
 
-from freezekit.backbone.loading import default_image_size, import_source, load_backbone
+from freezekit.backbone.loading import default_image_size, load_backbone
+from freezekit.bench.loss import LossFunction, loss_function, loss_text
 from freezekit.errors import FreezekitError, ModelError, StagingError
 from freezekit.freeze import Frozen, freeze_
 
@@ -28,8 +28,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
 }
-
-LossFunction = Callable[[Any], Tensor]  # Any: whatever the model returns
 
 # The option by which a library's models of a fixed input size are told another one.
 _SIZE_OPTION = {"timm": "img_size", "torchvision": "image_size"}
@@ -143,7 +141,7 @@ def prepare(
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )
-    return Session(workload, model, frozen, optimizer, inputs, _loss_function(workload))
+    return Session(workload, model, frozen, optimizer, inputs, loss_function(workload))
 
 
 def describe_workload(workload: Workload) -> Workload:
@@ -177,7 +175,7 @@ def _tried(workload: Workload, model: nn.Module) -> Workload:
     inputs = torch.zeros(workload.input_shape, dtype=parameter.dtype, device=parameter.device)
     with torch.no_grad(), _autocast(workload):
         output = forward(workload, model.train(), inputs)
-    return dataclasses.replace(workload, loss_text=_loss_text(workload, output))
+    return dataclasses.replace(workload, loss_text=loss_text(workload, output))
 
 
 def with_shape(workload: Workload, model: nn.Module) -> Workload:
@@ -228,98 +226,6 @@ def _advice(said: str) -> str:
         return "; try a larger --batch-size"
     words = ("size", "height", "width", "shape", "divisible", "match")
     return "; try another --image-size" if any(word in said.lower() for word in words) else ""
-
-
-def _loss_text(workload: Workload, output: Any) -> str:  # Any: whatever the model returns
-    if workload.loss:
-        _user_loss(workload.loss)(output)
-        return workload.loss
-    logits, where = pick_logits(output)
-    return f"cross-entropy over {logits.shape[_class_dim(logits)]} classes of {where}"
-
-
-def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model returns
-    """Find the logits in a model's output, and say in words where.
-
-    A tensor is taken as it is; of a mapping or named tuple, its "logits" or "out"; of any other
-    nest of tensors, the last of shape (batch, classes), else the last one.
-
-    Raises:
-        ModelError: There is no floating-point tensor of two or more dimensions.
-
-    Example:
-        >>> feature, logits, maps = torch.ones(2, 9), torch.ones(2, 4), [torch.ones(2, 3, 5, 5)]
-        >>> picked, where = pick_logits((feature, logits, maps))
-        >>> tuple(picked.shape), where
-        ((2, 4), 'output 2 of 3, shape (2, 4)')
-    """
-    fields = output if isinstance(output, Mapping) else getattr(output, "_asdict", dict)()
-    for key in ("logits", "out"):
-        if isinstance(fields.get(key), Tensor):
-            return fields[key], f"output {key!r}, shape {tuple(fields[key].shape)}"
-    tensors = list(_tensors(output))
-    usable = [i for i, t in enumerate(tensors) if t.is_floating_point() and t.ndim >= 2]
-    if not usable:
-        raise ModelError(
-            f"no loss can be made from the model's output ({type(output).__name__}): it has no "
-            "floating-point tensor of two or more dimensions; give --loss path/to/file.py:function"
-        )
-    chosen = next((i for i in reversed(usable) if tensors[i].ndim == 2), usable[-1])
-    shape = tuple(tensors[chosen].shape)
-    if len(tensors) == 1:
-        return tensors[chosen], f"the output, shape {shape}"
-    return tensors[chosen], f"output {chosen + 1} of {len(tensors)}, shape {shape}"
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:  # Any: whatever the model returns
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        yield from (t for value in output.values() for t in _tensors(value))
-    elif isinstance(output, (list, tuple)):
-        yield from (t for value in output for t in _tensors(value))
-
-
-def _class_dim(logits: Tensor) -> int:
-    """Dense outputs (batch, classes, height, width) have classes second, all others last."""
-    return 1 if logits.ndim == 4 else -1
-
-
-def _loss_function(workload: Workload) -> LossFunction:
-    if workload.loss:
-        return _user_loss(workload.loss)
-    labels: list[Tensor] = []
-
-    def cross_entropy(output: Any) -> Tensor:  # Any: whatever the model returns
-        logits = pick_logits(output)[0].movedim(_class_dim(pick_logits(output)[0]), -1)
-        logits = logits.reshape(-1, logits.shape[-1])
-        if not labels:
-            labels.append(torch.randint(logits.shape[-1], logits.shape[:1], device=logits.device))
-        return F.cross_entropy(logits, labels[0])
-
-    return cross_entropy
-
-
-def _user_loss(text: str) -> LossFunction:
-    source, _, name = text.rpartition(":")
-    function = getattr(import_source(text, source), name, None) if source else None
-    if not callable(function):
-        raise ModelError(f"--loss {text!r} is no function, expected 'path/to/file.py:function'")
-
-    def loss(output: Any) -> Tensor:  # Any: whatever the model returns
-        try:
-            value = function(output)
-        except FreezekitError:
-            raise
-        except Exception as error:
-            raise ModelError(f"--loss {text!r} raised {type(error).__name__}: {error}") from error
-        if not isinstance(value, Tensor) or value.ndim:
-            shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
-            returned = f"{type(value).__name__}{shape}"
-            raise ModelError(f"--loss {text!r} returned {returned}, expected a scalar tensor")
-        return value
-
-    return loss
 
 
 def _autocast(workload: Workload) -> contextlib.AbstractContextManager[Any]:  # Any: torch's own
