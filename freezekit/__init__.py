@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.freeze import Frozen, freeze_
     from freezekit.planning import plan
+    from freezekit.verify import Check, Verification, verify_model
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Backbone",
+    "Check",
     "FreezeError",
     "FreezePlan",
     "FreezekitError",
@@ -51,19 +53,24 @@ __all__ = [
     "StagingError",
     "Strategy",
     "UnknownStrategyError",
+    "Verification",
     "WorkerError",
     "freeze_",
     "hookimpl",
     "load_backbone",
     "plan",
+    "verify_model",
 ]
 
 _NEEDS_TORCH = {
     "Backbone": "freezekit.backbone.view",
+    "Check": "freezekit.verify",
     "Frozen": "freezekit.freeze",
+    "Verification": "freezekit.verify",
     "freeze_": "freezekit.freeze",
     "load_backbone": "freezekit.backbone.loading",
     "plan": "freezekit.planning",
+    "verify_model": "freezekit.verify",
 }
 
 

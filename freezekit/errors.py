@@ -10,7 +10,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class FreezekitError(Exception):
@@ -77,3 +77,14 @@ def suggest(given: str, choices: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(given, sorted(choices), n=3, cutoff=0.6)
     return f", did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first five of several names, quoted, and how many more there are.
+
+    Example:
+        >>> some(list("abcdefg"))
+        "'a', 'b', 'c', 'd', 'e' and 2 more"
+    """
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -13,8 +13,12 @@ from freezekit.planning import decide, view, warn
 from freezekit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
+    import torch
+
     from freezekit.backbone.view import Backbone
+    from freezekit.loss import LossFunction
     from freezekit.strategy import FreezePlan, Strategy
+    from freezekit.verify.records import Verification
 
 _RECORD = "_freezekit_record"
 
@@ -75,7 +79,7 @@ class _Record:
 
 
 class Frozen:
-    """The handle of a frozen model: reports, makes parameter groups, undoes.
+    """The handle of a frozen model: reports, makes parameter groups, verifies, undoes.
 
     Attributes:
         plan: The plan in force, `fixed` spelled out.
@@ -149,6 +153,45 @@ class Frozen:
             )
             group["params"].append(parameter)
         return [groups[key] for key in sorted(groups, key=lambda k: (k[0], not k[1]))]
+
+    def verify(
+        self,
+        inputs: Any = None,  # Any: whatever the model takes
+        *,
+        steps: int = 3,
+        loss: LossFunction | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Verification:
+        """Train a copy a few steps and check, claim by claim, that frozen is frozen.
+
+        The model, its gradients and all random state stay as they are.
+
+        Args:
+            inputs: What the model's forward takes: a tensor such as images of shape (batch, 3,
+                height, width), a tuple of arguments, or a dict of keyword arguments. None: random
+                ones of batch 2.
+            steps: Training steps, each after `model.train()`.
+            loss: From the model's output to a scalar tensor; by default as `freezekit bench` makes
+                it.
+            optimizer: The one that will train the model, copied with its state; by default SGD with
+                momentum and weight decay over `param_groups`.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle, or the optimizer failed.
+            ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no
+                loss with a gradient.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_, load_backbone
+            >>> frozen = freeze_(load_backbone("torchvision:resnet18"), "first-n-stages:n=1")
+            >>> frozen.verify(torch.rand(2, 3, 32, 32)).passed
+            True
+        """
+        from freezekit.verify import verify_frozen
+
+        self._check_in_force()
+        return verify_frozen(self, inputs, steps=steps, loss=loss, optimizer=optimizer)
 
     def undo(self) -> None:
         """Make the model as it was before `freeze_`: flags, modes, no trace left.

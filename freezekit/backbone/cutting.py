@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 BLOCKS = ("block", "stage")
 
+STEM_LAYERS = 6
+"""Layers that a stem has at most."""
+
+NECKS = ("neck", "fpn")
+"""What models call a part that fuses the maps of a backbone."""
+
 Cut = tuple[tuple[Unit, ...], tuple[Unit, ...], tuple[Unit, ...]]
 """Stem, body and what comes after the body."""
 
@@ -18,12 +24,17 @@ Cut = tuple[tuple[Unit, ...], tuple[Unit, ...], tuple[Unit, ...]]
 def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
     """Cut units, in order of use, before the first block and after the last one.
 
-    A plain chain of layers is cut after its first layer and before its classifier.
+    A plain chain of layers is cut after its first layer and before its classifier. A model that
+    says which part is its `backbone` is cut inside that; all else comes after the body.
 
     Args:
         units: All units of the model.
         area_out: Positions in the model's output.
     """
+    end = _backbone_end(units)
+    if end < len(units):
+        stem, body, after = cut_units(units[:end], area_out=1)  # it has no classifier of pixels
+        return stem, body, (*after, *units[end:])
     tail = _tail(units, area_out)
     first = next((i for i, unit in enumerate(units) if unit.weights), len(units))
     # A block that is not called as one, such as a network behind a table of positions, is none.
@@ -32,8 +43,10 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
         for i in range(first + 1, tail)
         if units[i].kind == "stage" or (units[i].kind == "block" and units[i].called)
     ]
-    before = sum(unit.weights for unit in units[: blocks[0]]) if blocks else 0
-    if blocks and 2 * before < sum(unit.weights for unit in units[:tail]):
+    ahead = units[: blocks[0]] if blocks else ()
+    is_chain = sum(unit.kind == "layer" for unit in ahead) > STEM_LAYERS  # VGG with blocks after it
+    before = sum(unit.weights for unit in ahead)
+    if blocks and not is_chain and 2 * before < sum(unit.weights for unit in units[:tail]):
         stages = [i for i in blocks if units[i].kind == "stage"]
         start, stop = blocks[0], (stages or blocks)[-1] + 1
     else:
@@ -41,6 +54,7 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
         stop = _pass_lights(units, tail, len(units)) if tail > start else tail
     start = min(start, tail)
     stop = _first_rise(units, start, max(start, stop))
+    stop = next((i for i in range(start, stop) if is_neck(units[i])), stop)
     return units[:start], units[start:stop], units[stop:]
 
 
@@ -48,6 +62,10 @@ def cut_tail(
     tail: tuple[Unit, ...], area_out: int | None
 ) -> tuple[tuple[Unit, ...], tuple[Unit, ...]]:
     """Cut what follows the body into neck, which may be empty, and head."""
+    if any(in_backbone(unit) for unit in tail) and not in_backbone(tail[-1]):
+        inner = [i for i, unit in enumerate(tail) if in_backbone(unit) or is_neck(unit)]
+        stop = max((i for i in inner if is_neck(tail[i]) or _maps(tail[i])), default=-1) + 1
+        return tail[:stop], tail[stop:]
     weighty = [i for i, unit in enumerate(tail) if unit.weights]
     if weighty and (_dense(area_out) or tail[weighty[-1]].vector or tail[weighty[-1]].classifies):
         weighty.pop()  # the classifier
@@ -66,6 +84,32 @@ def projects(unit: Unit) -> bool:
     if unit.classifies:
         return False
     return unit.rank_out not in (2, None) or unit.name.endswith("pre_logits")
+
+
+def in_backbone(unit: Unit) -> bool:
+    """Tell whether a unit lies in what the model itself calls its backbone.
+
+    Wrappers such as DistributedDataParallel put names of their own before that.
+    """
+    parts = unit.name.split(".")
+    while parts[0] in ("module", "_orig_mod") and len(parts) > 1:
+        parts.pop(0)
+    return parts[0] == "backbone"
+
+
+def is_neck(unit: Unit) -> bool:
+    """Tell whether the model calls this a neck."""
+    return bool(unit.weights) and not set(NECKS).isdisjoint(unit.name.split("."))
+
+
+def _maps(unit: Unit) -> bool:
+    return bool(unit.weights) and not unit.vector
+
+
+def _backbone_end(units: Sequence[Unit]) -> int:
+    """Return where the model's backbone ends: where all ends, if it names none."""
+    inside = [i for i, unit in enumerate(units) if in_backbone(unit) and unit.weights]
+    return inside[-1] + 1 if inside else len(units)
 
 
 def _dense(area_out: int | None) -> bool:
@@ -101,7 +145,7 @@ def _classifies(unit: Unit, total: int) -> bool:
     if unit.kind == "stage" and (unit.rank_out != 2 or 2 * unit.weights >= total):
         return False
     pools = unit.area_in is None or unit.area_in == 1 or unit.area_in >= 9
-    return unit.vector and (unit.rank_out == 2 or pools)
+    return unit.vector and (unit.rank_out == 2 or (pools and not in_backbone(unit)))
 
 
 def _pass_lights(units: Sequence[Unit], at: int, end: int) -> int:

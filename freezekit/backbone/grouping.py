@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.backbone.cutting import BLOCKS, cut_tail, cut_units, projects
+from freezekit.backbone.cutting import BLOCKS, cut_tail, cut_units, in_backbone, projects
 from freezekit.backbone.opening import absorb, even, join, open_lists, opened, settle, to_open
 from freezekit.backbone.units import Anatomy, Unit, lowers
 
@@ -22,6 +22,19 @@ class Group:
 
     kind: StageKind
     units: tuple[Unit, ...]
+
+    @property
+    def resolution(self) -> tuple[int, ...] | None:
+        """Layout of what the last of its units that has one returns."""
+        told = [unit for unit in self.units if unit.grid_out is not None]
+        return max(told, key=lambda unit: unit.stop).grid_out if told else None
+
+
+def merged(groups: Sequence[Group]) -> Group:
+    """Return one group of several neighbours: the stem's if it is among them, then the body's."""
+    kinds: Sequence[StageKind] = [group.kind for group in groups]
+    kind = "head" if "head" in kinds else kinds[0]
+    return Group(kind, tuple(unit for group in groups for unit in group.units))
 
 
 def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
@@ -41,6 +54,8 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
             units = opened(anatomy, [*chain(*cut)], whole)
             cut = cut_units(join(anatomy.promote(units)), area_out)
     stem, body, tail = absorb(cut)
+    if any(in_backbone(unit) for unit in chain(stem, body)):
+        area_out = None  # whatever comes last is the head, as detection models have several
     neck, head = cut_tail(_open_head(anatomy, tail), area_out)
     groups = [Group("stem", stem)]
     groups += [Group("body", units) for units in _stages(body)]
@@ -93,10 +108,12 @@ def _stages(body: Sequence[Unit]) -> list[tuple[Unit, ...]]:
 
 def _core_kinds(units: Sequence[Unit]) -> tuple[str, ...]:
     """What stages are made of here; all else goes with it."""
-    kinds = {unit.kind for unit in units}
+    kinds = [unit.kind for unit in units]
     if "stage" in kinds:
         return ("stage",)
-    return ("block",) if "block" in kinds else ("layer",)
+    if kinds.count("layer") > kinds.count("block"):
+        return ("layer", "block")
+    return ("block",)
 
 
 def _apart(before: Unit, unit: Unit, made: Sequence[tuple[str, str]]) -> bool:

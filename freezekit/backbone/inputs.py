@@ -5,39 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from freezekit.backbone.trace import Trace, meta_copy, on_device, real_copy, trace_forward
+from freezekit.backbone.copies import meta_copy, on_device, real_copy
+from freezekit.backbone.tasks import FRAMES, default_image_size, make_inputs, task_of
+from freezekit.backbone.trace import Trace, trace_forward
 from freezekit.errors import StagingError
 
 SIZES = (224, 256, 384, 32, 28, 64, 96, 128, 299, 512)
 """Image sizes tried, most usual first, on a model that does not say which it takes."""
 
 
-def observe(model: nn.Module, example_input: Any = None) -> Trace:
-    """Trace one forward of a copy of the model, on `meta` if that works.
+def observe(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+    *,
+    training: bool = False,
+) -> Trace:
+    """Trace one forward of a copy of the model: on `meta` if that works, else for real.
 
     Args:
         model: The model; it is not touched.
         example_input: What its forward takes (a tuple: several arguments; a dict: keywords). None:
-            images of the size that the model names, else of the usual sizes in turn.
+            what its kind of model takes, in the size that the model names, else in the usual ones.
+        training: Run it in train mode.
 
     Raises:
         StagingError: The model refuses the input, or all that were tried.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10)))
-        >>> seen.calls[0].area_in == 28 * 28
-        True
+        >>> seen.calls[0].taken.grid
+        (28, 28)
     """
-    if example_input is not None:
-        candidates = [example_input]
-    else:
-        candidates = [_image(model, shape) for shape in _shapes(model)]
+    given = example_input is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        candidates = [example_input] if given else _candidates(model, training)
         try:
-            copied = meta_copy(model)
+            copied = meta_copy(model).train(training)
         except Exception as error:
             raise StagingError(
                 f"{type(model).__name__} cannot be copied to be observed "
@@ -50,13 +57,39 @@ def observe(model: nn.Module, example_input: Any = None) -> Trace:
                 return trace_forward(copied, on_device(candidate, torch.device("meta")))
             except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
                 errors.append(error)
-        if _needs_data(errors[0]) and device.type != "meta":
-            try:
-                return trace_forward(real_copy(model), on_device(candidates[0], device))
-            except Exception as error:  # noqa: BLE001
-                errors.insert(0, error)
-    refusal = _refusal(model, candidates, example_input is not None, errors[0])
-    raise StagingError(refusal) from errors[0]
+        if _needs_data(errors[0]):
+            real = device if device.type != "meta" else torch.device("cpu")
+            for candidate in candidates:
+                try:
+                    copied = real_copy(model).train(training)
+                    return trace_forward(copied, on_device(candidate, real))
+                except Exception as error:  # noqa: BLE001
+                    errors.insert(0, error)
+                    if _is_memory(error):
+                        break
+    raise StagingError(_refusal(model, candidates, given, errors[0])) from errors[0]
+
+
+def _candidates(model: nn.Module, training: bool) -> list[Any]:
+    """Return inputs to try, on `meta`: of two samples, or one where values will be needed."""
+    task = task_of(model)
+    if task == "image":
+        shapes = _shapes(model)
+    elif task == "video":
+        said = default_image_size(model)
+        sizes = dict.fromkeys([said, 224, 112])
+        shapes = [(3, FRAMES, size, size) for size in sizes]
+    else:
+        shapes = [(3, size, size) for size in (224, 256, 384)]
+    samples = 1 if task == "detection" else 2
+    candidates = []
+    with torch.device("cpu"):
+        for shape in shapes:
+            arguments = make_inputs(model, (samples, *shape))
+            if task == "detection" and not training:
+                arguments = arguments[:1]
+            candidates.append(arguments)
+    return candidates
 
 
 def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
@@ -79,15 +112,14 @@ def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
     return [(count, *size) for count in channels for size in sizes]
 
 
-def _image(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
-    return torch.empty(2, *shape, dtype=next(floats, torch.float32), device="meta")
-
-
 def _needs_data(error: Exception) -> bool:
     """Tell whether a forward failed for want of values, and not for want of the right shape."""
     text = str(error).lower()
     return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error)
 
 
 def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Exception) -> str:
@@ -99,6 +131,7 @@ def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Except
     )
     if given:
         return f"{name} refuses the example_input that it was given: {said!r}; pass {advice}"
-    sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in candidates))
-    shape = tuple(candidates[0].shape)
+    images = [tree_leaves(candidate)[0] for candidate in candidates]
+    sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
+    shape = tuple(images[0].shape)
     return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; pass {advice}"

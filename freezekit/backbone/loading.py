@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from freezekit.errors import ModelError, suggest
 
@@ -28,6 +28,7 @@ def load_backbone(
     *,
     pretrained: bool = False,
     num_classes: int | None = None,
+    image_size: int | None = None,
     device: str = "cpu",
     **kwargs: Any,  # Any: handed to the model's builder as they are
 ) -> nn.Module:
@@ -40,6 +41,8 @@ def load_backbone(
             called with `pretrained=True`.
         num_classes: Classes of the classifier. With pretrained torchvision weights for another
             number, the classifier alone keeps its fresh values.
+        image_size: Pixels; told to models that are built for one size (ViT, Swin, detection); of no
+            effect on all others.
         device: "cpu", "cuda" or "meta" (shapes only: no memory, no weights).
         **kwargs: Passed on to the builder.
 
@@ -62,7 +65,7 @@ def load_backbone(
         kwargs["num_classes"] = num_classes
     builder = _builder(text, source, name, pretrained)
     try:
-        model = _build(builder, kwargs, device)
+        model = _build_sized(builder, kwargs, device, _size_options(source, name, image_size))
     except ModelError:
         raise
     except MemoryError:
@@ -78,16 +81,56 @@ def load_backbone(
     return model
 
 
+def _size_options(source: str, name: str, size: int | None) -> dict[str, int]:
+    """Return the options by which a library's models may be told their size."""
+    if size is None or source not in ("timm", "torchvision"):
+        return {}
+    if source == "timm":
+        return {"img_size": size}
+    from torchvision.models import get_model_builder
+
+    if ".detection." in get_model_builder(name).__module__:
+        return {"min_size": size, "max_size": size}
+    return {"image_size": size}
+
+
+def _build_sized(
+    builder: Callable[..., object], kwargs: dict[str, Any], device: str, size: dict[str, int]
+) -> Any:
+    """Build with the size option if the builder takes it, else without."""
+    if size:
+        try:
+            return _build(builder, size | kwargs, device)
+        except TypeError as error:
+            if not any(option in str(error) for option in size):
+                raise
+    return _build(builder, kwargs, device)
+
+
 def _build(builder: Callable[..., object], kwargs: dict[str, Any], device: str) -> Any:
     if device != "meta":
         model = builder(**kwargs)
         return model.to(device) if isinstance(model, nn.Module) else model
     try:
         with torch.device("meta"):
-            return builder(**kwargs)
+            model = builder(**kwargs)
     except Exception:  # noqa: BLE001  # some builders read values, as torchvision's RegNet does
+        model = None
+    if model is None or (isinstance(model, nn.Module) and _keeps_plain_tensors(model)):
         model = builder(**kwargs)
-        return model.to("meta") if isinstance(model, nn.Module) else model
+    return model.to("meta") if isinstance(model, nn.Module) else model
+
+
+def _keeps_plain_tensors(model: nn.Module) -> bool:
+    """Tell whether modules keep lists of tensors that are no buffers: anchors, whose values count.
+
+    On `meta` those would be lost for good, for no copy of the model elsewhere brings them back.
+    """
+    return any(
+        isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) for item in value)
+        for module in model.modules()
+        for value in vars(module).values()
+    )
 
 
 def _hint(text: str) -> str:
@@ -120,11 +163,15 @@ def _torchvision(name: str, pretrained: bool) -> Callable[..., object]:
         )
 
     def build(**kwargs: Any) -> object:  # Any: torchvision's own options
+        if name.endswith(("googlenet", "inception_v3")) and not pretrained:
+            kwargs.setdefault("init_weights", True)  # the default, of which they warn
         # Detection and segmentation models fetch weights for their backbone unless told not to.
         if not pretrained:
             try:
                 return models.get_model(name, weights=None, weights_backbone=None, **kwargs)
-            except TypeError:
+            except TypeError as error:
+                if "weights_backbone" not in str(error):
+                    raise
                 return models.get_model(name, weights=None, **kwargs)
         weights = models.get_model_weights(name).DEFAULT
         classes = kwargs.pop("num_classes", None)
@@ -216,32 +263,3 @@ def _import_file(path: Path) -> types.ModuleType:
         sys.path.insert(0, folder)  # as `python file.py` does
     spec.loader.exec_module(module)
     return module
-
-
-def default_image_size(model: nn.Module, text: str = "") -> int:
-    """Return the model's own input size in pixels.
-
-    That is timm's `pretrained_cfg`, the crop of torchvision's default weights (which `text` names),
-    or what the model calls its `image_size`; else 224.
-
-    Example:
-        >>> default_image_size(load_backbone("timm:efficientnet_b1", device="meta"))
-        240
-        >>> text = "torchvision:inception_v3"
-        >>> default_image_size(load_backbone(text, device="meta", init_weights=False), text)
-        299
-    """
-    for holder in ("pretrained_cfg", "default_cfg"):
-        config = getattr(model, holder, None)
-        size = getattr(config, "get", lambda _: None)("input_size")
-        if size:
-            return int(size[-1])
-    if text.startswith("torchvision:"):
-        from torchvision.models import get_model_weights
-
-        weights = list(get_model_weights(text.partition(":")[2]))
-        crop = getattr(weights[-1].transforms, "keywords", {}).get("crop_size") if weights else None
-        if isinstance(crop, int):
-            return crop
-    size = getattr(model, "image_size", None)
-    return size if isinstance(size, int) else 224

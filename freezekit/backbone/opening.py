@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from freezekit.backbone.cutting import BLOCKS, Cut
+from freezekit.backbone.cutting import BLOCKS, STEM_LAYERS, Cut, in_backbone
 from freezekit.backbone.units import Anatomy, Unit, lowers
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _merged(units: Sequence[Unit]) -> Unit:
         area_in=units[0].area_in,
         area_out=last.area_out,
         rank_out=last.rank_out,
+        grid_out=last.grid_out,
         members=tuple(name for unit in units for name in unit.members),
     )
 
@@ -140,7 +141,8 @@ def _spanning(anatomy: Anatomy, units: Sequence[Unit]) -> list[Unit]:
         for unit in weighty
         if unit.kind in BLOCKS
         and (
-            (len(unit.levels) >= 2 and anatomy.contains_stage(unit.name))
+            (len(unit.levels) >= 2 and in_backbone(unit) and unit.weights > STEM_LAYERS)
+            or (len(unit.levels) >= 2 and anatomy.contains_stage(unit.name))
             or ((len(unit.levels) >= 2 or unit is weighty[0]) and 2 * unit.weights >= total)
         )
     ]

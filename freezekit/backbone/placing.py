@@ -29,11 +29,19 @@ class Places:
     modules: Mapping[str, int]
 
 
-def place(model: nn.Module, trace: Trace, groups: Sequence[Group]) -> Places:
+def place(
+    model: nn.Module, trace: Trace, groups: Sequence[Group], late: Mapping[str, int]
+) -> Places:
     """Place everything in a model.
 
     Parameters go where the module that uses them goes; buffers with their module, or where they
     are used first; modules without parameters by when they are called.
+
+    Args:
+        model: The model that was traced.
+        trace: What was seen in eval mode.
+        groups: The stages.
+        late: Places of parameters that are used in train mode only, from `place_late`.
     """
     starts = [min((unit.start for unit in group.units), default=None) for group in groups]
     begun = [(tick, at) for at, tick in enumerate(starts) if tick is not None]
@@ -48,6 +56,8 @@ def place(model: nn.Module, trace: Trace, groups: Sequence[Group]) -> Places:
         holder = next((n for n in _upwards(name) if n in members), None)
         if holder is not None:
             tensors[name] = members[holder]
+        elif name in late:
+            tensors[name] = late[name]
     calls: dict[str, set[int]] = defaultdict(set)
     for call in trace.calls:
         calls[call.module].add(stage_at(call.start))
@@ -63,6 +73,42 @@ def place(model: nn.Module, trace: Trace, groups: Sequence[Group]) -> Places:
             tensors[name] = min(spans[around if around is not None else owner], default=0)
     modules = {name: next(iter(span)) for name, span in spans.items() if name and len(span) == 1}
     return Places(tensors, modules)
+
+
+def place_late(
+    trace: Trace, places: Places, unused: Sequence[str], in_training: Trace
+) -> dict[str, int]:
+    """Place parameters that are used in train mode only.
+
+    Those of a module that classifies, an auxiliary head, belong to the head, which comes last; all
+    others, such as the token of masked patches, to the stage that is at work when they come in.
+
+    Args:
+        trace: What was seen in eval mode.
+        places: Of all other parameters.
+        unused: Parameters that eval mode did not use.
+        in_training: What was seen in train mode.
+    """
+    head = max(places.tensors.values())
+    begun = sorted(
+        (ticks[0], places.tensors[name])
+        for name, ticks in in_training.uses.items()
+        if name in places.tensors
+    )
+    called = {call.module for call in trace.calls}
+    auxiliary = {
+        call.module
+        for call in in_training.calls
+        if call.module not in called and call.given.width == in_training.output.width
+    }
+    late = {}
+    for name in unused:
+        if not auxiliary.isdisjoint(_upwards(name)):
+            late[name] = head
+        elif name in in_training.uses:
+            at = bisect_right(begun, (in_training.uses[name][0], head))
+            late[name] = max((stage for _, stage in begun[:at]), default=0)
+    return late
 
 
 def _upwards(name: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 StageKind = Literal["stem", "body", "neck", "head"]
-NormKind = Literal["batch", "group", "layer", "instance", "other"]
+NormKind = Literal["batch", "group", "layer", "instance", "rms", "evo", "filter response", "other"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Stage:
         buffers: Dotted names of its stateful buffers (running statistics and the like).
         modules: Dotted names of the modules that lie wholly in it, those without parameters too:
             what is held in eval mode when the whole stage is frozen.
+        resolution: What its output is laid out on, without batch and channels: (height, width),
+            (frames, height, width), (tokens,) or, for vectors, (); None where that is not known.
 
     Example:
         >>> Stage("head", "head", parameters=("fc.weight", "fc.bias"), modules=("fc",)).kind
@@ -31,6 +33,7 @@ class Stage:
     parameters: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    resolution: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,18 @@ class Norm:
 
     Attributes:
         name: Dotted name of the module.
-        kind: "batch" for whatever derives from torch's batch norm (1d, 2d, 3d, Sync, timm's fused
-            norm and activation), else "group", "layer", "instance" or "other".
+        kind: What it derives from, or else what its class is called: "batch" (1d, 2d, 3d, Sync,
+            frozen, fused with an activation), "group", "layer", "instance", "rms", "evo" (EvoNorm),
+            "filter response"; "other" for the rest, such as ConvNeXt V2's global response norm.
         type_name: Name of its class.
         parameters: Dotted names of its own parameters.
-        statistics: Dotted names of its running-statistics buffers; empty where it keeps none.
+        statistics: Dotted names of the buffers in which it keeps running statistics, the count of
+            batches among them; empty where it keeps none. Of a norm that is frozen by its class,
+            the running mean and variance, not the weight and bias that it holds as buffers.
+
+    Example:
+        >>> Norm("bn1", "batch", "BatchNormAct2d", ("bn1.weight", "bn1.bias")).kind
+        'batch'
     """
 
     name: str
@@ -78,3 +88,14 @@ class Norm:
     type_name: str
     parameters: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
+
+
+def prefixes(name: str) -> list[str]:
+    """Return the modules around `name`: "a.b.c" gives ["a", "a.b"].
+
+    Example:
+        >>> prefixes("a.b.c")
+        ['a', 'a.b']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from freezekit.backbone.cleaning import cleaned
 from freezekit.backbone.grouping import Group, group_name, group_units
 from freezekit.backbone.inputs import observe
-from freezekit.backbone.placing import place
+from freezekit.backbone.placing import Places, place, place_late
 from freezekit.backbone.records import Stage
 from freezekit.backbone.units import Anatomy
-from freezekit.errors import StagingError
+from freezekit.errors import StagingError, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import nn
+
+    from freezekit.backbone.trace import Trace
 
 _TEACH = "name its stages with a plugin's freezekit_stages hook"
 
@@ -52,35 +55,67 @@ def find_stages(
         head ('7.weight', '7.bias')
     """
     trace = observe(model, example_input)
-    groups = group_units(Anatomy(model, trace), trace.area_out)
+    groups: Sequence[Group] = group_units(Anatomy(model, trace), trace.output.area)
     if sum(any(unit.kind != "light" for unit in group.units) for group in groups) < 2:
         raise StagingError(
             f"{type(model).__name__} has no layers that follow one another: its forward uses "
-            f"{_some([p for p, _ in model.named_parameters()])} as one piece; {_TEACH}"
+            f"{some([p for p, _ in model.named_parameters()])} as one piece; {_TEACH}"
         )
-    places = place(model, trace, groups)
+    places = place(model, trace, groups, {})
     unused = [name for name, _ in model.named_parameters() if name not in places.tensors]
     if unused:
+        late = _used_late(model, example_input, trace, places, unused)
+        places = place(model, trace, groups, late)
+    groups, places = cleaned(model, trace, groups, places)
+    return check_stages(model, _stages_of(model, groups, places))
+
+
+def _stages_of(model: nn.Module, groups: Sequence[Group], places: Places) -> list[Stage]:
+    """Return the groups as stages, by the names of what was placed in each."""
+
+    def inside(at: int, names: Iterable[str], where: Mapping[str, int]) -> tuple[str, ...]:
+        return tuple(name for name in names if where.get(name) == at)
+
+    parameters = [name for name, _ in model.named_parameters()]
+    buffers = [name for name, _ in model.named_buffers()]
+    modules = [name for name, _ in model.named_modules()]
+    return [
+        Stage(
+            name,
+            group.kind,
+            inside(at, parameters, places.tensors),
+            inside(at, buffers, places.tensors),
+            inside(at, modules, places.modules),
+            group.resolution,
+        )
+        for at, (name, group) in enumerate(zip(_names(groups), groups, strict=True))
+    ]
+
+
+def _used_late(
+    model: nn.Module,
+    example_input: Any,  # Any: whatever the model's forward takes
+    trace: Trace,
+    places: Places,
+    unused: Sequence[str],
+) -> dict[str, int]:
+    """Return the stages of parameters that are used in train mode only.
+
+    Raises:
+        StagingError: Some are used in neither mode.
+    """
+    try:
+        late = place_late(trace, places, unused, observe(model, example_input, training=True))
+    except StagingError:
+        late = {}
+    never = [name for name in unused if name not in late]
+    if never:
         raise StagingError(
             f"{type(model).__name__} has parameters that belong to no stage, because its forward "
-            f"(in eval mode) does not use them: {_some(unused)}; remove them, pass an "
-            f"example_input that uses them, or {_TEACH}"
+            f"does not use them: {some(never)}; remove them, pass an example_input that uses "
+            f"them, or {_TEACH}"
         )
-    named: dict[int, list[list[str]]] = {at: [[], [], []] for at in range(len(groups))}
-    for name, _ in model.named_parameters():
-        named[places.tensors[name]][0].append(name)
-    for name, _ in model.named_buffers():
-        named[places.tensors[name]][1].append(name)
-    for name, _ in model.named_modules():
-        if name in places.modules:
-            named[places.modules[name]][2].append(name)
-    return check_stages(
-        model,
-        [
-            Stage(name, group.kind, *map(tuple, named[at]))
-            for at, (name, group) in enumerate(zip(_names(groups), groups, strict=True))
-        ],
-    )
+    return late
 
 
 def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -115,7 +150,7 @@ def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]
         raise StagingError(f"{whose} are of kinds {kinds!r}, expected one 'stem' and one 'head'")
     twice = _repeated(stage.name for stage in stages)
     if twice:
-        raise StagingError(f"{whose} must have names of their own; twice: {_some(twice)}")
+        raise StagingError(f"{whose} must have names of their own; twice: {some(twice)}")
     parameters = {name for name, _ in model.named_parameters()}
     buffers = {name for name, _ in model.named_buffers()}
     modules = {name for name, _ in model.named_modules()} - {""}
@@ -130,7 +165,7 @@ def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]
             "unknown": sorted(set(given) - known),
             "named twice": _repeated(given),
         }
-        said = "; ".join(f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        said = "; ".join(f"{fault}: {some(names)}" for fault, names in faults.items() if names)
         if said:
             raise StagingError(f"{whose} are no partition of its {what}: {said}")
     return tuple(stages)
@@ -148,8 +183,3 @@ def _names(groups: Sequence[Group]) -> list[str]:
 
 def _repeated(names: Iterable[str]) -> list[str]:
     return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:5]))
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
+from freezekit.backbone.extent import Extent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -37,6 +39,7 @@ class Unit:
         area_in: Positions that enter it, as in `Call`.
         area_out: Positions that leave it.
         rank_out: Number of dimensions of its output.
+        grid_out: Layout of its output, as in `Extent`.
         classifies: Whether it is a layer that makes vectors (or tokens) as wide as the model's
             output, as classifiers do.
         levels: Resolutions reached inside, one below the other; empty where it does not change.
@@ -55,6 +58,7 @@ class Unit:
     area_in: int | None = None
     area_out: int | None = None
     rank_out: int | None = None
+    grid_out: tuple[int, ...] | None = None
     classifies: bool = False
     levels: tuple[int, ...] = ()
     type_name: str = ""
@@ -98,7 +102,7 @@ class Anatomy:
         calls: dict[str, list[Call]] = defaultdict(list)
         for call in trace.calls:
             calls[call.module].append(call)
-        self._width_out = trace.width_out
+        self._width_out = trace.output.width
         self._calls: Mapping[str, Sequence[Call]] = calls
 
     @cached_property
@@ -169,8 +173,10 @@ class Anatomy:
             return None  # never used
         parts.sort(key=lambda part: part.start)
         stops = [self._uses[p][-1] for p in own] + [p.stop for p in parts if p.kind != "light"]
-        weights = sum(map(self._is_weight, own)) + sum(part.weights for part in parts)
-        area_in, area_out, rank_out = _areas(calls, parts)
+        weights = sum(part.weights for part in parts)
+        if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
+            weights += sum(map(self._is_weight, own))
+        area_in, given = _layout(calls, parts)
         kind: UnitKind = "light"
         if stops:
             kind = "norm" if weights == 0 else "layer" if weights == 1 else "block"
@@ -181,13 +187,14 @@ class Anatomy:
             stop=max(stops, default=min(starts)),
             weights=weights,
             area_in=area_in,
-            area_out=area_out,
-            rank_out=rank_out,
+            area_out=given.area,
+            rank_out=given.rank,
+            grid_out=given.grid,
             classifies=weights == 1
-            and rank_out in (2, 3)
+            and given.rank in (2, 3)
             and bool(calls)
-            and calls[-1].width_out == self._width_out,
-            levels=_levels(area_in, area_out, parts),
+            and calls[-1].given.width == self._width_out,
+            levels=_levels(area_in, given.area, parts),
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
@@ -208,17 +215,16 @@ class Anatomy:
         return len(shape) >= 2 and (wide or name.endswith("weight"))
 
 
-def _areas(
-    calls: Sequence[Call], parts: Sequence[Unit]
-) -> tuple[int | None, int | None, int | None]:
-    area_in = calls[0].area_in if calls else None
-    area_out, rank_out = (calls[-1].area_out, calls[-1].rank_out) if calls else (None, None)
+def _layout(calls: Sequence[Call], parts: Sequence[Unit]) -> tuple[int | None, Extent]:
+    """Return the area that enters and the extent that leaves, those of the parts if need be."""
+    area_in = calls[0].taken.area if calls else None
+    given = calls[-1].given if calls else Extent()
     if area_in is None:
         area_in = next((part.area_in for part in parts if part.area_in), None)
-    if area_out is None:
+    if given.area is None:
         last = next((part for part in reversed(parts) if part.area_out), None)
-        area_out, rank_out = (last.area_out, last.rank_out) if last else (None, None)
-    return area_in, area_out, rank_out
+        given = Extent(last.grid_out, last.rank_out) if last else Extent()
+    return area_in, given
 
 
 def _levels(area_in: int | None, area_out: int | None, parts: Sequence[Unit]) -> tuple[int, ...]:

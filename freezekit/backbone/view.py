@@ -9,11 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 
-from freezekit.backbone.records import Norm, NormKind, ParameterInfo, Stage
+from freezekit.backbone.norms import find_norms
+from freezekit.backbone.records import Norm, ParameterInfo, Stage, prefixes
 from freezekit.backbone.staging import check_stages, find_stages
 from freezekit.errors import ModelError
 
@@ -100,27 +99,7 @@ class Backbone:
     @cached_property
     def norms(self) -> tuple[Norm, ...]:
         """Every normalisation layer, by its type."""
-        norms = []
-        for name, module in self.model.named_modules():
-            kind = _norm_kind(module)
-            if kind is not None and name:
-                own = {id(p) for p in module.parameters(recurse=False)}
-                norms.append(
-                    Norm(
-                        name=name,
-                        kind=kind,
-                        type_name=type(module).__name__,
-                        parameters=tuple(
-                            n
-                            for n, p in module.named_parameters(prefix=name, recurse=False)
-                            if id(p) in own and n in self.parameters
-                        ),
-                        statistics=tuple(
-                            n for n, _ in module.named_buffers(prefix=name, recurse=False)
-                        ),
-                    )
-                )
-        return tuple(norms)
+        return find_norms(self.model, self.parameters)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -168,9 +147,9 @@ class Backbone:
         trained = {
             name for name, _ in self.model.named_parameters(remove_duplicate=False)
         } - all_frozen
-        live = {prefix for name in trained for prefix in _prefixes(name)}
+        live = {prefix for name in trained for prefix in prefixes(name)}
         live.add("")
-        whole = {prefix for name in all_frozen for prefix in _prefixes(name)} - live
+        whole = {prefix for name in all_frozen for prefix in prefixes(name)} - live
         names_of: dict[int, list[str]] = {}
         for name, module in self.model.named_modules(remove_duplicate=False):
             names_of.setdefault(id(module), []).append(name)
@@ -178,7 +157,7 @@ class Backbone:
         return frozenset(
             first
             for first, *others in names_of.values()
-            if all(whole.intersection((*_prefixes(name), name)) for name in (first, *others))
+            if all(whole.intersection((*prefixes(name), name)) for name in (first, *others))
         )
 
     def _inside(self, stage: Stage) -> tuple[str, ...]:
@@ -192,36 +171,3 @@ class Backbone:
 
     def _aliases(self, name: str) -> tuple[str, ...]:
         return self.parameters[name].aliases
-
-
-def _prefixes(name: str) -> list[str]:
-    """Return the modules around `name`: "a.b.c" gives ["a", "a.b"].
-
-    Example:
-        >>> _prefixes("a.b.c")
-        ['a', 'a.b']
-    """
-    parts = name.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]
-
-
-def _norm_kind(module: nn.Module) -> NormKind | None:
-    if isinstance(module, _BatchNorm):
-        return "batch"
-    if isinstance(module, nn.GroupNorm):
-        return "group"
-    if isinstance(module, nn.LayerNorm):
-        return "layer"
-    if isinstance(module, _InstanceNorm):
-        return "instance"
-    # Other libraries' norms share no base class; their classes all say what they are.
-    is_leaf = next(module.children(), None) is None
-    if is_leaf and "norm" in type(module).__name__.lower() and _has_state(module):
-        return "layer" if "layer" in type(module).__name__.lower() else "other"
-    return None
-
-
-def _has_state(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False)) or any(
-        True for _ in module.buffers(recurse=False)
-    )

@@ -58,7 +58,7 @@ def measured_figures(workload: Workload, spec: str, registry: Registry | None = 
     session = build(workload, spec, registry)
     traced, idle_bytes = traced_memory(session)
     process: int | None
-    if session.inputs.device.type == "cuda":
+    if workload.device == "cuda":
         peak, process = _cuda_peak_bytes(session), torch.cuda.max_memory_reserved()
     else:
         process = _resident_peak_bytes()  # before the profiler adds to it
@@ -82,9 +82,9 @@ def traced_memory(session: Session) -> tuple[Memory, int]:
     graph goes; with autocast the cast copies of the weights are among them.
     """
     model, optimizer = session.model, session.optimizer
-    device = session.inputs.device.type
+    device = session.workload.device
     tracker = StorageTracker(device)
-    tracker.add([*model.parameters(), *model.buffers(), session.inputs])
+    tracker.add(_tensors([*model.parameters(), *model.buffers(), session.inputs]))
     with tracker:
         session.step()
         optimizer.zero_grad(set_to_none=True)

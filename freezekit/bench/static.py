@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import Flops, Memory, Parameters
-from freezekit.bench.workload import Session, build, load, prepare
+from freezekit.bench.workload import Session, build, laid_out, load, prepare
 from freezekit.errors import FreezekitError, StagingError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _figures(
         as_laid_out = dataclasses.replace(workload, channels_last=False)
         session = prepare(as_laid_out, model, spec, registry)
         if workload.channels_last:
-            session.inputs = session.inputs.contiguous(memory_format=torch.channels_last)
+            session.inputs = laid_out(session.inputs)
         warnings = session.frozen.plan.warnings
         try:
             memory, _ = traced_memory(session)

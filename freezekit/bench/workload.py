@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from freezekit.backbone.loading import default_image_size, load_backbone
-from freezekit.bench.loss import LossFunction, loss_function, loss_text
+from freezekit.backbone.loading import load_backbone
+from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.errors import FreezekitError, ModelError, StagingError
 from freezekit.freeze import Frozen, freeze_
+from freezekit.loss import LossFunction, loss_function, loss_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from freezekit.bench.results import Workload
     from freezekit.registry import Registry
     from freezekit.strategy import FreezePlan
@@ -29,9 +32,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
 }
 
-# The option by which a library's models of a fixed input size are told another one.
-_SIZE_OPTION = {"timm": "img_size", "torchvision": "image_size"}
-
 
 class Session:
     """A training step that can be repeated: `loss`, or the whole `step`.
@@ -40,7 +40,8 @@ class Session:
         model: The frozen model, in train mode.
         frozen: Its handle.
         optimizer: Over the trainable parameters.
-        inputs: Images of shape (batch, channels, height, width).
+        inputs: What the model's forward takes, such as images of shape (batch, channels, height,
+            width).
         workload: What it was made from.
     """
 
@@ -50,7 +51,7 @@ class Session:
         model: nn.Module,
         frozen: Frozen,
         optimizer: torch.optim.Optimizer,
-        inputs: Tensor,
+        inputs: tuple[Any, ...],  # Any: whatever the model takes
         loss: LossFunction,
     ) -> None:
         self.workload = workload
@@ -95,21 +96,13 @@ def build(workload: Workload, spec: str, registry: Registry | None = None) -> Se
 
 def load(workload: Workload, device: str) -> nn.Module:
     """Build the model, told the image size where it has a fixed one, in the workload's dtype."""
-    wanted: dict[str, Any] = {
-        "pretrained": workload.pretrained,
-        "num_classes": workload.num_classes,
-        "device": device,
-    }
-    option = _SIZE_OPTION.get(workload.model.partition(":")[0])
-    model = None
-    if workload.image_size and option:
-        try:
-            model = load_backbone(workload.model, **wanted | {option: workload.image_size})
-        except ModelError as error:
-            if not isinstance(error.__cause__, TypeError):  # most models take no such option
-                raise
-    if model is None:
-        model = load_backbone(workload.model, **wanted)
+    model = load_backbone(
+        workload.model,
+        pretrained=workload.pretrained,
+        num_classes=workload.num_classes,
+        image_size=workload.image_size,
+        device=device,
+    )
     if not any(True for _ in model.parameters()):
         raise ModelError(f"{workload.model!r} has no parameters: there is nothing to train")
     return model.to(getattr(torch, workload.dtype))
@@ -128,11 +121,10 @@ def prepare(
     """
     workload = with_shape(workload, model)
     assert workload.input_shape is not None
-    parameter = next(model.parameters())
-    inputs = torch.randn(workload.input_shape, dtype=parameter.dtype, device=parameter.device)
+    inputs = make_inputs(model, workload.input_shape)
     if workload.channels_last:
         model.to(memory_format=torch.channels_last)
-        inputs = inputs.to(memory_format=torch.channels_last)
+        inputs = laid_out(inputs)
     model.train()
     try:  # stages are found on the model's own image size, where resolutions tell most
         frozen = freeze_(model, spec, registry=registry)
@@ -141,7 +133,17 @@ def prepare(
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )
-    return Session(workload, model, frozen, optimizer, inputs, loss_function(workload))
+    loss = loss_function(task_of(model), workload.loss)
+    return Session(workload, model, frozen, optimizer, inputs, loss)
+
+
+def laid_out(inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # Any: whatever the model takes
+    """Return the inputs with batches of images in channels-last layout."""
+
+    def last(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    return tree_map_only(Tensor, last, inputs)  # type: ignore[no-any-return]  # torch has no type
 
 
 def describe_workload(workload: Workload) -> Workload:
@@ -171,11 +173,11 @@ def describe_workload(workload: Workload) -> Workload:
 def _tried(workload: Workload, model: nn.Module) -> Workload:
     workload = with_shape(workload, model)
     assert workload.input_shape is not None
-    parameter = next(model.parameters())
-    inputs = torch.zeros(workload.input_shape, dtype=parameter.dtype, device=parameter.device)
+    inputs = make_inputs(model, workload.input_shape)
     with torch.no_grad(), _autocast(workload):
         output = forward(workload, model.train(), inputs)
-    return dataclasses.replace(workload, loss_text=loss_text(workload, output))
+    text = loss_text(output, task_of(model), workload.loss)
+    return dataclasses.replace(workload, loss_text=text)
 
 
 def with_shape(workload: Workload, model: nn.Module) -> Workload:
@@ -188,26 +190,20 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
         (2, 3, 240, 240)
     """
     size = workload.image_size or default_image_size(model, workload.model)
-    return dataclasses.replace(
-        workload, image_size=size, input_shape=(workload.batch_size, _channels(model), size, size)
-    )
+    shape = input_shape(model, workload.batch_size, size)
+    return dataclasses.replace(workload, image_size=size, input_shape=shape)
 
 
-def _channels(model: nn.Module) -> int:
-    """Return the channels of the images: timm's configuration knows, elsewhere three."""
-    config = getattr(model, "pretrained_cfg", None) or {}
-    size = config.get("input_size") if isinstance(config, Mapping) else None
-    return int(size[0]) if size else 3
-
-
-def forward(workload: Workload, model: nn.Module, inputs: Tensor) -> Any:  # Any: the model's own
+def forward(
+    workload: Workload, model: nn.Module, inputs: tuple[Any, ...]
+) -> Any:  # Any: the model's own
     """Call the model; where it refuses the input, say so in the user's terms.
 
     Raises:
         ModelError: The model raised.
     """
     try:
-        return model(inputs)
+        return model(*inputs)
     except FreezekitError:
         raise
     except Exception as error:
@@ -215,7 +211,7 @@ def forward(workload: Workload, model: nn.Module, inputs: Tensor) -> Any:  # Any
             raise
         said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise ModelError(
-            f"{workload.model!r} does not take an input of shape {tuple(inputs.shape)}: "
+            f"{workload.model!r} does not take an input of shape {workload.input_shape}: "
             f"{said}{_advice(said)}"
         ) from error
 

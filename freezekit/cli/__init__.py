@@ -14,6 +14,7 @@ from freezekit import __version__
 from freezekit.cli.bench import bench
 from freezekit.cli.plugins import plugins, strategies
 from freezekit.cli.show import show
+from freezekit.cli.verify import verify
 from freezekit.errors import FreezekitError
 
 
@@ -47,5 +48,5 @@ def main(verbose: bool) -> None:  # noqa: ARG001  # the group reads it
         sys.path.insert(0, "")  # as `python -m` does: 'package.module:factory' is found from here
 
 
-for command in (bench, show, strategies, plugins):
+for command in (bench, show, verify, strategies, plugins):
     main.add_command(command)

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from freezekit.cli.options import block_option
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.strategy import FreezePlan
+
 
 @click.command()
 @click.argument("model")
-@click.option("-s", "--strategy", "spec", required=True, metavar="SPEC", help="What to plan.")
-@click.option("--params", is_flag=True, help="List each parameter: NAME: True (trained) or False.")
+@click.option(
+    "-s", "--strategy", "spec", metavar="SPEC", help="What to plan; none: show the stages."
+)
+@click.option(
+    "--params",
+    is_flag=True,
+    help="List each parameter: NAME: STAGE; with -s NAME: True (trained) or False.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Classes of the classifier.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
 @block_option
 def show(
     model: str,
-    spec: str,
+    spec: str | None,
     params: bool,
     as_json: bool,
     num_classes: int | None,
     image_size: int | None,
     block: tuple[str, ...],
 ) -> None:
-    """Show what a strategy does to a model.
+    """Show the stages of a model, or what a strategy does to them.
 
-    Stage by stage: what is trained, frozen, held in eval mode, with which learning rate.
+    Without a strategy: what is in each stage, what its output is laid out on, which kinds of norm
+    it has. With one, stage by stage: what is trained, frozen, held in eval mode, with which
+    learning rate.
 
-    No weights are loaded and nothing is run: the model is built from shapes alone.
+    No weights are loaded: the model is built from shapes and observed on them.
 
     \b
     Examples:
+      freezekit show torchvision:resnet50
+      freezekit show timm:vit_small_patch16_224 --image-size 384 --json
       freezekit show torchvision:resnet50 -s first-n-stages:n=2
       freezekit show timm:vit_small_patch16_224 -s head-only --params
     """  # noqa: D301  # click reads the character
@@ -44,22 +61,70 @@ def show(
     registry = load_registry(block)
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
-    registry.create(spec)  # before the model: a misspelt spec is told at once
+    if spec is not None:
+        registry.create(spec)  # before the model: a misspelt spec is told at once
     with Console(stderr=True).status(f"building {model}"):  # on a terminal only
-        import torch
-
         from freezekit.backbone.loading import load_backbone
-        from freezekit.describe import describe, summarise
         from freezekit.planning import decide, view
 
-        built = load_backbone(model, num_classes=num_classes, device="meta")
-        images = torch.empty(2, 3, image_size, image_size) if image_size else None
-        backbone = view(built, images, registry)
-        plan = decide(backbone, spec, registry)
+        built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
+        backbone = view(built, _example(built, image_size), registry)
+        plan = None if spec is None else decide(backbone, spec, registry)
+        if plan is None:
+            _ = backbone.stages  # observed while the status is shown
+    if spec is not None and plan is not None:
+        _show_plan(backbone, plan, {"model": model, "strategy": spec}, params, as_json)
+    else:
+        _show_stages(backbone, {"model": model}, image_size, params, as_json)
+
+
+def _example(model: nn.Module, image_size: int | None) -> tuple[Any, ...] | None:
+    """Return what the model's forward takes in eval mode, None for what it takes by default."""
+    if image_size is None:
+        return None
+    from freezekit.backbone.tasks import input_shape, make_inputs, task_of
+
+    detects = task_of(model) == "detection"
+    inputs = make_inputs(model, input_shape(model, 1 if detects else 2, image_size))
+    return inputs[:1] if detects else inputs  # without targets
+
+
+def _show_stages(
+    backbone: Backbone,
+    about: dict[str, str],
+    image_size: int | None,
+    params: bool,
+    as_json: bool,
+) -> None:
+    from freezekit.stage_rows import norm_stages, stage_rows
+    from freezekit.stage_table import stage_table
+
+    if as_json:
+        places = norm_stages(backbone)
+        norms = [
+            {"name": n.name, "kind": n.kind, "type": n.type_name, "stage": places[n.name]}
+            for n in backbone.norms
+        ]
+        stages = [vars(row) for row in stage_rows(backbone)]
+        click.echo(json.dumps({**about, "stages": stages, "norms": norms}, indent=2))
+    elif params:
+        stage_of = {name: stage.name for stage in backbone.stages for name in stage.parameters}
+        for name in backbone.parameters:
+            click.echo(f"{name}: {stage_of[name]}")
+    else:
+        observed = f"{image_size} pixels" if image_size else ""
+        click.echo(stage_table(backbone, observed=observed))
+
+
+def _show_plan(
+    backbone: Backbone, plan: FreezePlan, about: dict[str, str], params: bool, as_json: bool
+) -> None:
+    from freezekit.describe import describe, summarise
+
     trained = {name: name not in plan.frozen for name in backbone.parameters}
     if as_json:
         stages = [vars(summary) for summary in summarise(backbone, plan)]
-        data = {"model": model, "strategy": spec, "stages": stages, "trained": trained}
+        data = {**about, "stages": stages, "trained": trained}
         click.echo(json.dumps({**data, "plan": json.loads(plan.to_json())}, indent=2))
     elif params:
         for name, is_trained in trained.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 class BatchNorm(Strategy):
     """Freeze all batch norms (1d, 2d, 3d, Sync, fused with an activation), found by their type.
 
-    Weights: scale and shift of every batch norm frozen; with `train=only` they alone are trained,
-    with the head. Running statistics: fixed unless `statistics=live`. Randomness: untouched, but
+    That is every norm that keeps running statistics, and no other: EvoNorm's batch variants and
+    instance norms with `track_running_stats` are among them; group, layer, RMS and filter-response
+    norms, EvoNorm's sample variants and batch norms without statistics are not. No module is
+    swapped: keys of the state dict and fused activations stay.
+
+    Weights: all parameters of these norms frozen; with `train=only` they alone are trained, with
+    the head. Running statistics: fixed unless `statistics=live`. Randomness: untouched, but
     for `train=only`, where it is off in modules that are wholly frozen.
     Freezing batch norms makes training with small batches stable. It frees next to no memory:
     convolutions keep their inputs for their own weights' gradients.
@@ -46,24 +52,46 @@ class BatchNorm(Strategy):
         """Freeze the batch norms, or all else.
 
         Raises:
-            PlanError: The model has no batch norm.
+            PlanError: No norm of the model keeps running statistics.
         """
-        norms = [norm for norm in backbone.norms if norm.kind == "batch"]
+        norms = [norm for norm in backbone.norms if norm.statistics]
         if not norms:
             others = sorted({norm.type_name for norm in backbone.norms})
             raise PlanError(
-                f"batch-norm: {type(backbone.model).__name__} has no batch norm"
+                f"batch-norm: {type(backbone.model).__name__} has no batch norm, nor any other "
+                "norm, that keeps running statistics"
                 + (f"; its norms are {', '.join(others)}" if others else "")
             )
         parameters = {name for norm in norms for name in norm.parameters}
         names = {norm.name for norm in norms}
-        note = f"batch-norm: {len(norms)} batch norms found by type"
+        notes = _notes(backbone)
         if self.train == "rest":
-            return FreezePlan(parameters, names if self.statistics == "fixed" else (), notes=[note])
+            return FreezePlan(parameters, names if self.statistics == "fixed" else (), notes=notes)
         frozen = backbone.parameters.keys() - parameters - set(backbone.head.parameters)
         whole = backbone.wholly_frozen(frozen)
         fixed = whole | names if self.statistics == "fixed" else whole - names
-        return FreezePlan(frozen, fixed, notes=[note])
+        alone = "batch-norm: none of the norms has weights to train: only the head is trained"
+        return FreezePlan(frozen, fixed, notes=notes, warnings=() if parameters else [alone])
+
+
+def _notes(backbone: Backbone) -> list[str]:
+    """Tell which norms were found, and what of them may surprise."""
+    norms = [norm for norm in backbone.norms if norm.statistics]
+    kinds = Counter(norm.kind for norm in norms)
+    found = " and ".join(_counted(count, kind) for kind, count in kinds.items())
+    notes = [f"batch-norm: {found} found by type"]
+    weightless = sum(not norm.parameters for norm in norms)
+    if weightless:
+        notes.append(f"batch-norm: {weightless} of them have no weights of their own to train")
+    without = sum(norm.kind == "batch" and not norm.statistics for norm in backbone.norms)
+    if without:
+        left = _counted(without, "batch")
+        notes.append(f"batch-norm: left alone, without running statistics: {left}")
+    return notes
+
+
+def _counted(count: int, kind: str) -> str:
+    return f"{count} {kind} norm{'' if count == 1 else 's'}"
 
 
 @hookimpl

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
+from freezekit import plan
+from freezekit.backbone.copies import meta_copy
 from freezekit.backbone.inputs import observe
 from freezekit.backbone.loading import load_backbone
 from freezekit.backbone.staging import find_stages
-from freezekit.backbone.trace import meta_copy
 
 if TYPE_CHECKING:
     from freezekit.backbone.records import Stage
@@ -50,6 +52,44 @@ TORCHVISION = {
     "maxvit_t": body_of("blocks.", 0, 1, 2, 3),
     "shufflenet_v2_x1_0": with_neck(body_of("stage", 2, 3, 4), "conv5"),
     "mnasnet0_5": with_neck(body_of("layers.", *range(8, 14)), "layers.14-15"),
+    "googlenet": body_of("inception", "3a-inception3b", "4a-inception4e", "5a-inception5b"),
+    "inception_v3": body_of("Mixed_", "5b-Mixed_5d", "6a-Mixed_6e", "7a-Mixed_7c"),
+    "quantized_resnet18": LAYERS,
+    "quantized_googlenet": body_of(
+        "inception", "3a-inception3b", "4a-inception4e", "5a-inception5b"
+    ),
+    "fcn_resnet50": body_of("backbone.layer", 1, 2, 3, 4),
+    "deeplabv3_resnet50": body_of("backbone.layer", 1, 2, 3, 4),
+    "lraspp_mobilenet_v3_large": with_neck(
+        body_of("backbone.", "1", "2-3", "4-6", "7-15"), "backbone.16"
+    ),
+    "r3d_18": LAYERS,
+    "mc3_18": LAYERS,
+    "r2plus1d_18": LAYERS,
+    "s3d": body_of("features.", "3", "4-6", "7-12", "13-15"),
+    "mvit_v1_b": body_of("blocks.", "0", "1-2", "3-13", "14-15"),
+    "swin3d_t": body_of("features.", "0", "1-2", "3-4", "5-6"),
+    "raft_small": with_neck(
+        body_of("feature_encoder.layer", 1, 2, 3),
+        "context_encoder.convnormrelu-context_encoder.conv",
+    ),
+    "fasterrcnn_resnet50_fpn": with_neck(
+        body_of("backbone.body.layer", 1, 2, 3, 4), "backbone.fpn"
+    ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": with_neck(
+        body_of("backbone.body.", "1", "2-3", "4-6", "7-12", "13-16"), "backbone.fpn"
+    ),
+    "retinanet_resnet50_fpn": with_neck(body_of("backbone.body.layer", 1, 2, 3, 4), "backbone.fpn"),
+    "ssd300_vgg16": body_of(
+        "backbone.",
+        *(f"features.{blocks}" for blocks in ("2-3", "4-8", "9-15", "16-22")),
+        *(f"extra.{at}" for at in range(5)),
+    ),
+    "ssdlite320_mobilenet_v3_large": body_of(
+        "backbone.",
+        *(f"features.{blocks}" for blocks in ("0.1", "0.2-3", "0.4-6", "0.7-13", "1")),
+        *(f"extra.{at}" for at in range(4)),
+    ),
 }
 
 TIMM = {
@@ -195,6 +235,55 @@ def test_bare_parameters_go_where_they_are_used() -> None:
     distilled = find_stages(load_backbone("timm:deit_tiny_distilled_patch16_224", device="meta"))
     assert {"cls_token", "dist_token", "pos_embed"} < set(distilled[0].parameters)
     assert {"head.weight", "head_dist.weight", "norm.weight"} < set(distilled[-1].parameters)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_belong_to_the_head(name: str) -> None:
+    head = find_stages(load_backbone(f"torchvision:{name}", device="meta"))[-1]
+    tops = {parameter.split(".")[0] for parameter in head.parameters}
+    assert tops in ({"aux1", "aux2", "fc"}, {"AuxLogits", "fc"})
+    assert {"aux1.conv.bn.running_mean", "AuxLogits.conv0.bn.running_mean"} & set(head.buffers)
+
+
+def test_a_token_of_masked_patches_goes_with_what_it_is_used_in() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = nn.Conv2d(3, 8, 16, 16)
+            self.mask = nn.Parameter(torch.ones(8))
+            self.blocks = nn.Sequential(*(nn.TransformerEncoderLayer(8, 2, 16) for _ in range(3)))
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = self.patch(images).flatten(2).transpose(1, 2)
+            if self.training:
+                tokens = torch.cat([tokens[:, :5], self.mask.expand_as(tokens[:, 5:])], dim=1)
+            return self.head(self.blocks(tokens).mean(1))  # type: ignore[no-any-return]  # modules return Any
+
+    stages = find_stages(Masked())
+    assert [stage.name for stage in stages] == body_of("blocks.", 0, 1, 2)
+    assert stages[0].parameters == ("mask", "patch.weight", "patch.bias")
+
+
+def test_detection_freezes_what_torchvision_calls_trainable_layers() -> None:
+    theirs = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=2
+    )
+    frozen = {f"backbone.{n}" for n, p in theirs.named_parameters() if not p.requires_grad}
+    model = load_backbone("torchvision:fasterrcnn_resnet50_fpn", device="meta")
+    for parameter in list(model.parameters())[:100]:
+        parameter.requires_grad_(False)  # whatever its defaults froze
+    assert plan(model, "first-n-stages:n=2").frozen == frozen
+    assert {parameter.split(".")[2] for parameter in frozen} == {"conv1", "bn1", "layer1", "layer2"}
+
+
+def test_resolutions_are_told() -> None:
+    def told(name: str) -> list[tuple[int, ...] | None]:
+        return [s.resolution for s in find_stages(load_backbone(name, device="meta"))]
+
+    assert told("torchvision:resnet18") == [*((s, s) for s in (56, 56, 28, 14, 7)), ()]
+    assert told("timm:vit_tiny_patch16_224") == [(197,)] * 13 + [()]
+    assert told("torchvision:r3d_18")[1:3] == [(16, 112, 112), (8, 56, 56)]
 
 
 def test_modules_without_parameters_are_placed_by_when_they_run() -> None:

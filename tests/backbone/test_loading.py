@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from freezekit import ModelError, load_backbone
-from freezekit.backbone.loading import default_image_size
+from freezekit.backbone.tasks import default_image_size
 
 if TYPE_CHECKING:
     from pathlib import Path

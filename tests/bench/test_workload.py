@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from freezekit import ModelError
-from freezekit.bench.loss import pick_logits
 from freezekit.bench.results import Workload
 from freezekit.bench.workload import build, describe_workload
 
@@ -35,7 +33,7 @@ def test_the_seed_fixes_weights_images_and_labels() -> None:
 def test_options_reach_the_step(optimizer: str) -> None:
     workload = replace(TINY, optimizer=optimizer, channels_last=True, amp="bfloat16")
     session = build(workload, "full")
-    assert session.inputs.is_contiguous(memory_format=torch.channels_last)
+    assert session.inputs[0].is_contiguous(memory_format=torch.channels_last)
     assert session.model.conv1[0].weight.is_contiguous(memory_format=torch.channels_last)
     session.step()
     assert type(session.optimizer).__name__.lower() == optimizer
@@ -43,7 +41,7 @@ def test_options_reach_the_step(optimizer: str) -> None:
 
 def test_dtype_is_that_of_weights_and_images() -> None:
     session = build(replace(TINY, dtype="bfloat16"), "full")
-    assert session.inputs.dtype == next(session.model.parameters()).dtype == torch.bfloat16
+    assert session.inputs[0].dtype == next(session.model.parameters()).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -95,14 +93,3 @@ def test_the_loss_of_the_example_is_made_from_its_logits() -> None:
     own = replace(workload, loss=f"{EXAMPLE}:loss")
     assert describe_workload(own).loss_text == f"{EXAMPLE}:loss"
     build(own, "head-only").step()
-
-
-def test_logits_of_named_outputs_come_first() -> None:
-    logits, aux = torch.ones(2, 5), torch.ones(2, 7)
-    assert pick_logits({"out": logits, "aux": aux})[0] is logits
-    named = namedtuple("Outputs", ["logits", "aux_logits"])(logits, aux)
-    assert pick_logits(named)[0] is logits
-    dense = torch.ones(2, 21, 4, 4)
-    assert pick_logits([dense])[0] is dense
-    with pytest.raises(ModelError, match=r"no loss can be made .*give --loss"):
-        pick_logits((torch.ones(3, dtype=torch.long), "text"))

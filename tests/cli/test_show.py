@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
 
 from freezekit.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def run(*args: str) -> Result:
@@ -44,6 +49,114 @@ def test_show_json() -> None:
 
 
 @pytest.mark.parametrize(
+    "model",
+    [
+        "torchvision:resnet50",
+        "timm:vit_small_patch16_224",
+        "timm:vit_large_patch16_224",
+        "timm:hrnet_w18",
+        "timm:efficientnet_b0",
+        "timm:coatnet_0_224",
+        "torchvision:r3d_18",
+        "torchvision:raft_small",
+        "torchvision:inception_v3",
+        pytest.param("torchvision:fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
+    ],
+)
+def test_stages_fit_80_columns_and_add_up(model: str) -> None:
+    result = run("show", model)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == [
+        "stage", "kind", "modules", "parameters", "share", "output", "norms",
+    ]  # fmt: skip
+    total = next(line.split()[1] for line in lines if line.startswith("total"))
+    assert f": {total} parameters in " in lines[0]
+    cells = [re.search(r"  ([\d,]+)  +([\d.]+) %", line) for line in lines[3:]]
+    figures = [int(found[1].replace(",", "")) for found in cells if found]
+    assert sum(figures[:-1]) == figures[-1] == int(total.replace(",", ""))
+
+
+def test_show_tells_the_stages_of_resnet50() -> None:
+    lines = run("show", "torchvision:resnet50").stdout.splitlines()
+    assert lines[0] == "ResNet: 25,557,032 parameters in 6 stages"
+    stem, layer1 = (re.split("  +", line) for line in lines[3:5])
+    assert stem == ["stem", "stem", "conv1, bn1", "9,536", "0.0 %", "56x56", "1 batch"]
+    assert layer1 == ["layer1", "body", "layer1", "215,808", "0.8 %", "56x56", "10 batch"]
+    assert re.split("  +", lines[-1]) == ["total", "25,557,032", "100.0 %", "53 batch"]
+
+
+def test_show_stages_json() -> None:
+    data = json.loads(run("show", "timm:vit_tiny_patch16_224", "--json").stdout)
+    assert list(data) == ["model", "stages", "norms"]
+    stem, *_, head = data["stages"]
+    assert list(stem) == [
+        "name", "kind", "modules", "parameters", "buffers", "elements", "share", "resolution",
+        "norms",
+    ]  # fmt: skip
+    assert "cls_token" in stem["parameters"]
+    assert "patch_embed" in stem["modules"]
+    assert stem["resolution"] == [197]
+    assert (head["resolution"], head["norms"]) == ([], {"layer": 1})
+    assert sum(stage["share"] for stage in data["stages"]) == pytest.approx(1)
+    assert len(data["norms"]) == 25
+    assert data["norms"][0] == {
+        "name": "blocks.0.norm1",
+        "kind": "layer",
+        "type": "LayerNorm",
+        "stage": "blocks.0",
+    }
+
+
+def test_show_params_without_a_strategy_tells_the_stage_of_each() -> None:
+    lines = run("show", "torchvision:resnet18", "--params").stdout.splitlines()
+    assert len(lines) == 62
+    assert lines[0] == "conv1.weight: stem"
+    assert "layer1.0.conv1.weight: layer1" in lines
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "resolution"),
+    [
+        ("torchvision:resnet18", 64, [16, 16]),
+        ("timm:vit_tiny_patch16_224", 160, [101]),  # built for that size
+        ("torchvision:r3d_18", 32, [16, 16, 16]),
+        ("torchvision:raft_small", 128, [64, 64]),
+    ],
+)
+def test_image_size_is_what_is_built_and_observed(
+    model: str, size: int, resolution: list[int]
+) -> None:
+    given = run("show", model, "--image-size", str(size))
+    assert given.stdout.splitlines()[0].endswith(f"stages, observed with {size} pixels")
+    data = json.loads(run("show", model, "--image-size", str(size), "--json").stdout)
+    assert data["stages"][0]["resolution"] == resolution
+    planned = run("show", model, "--image-size", str(size), "-s", "head-only")
+    assert planned.exit_code == 0, planned.output
+
+
+def test_what_cannot_be_staged_is_told_by_its_parameters(tmp_path: Path) -> None:
+    source = tmp_path / "own.py"
+    source.write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3))\n"
+        "        self.unused = nn.Linear(3, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self[2](self[1](self[0](x))).mean((2, 3))\n"
+    )
+    result = run("show", f"{source}:Net")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "belong to no stage" in result.stderr
+    assert "'unused.weight', 'unused.bias'" in result.stderr
+    planned = run("show", f"{source}:Net", "-s", "by-name:contains=0.")
+    assert planned.exit_code == 0
+    assert "listed by top-level module" in planned.stdout
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (("torchvision:resnet18", "-s", "batchnorm"), "unknown strategy 'batchnorm', did you mean"),
@@ -52,6 +165,8 @@ def test_show_json() -> None:
         (("torchvision:resnet18", "-s", "by-name:glob=*"), "nothing is left to train"),
         (("torchvision:vit_b_16", "-s", "batch-norm"), "has no batch norm"),
         (("torchvision:resnet18", "-s", ""), "the spec is empty"),
+        (("torchvision:resnet81",), "did you mean 'resnet18'"),
+        (("torchvision:vit_b_16", "--image-size", "100"), "could not build"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(args: tuple[str, ...], message: str) -> None:

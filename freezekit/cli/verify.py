@@ -1,0 +1,156 @@
+"""`freezekit verify`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from freezekit.cli.options import block_option
+from freezekit.errors import FreezeError, FreezekitWarning, ModelError, StagingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from freezekit.freeze import Frozen
+    from freezekit.registry import Registry
+    from freezekit.verify import Verification
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-s",
+    "--strategy",
+    "spec",
+    metavar="SPEC",
+    help="What to freeze; default: what the model's factory froze by hand.",
+)
+@click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own.")
+@click.option("--pretrained", is_flag=True, help="Load the library's default weights.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@block_option
+def verify(model: str, spec: str | None, as_json: bool, steps: int, **options: Any) -> None:
+    """Train a few steps and prove that frozen is frozen.
+
+    A copy of the model is trained with momentum and weight decay on synthetic images, with
+    model.train() before each step. Checked are weights, running statistics, train against eval
+    mode, gradients, parameter groups, and undo; what is wrong is named.
+
+    MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory. Without
+    -s it is verified as its factory left it: parameters with requires_grad=False are frozen.
+    Exit codes: 0 all passed, 1 a check failed, 2 wrong usage.
+
+    \b
+    Examples:
+      freezekit verify torchvision:resnet18 -s first-n-stages:n=2
+      freezekit verify my_model.py:build_frozen --image-size 96
+    """  # noqa: D301  # click reads the character
+    from rich.console import Console
+
+    from freezekit.registry import load_registry
+
+    registry = load_registry(options.pop("block"))
+    for note in registry.notes:
+        click.echo(f"Warning: {note}", err=True)
+    if spec is not None:
+        registry.create(spec)  # before the model: a misspelt spec is told at once
+    screen = Console(stderr=True)  # its status is shown on a terminal only
+    with screen.status(f"building {model}") as status, _memory_told(model):
+        built, inputs = _build(model, **options)
+        status.update(f"verifying {model}: training a copy")
+        found, frozen = _verify(model, built, inputs, spec, registry, steps)
+    if as_json:
+        said = {"model": model, "strategy": spec, "steps": steps, **json.loads(found.to_json())}
+        click.echo(json.dumps(said, indent=2))
+    else:
+        click.echo(f"{model}, {spec or 'as its factory left it'}\n\n{found}")
+    for text in frozen.plan.warnings if frozen else ():
+        click.echo(f"warning: {text}", err=True)
+    click.get_current_context().exit(0 if found.passed else 1)
+
+
+def _build(
+    text: str,
+    *,
+    seed: int,
+    device: str,
+    batch_size: int,
+    image_size: int | None,
+    num_classes: int | None,
+    pretrained: bool,
+) -> tuple[nn.Module, tuple[Any, ...]]:  # Any: whatever the model takes
+    """Return the model and a synthetic batch for it.
+
+    Raises:
+        ModelError: It cannot be had.
+    """
+    import torch
+
+    from freezekit.backbone.loading import load_backbone
+    from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device cuda: torch finds no CUDA device on this machine")
+    torch.manual_seed(seed)
+    model = load_backbone(
+        text, pretrained=pretrained, num_classes=num_classes, image_size=image_size, device=device
+    )
+    size = image_size or default_image_size(model, text)
+    return model, make_inputs(model, input_shape(model, batch_size, size))
+
+
+def _verify(
+    text: str,
+    model: nn.Module,
+    inputs: tuple[Any, ...],  # Any: whatever the model takes
+    spec: str | None,
+    registry: Registry,
+    steps: int,
+) -> tuple[Verification, Frozen | None]:
+    from freezekit.freeze import freeze_
+    from freezekit.verify import verify_model
+
+    if spec is None:
+        if all(parameter.requires_grad for parameter in model.parameters()):
+            raise FreezeError(
+                f"nothing in {text!r} is frozen: say what to freeze with -s SPEC, such as "
+                "-s first-n-stages:n=2"
+            )
+        return verify_model(model, inputs, steps=steps), None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FreezekitWarning)  # told below the table
+        try:  # stages are found on the model's own image size, where resolutions tell most
+            frozen = freeze_(model, spec, registry=registry)
+        except StagingError:
+            frozen = freeze_(model, spec, example_input=inputs, registry=registry)
+    return frozen.verify(inputs, steps=steps), frozen
+
+
+@contextmanager
+def _memory_told(text: str) -> Iterator[None]:
+    """Say in the user's terms that memory ran out.
+
+    Raises:
+        ModelError: It did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        if not (isinstance(error, MemoryError) or "allocate" in said or "out of memory" in said):
+            raise
+        raise ModelError(
+            f"out of memory with {text!r}: it takes three copies of the model and one batch; try "
+            "a smaller --image-size, --batch-size 1, or another --device"
+        ) from error

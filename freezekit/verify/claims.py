@@ -1,0 +1,90 @@
+"""What is claimed of a model that is said to be frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.errors import FreezeError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.strategy import FreezePlan
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What must hold of a model.
+
+    Attributes:
+        frozen: Names of the parameters that may not change.
+        trained: Names of all other parameters that can be trained.
+        fixed: Names of the modules that keep their statistics and draw no random numbers.
+    """
+
+    frozen: frozenset[str]
+    trained: tuple[str, ...]
+    fixed: frozenset[str]
+
+    def wholly_fixed(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the fixed modules in which there is nothing but fixed modules."""
+        return {
+            name: module
+            for name, module in model.named_modules()
+            if name in self.fixed
+            and all(f"{name}.{inner}" in self.fixed for inner, _ in module.named_modules() if inner)
+        }
+
+
+def planned(backbone: Backbone, plan: FreezePlan) -> Claims:
+    """Return what a plan in force claims."""
+    return Claims(plan.frozen, _trained(backbone.model, plan.frozen), plan.fixed or frozenset())
+
+
+def by_hand(backbone: Backbone) -> Claims:
+    """Return what the flags of a model claim: a module that is wholly frozen is also fixed.
+
+    Raises:
+        FreezeError: Nothing is frozen, or nothing is trained.
+    """
+    model = backbone.model
+    parameters = dict(model.named_parameters())
+    frozen = frozenset(name for name, p in parameters.items() if not p.requires_grad)
+    if not frozen:
+        raise FreezeError(
+            f"nothing in this {type(model).__name__} is frozen, so there is nothing to verify: "
+            "freeze it with freeze_(), or set requires_grad of what is to be frozen to False"
+        )
+    trained = _trained(model, frozen)
+    if not trained:
+        raise FreezeError(
+            f"all {len(frozen)} parameters of this {type(model).__name__} are frozen: nothing is "
+            "left to train, so that nothing can be proved"
+        )
+    return Claims(frozen, trained, backbone.wholly_frozen(frozen))
+
+
+def check_values(model: nn.Module) -> None:
+    """Refuse a model that holds shapes only.
+
+    Raises:
+        ModelError: Some parameter or buffer lives on "meta".
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ModelError(
+                f"{name!r} of this {type(model).__name__} is on 'meta', which holds shapes only; "
+                "to verify is to train a copy: build the model on 'cpu' or 'cuda'"
+            )
+
+
+def _trained(model: nn.Module, frozen: frozenset[str]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, p in model.named_parameters()
+        if name not in frozen and (p.is_floating_point() or p.is_complex())
+    )

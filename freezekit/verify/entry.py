@@ -1,0 +1,194 @@
+"""From a model to its verification: copies made, trained, and each claim checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
+from freezekit.backbone.view import Backbone
+from freezekit.errors import FreezeError
+from freezekit.freeze import _RECORD, Frozen
+from freezekit.loss import LossFunction, loss_function
+from freezekit.verify.apart import copy_with, shapes_text, unnoticed
+from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
+from freezekit.verify.claims import Claims, by_hand, check_values, planned
+from freezekit.verify.records import Check, Verification, count
+from freezekit.verify.replay import same_in_train_and_eval
+from freezekit.verify.training import (
+    LEARNING_RATE,
+    WEIGHT_DECAY,
+    Task,
+    Trained,
+    reached_when_thawed,
+    train,
+)
+from freezekit.verify.undoing import undo
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from freezekit.strategy import FreezePlan
+
+BATCH_SIZE = 2
+
+
+def verify_model(
+    model: nn.Module,
+    inputs: Any = None,  # Any: whatever the model takes
+    *,
+    steps: int = 3,
+    loss: LossFunction | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Verification:
+    """Train a copy of a model that was frozen by hand, and check that frozen is frozen.
+
+    What is claimed is what the flags say: parameters with `requires_grad=False` keep every bit;
+    modules whose parameters are all frozen keep their statistics and draw no random numbers. A
+    model that `freeze_` froze is verified as `Frozen.verify` does it.
+
+    The model, its gradients and all random state stay as they are; only the copy is trained, with
+    `model.train()` before each step. Hooks of the model run on the copy.
+
+    Args:
+        model: Any module with values, not on "meta".
+        inputs: What its forward takes: a tensor such as images of shape (batch, 3, height, width),
+            a tuple of arguments, or a dict of keyword arguments. None: random ones of batch 2.
+        steps: Training steps, at least one.
+        loss: From the model's output to a scalar tensor; by default as `freezekit bench` makes it.
+        optimizer: The one that will train the model, copied with its state; by default SGD with
+            momentum and weight decay over all trainable parameters.
+
+    Raises:
+        ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no loss
+            with a gradient.
+        FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(1, -1))
+        >>> model.append(nn.Linear(4 * 6 * 6, 2))[:2].requires_grad_(False)
+        Sequential(...)
+        >>> found = verify_model(model, torch.rand(2, 3, 8, 8))
+        >>> [check.name for check in found.checks if not check.passed]
+        ['fixed-statistics', 'same-in-train-and-eval']
+    """
+    record = model.__dict__.get(_RECORD)
+    if record is not None:
+        handle = Frozen(Backbone(model), record.plan)
+        return verify_frozen(handle, inputs, steps=steps, loss=loss, optimizer=optimizer)
+    _check(model, steps, optimizer)
+    claims = by_hand(Backbone(model))
+    return _Subject(model, claims, None, loss, optimizer).verify(inputs, steps)
+
+
+def verify_frozen(
+    frozen: Frozen,
+    inputs: Any = None,  # Any: whatever the model takes
+    *,
+    steps: int = 3,
+    loss: LossFunction | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Verification:
+    """Do what `Frozen.verify` says; the handle is in force.
+
+    Raises:
+        ModelError, FreezeError: As `verify_model`.
+    """
+    model, plan = frozen.backbone.model, frozen.plan
+    _check(model, steps, optimizer)
+    claims = planned(frozen.backbone, plan)
+    return _Subject(model, claims, plan, loss, optimizer).verify(inputs, steps)
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is verified, with what of the user's goes with it; all of it is only ever copied."""
+
+    model: nn.Module
+    claims: Claims
+    plan: FreezePlan | None
+    loss: LossFunction | None
+    optimizer: torch.optim.Optimizer | None
+
+    def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
+        with unnoticed(self.model) as stale:
+            args, kwargs = _arguments(self.model, inputs)
+            model, loss, optimizer = self._copied(self.optimizer)
+            parameters = dict(model.named_parameters())
+            for name, gradient in stale.items():  # an optimizer acts on it, frozen or not
+                parameters[name].grad = gradient.clone()
+            task = Task(args, kwargs, loss)
+            trained = train(model, optimizer or self._sgd(model), task, steps, self.claims.trained)
+            kind = type(trained.optimizer).__name__
+            return Verification(
+                self._checks(trained, task, stale),
+                f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}",
+            )
+
+    def _checks(self, trained: Trained, task: Task, stale: Container[str]) -> tuple[Check, ...]:
+        def thawed(names: list[str]) -> set[str]:
+            model, loss, _ = self._copied()
+            return reached_when_thawed(model, replace(task, loss=loss), names)
+
+        checks = [
+            frozen_weights(self.model, trained, self.claims, stale),
+            fixed_statistics(self.model, trained, self.claims),
+            same_in_train_and_eval(self._copied()[0], task, self.claims),
+            gradients(trained, self.claims, thawed),
+            parameter_groups(trained, self.claims, given=self.optimizer is not None),
+        ]
+        if self.plan is not None:
+            checks.append(undo(self._handle(trained.model), self._handle(self._copied()[0])))
+        return tuple(checks)
+
+    def _copied(
+        self, optimizer: torch.optim.Optimizer | None = None
+    ) -> tuple[nn.Module, LossFunction, torch.optim.Optimizer | None]:
+        """Return copies; random labels are drawn anew, as another output may be of another size."""
+        own = self.loss if isinstance(self.loss, nn.Module) else None  # it may have parameters
+        model, optimizer, criterion = copy_with(self.model, optimizer, own)
+        loss = criterion or self.loss or loss_function(task_of(model))
+        return model, loss, optimizer
+
+    def _handle(self, model: nn.Module) -> Frozen:
+        assert self.plan is not None
+        return Frozen(Backbone(model), self.plan)
+
+    def _sgd(self, model: nn.Module) -> torch.optim.Optimizer:
+        groups: list[Any]  # Any: torch's own records
+        if self.plan is not None:
+            groups = self._handle(model).param_groups(LEARNING_RATE, WEIGHT_DECAY)
+        else:
+            parameters = dict(model.named_parameters())
+            groups = [parameters[name] for name in self.claims.trained]
+        if not groups:
+            raise FreezeError(
+                f"no parameter of this {type(model).__name__} requires a gradient: flags were "
+                "changed after it was frozen; freeze it anew"
+            )
+        return torch.optim.SGD(groups, LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY)
+
+
+def _check(model: nn.Module, steps: int, optimizer: object) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise FreezeError(f"steps is {steps!r}, expected a whole number of at least 1")
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise FreezeError(
+            f"optimizer is {type(optimizer).__name__} {optimizer!r}, expected a "
+            "torch.optim.Optimizer such as torch.optim.SGD(frozen.param_groups(lr=0.1))"
+        )
+    check_values(model)
+
+
+def _arguments(
+    model: nn.Module, inputs: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:  # Any: whatever the model takes
+    if inputs is None:
+        return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model))), {}
+    if isinstance(inputs, dict):
+        return (), inputs
+    return inputs if isinstance(inputs, tuple) else (inputs,), {}

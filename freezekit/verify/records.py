@@ -1,0 +1,120 @@
+"""What a verification found, as data and as text."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import asdict, dataclass
+
+SHOWN = 5
+"""Offenders listed for each check in the text; `Check.offenders` has all."""
+
+_WIDTH = 80
+_MARGIN = 30  # where the sentences start: behind the longest name of a check
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim, and whether it held.
+
+    Attributes:
+        name: A stable name, such as "frozen-weights".
+        passed: Whether the claim held.
+        detail: A sentence: what was found.
+        offenders: Dotted names of the parameters, buffers or modules for which it did not hold.
+
+    Example:
+        >>> Check("frozen-weights", True, "2 frozen parameters kept every bit").passed
+        True
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    offenders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of one verification; as text, a report of 80 columns.
+
+    Attributes:
+        checks: One record for each claim.
+        conditions: What the copy was trained with, in words.
+
+    Example:
+        >>> weights = Check("frozen-weights", False, "1 of 2 changed", ("conv1.weight",))
+        >>> print(Verification((weights,), "3 steps of SGD"))
+        FAIL  frozen-weights          1 of 2 changed
+                conv1.weight
+        <BLANKLINE>
+        1 of 1 check failed on 3 steps of SGD
+    """
+
+    checks: tuple[Check, ...]
+    conditions: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def summary(self) -> str:
+        """One line: proved, or how many checks failed."""
+        if self.passed:
+            return f"proved on {self.conditions}"
+        failed, count = sum(not check.passed for check in self.checks), len(self.checks)
+        return f"{failed} of {count} check{'s' * (count > 1)} failed on {self.conditions}"
+
+    def __str__(self) -> str:
+        lines = [line for check in self.checks for line in _lines(check)]
+        return "\n".join([*lines, "", *textwrap.wrap(self.summary, _WIDTH)])
+
+    def to_json(self) -> str:
+        """Return the checks as one JSON object.
+
+        Example:
+            >>> Verification((), "3 steps of SGD").to_json()
+            '{"passed": true, "conditions": "3 steps of SGD", "checks": []}'
+        """
+        checks = [asdict(check) for check in self.checks]
+        said = {"passed": self.passed, "conditions": self.conditions, "checks": checks}
+        return json.dumps(said)
+
+
+def some(names: tuple[str, ...] | list[str], shown: int = 3) -> str:
+    """Name the first few.
+
+    Example:
+        >>> some(["a", "b", "c", "d"], shown=2)
+        'a, b and 2 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> count(1, "step"), count(2, "step")
+        ('1 step', '2 steps')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _lines(check: Check) -> list[str]:
+    start = f"{'ok' if check.passed else 'FAIL':<6}{check.name:<{_MARGIN - 6}}"
+    lines = textwrap.wrap(
+        check.detail,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * _MARGIN,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    lines += [f"        {name}" for name in check.offenders[:SHOWN]]
+    if len(check.offenders) > SHOWN:
+        lines.append(f"        and {len(check.offenders) - SHOWN} more")
+    return lines

@@ -1,0 +1,196 @@
+"""Training a copy a few real steps, and seeing which gradients come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from freezekit.errors import FreezeError, ModelError
+from freezekit.verify.apart import cloned, let_pass, shapes_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from freezekit.loss import LossFunction
+
+LEARNING_RATE = 1e-3
+WEIGHT_DECAY = 0.05
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a copy is trained on.
+
+    Attributes:
+        args: Arguments of the model's forward.
+        kwargs: Its keyword arguments.
+        loss: From the model's output to a scalar.
+    """
+
+    args: tuple[Any, ...]  # Any: whatever the model takes
+    kwargs: dict[str, Any]
+    loss: LossFunction
+
+    def value(self, model: nn.Module) -> Tensor:
+        """Run the model and return the loss.
+
+        Raises:
+            ModelError: The model refuses the input, or there is no loss with a gradient.
+        """
+        output = self.forward(model)
+        try:
+            loss = self.loss(output)
+        except Exception as error:
+            let_pass(error)
+            raise ModelError(f"the loss raised {_said(error)}") from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
+            raise ModelError(f"the loss returned {what}, expected a tensor with one number")
+        if not loss.requires_grad:
+            raise ModelError(
+                f"the loss of {type(model).__name__} does not depend on any parameter that is "
+                "trained: no gradient can be taken; give a loss that does, and note that "
+                "reentrant checkpointing behind a frozen part loses all gradients"
+            )
+        return loss
+
+    def backward(self, model: nn.Module) -> float:
+        """Run the model forward and back, and return its loss.
+
+        Raises:
+            ModelError: As `value` does; or the backward pass failed.
+        """
+        loss = self.value(model)
+        try:
+            loss.backward()
+        except Exception as error:
+            let_pass(error)
+            raise ModelError(
+                f"the backward pass of {type(model).__name__} raised {_said(error)}"
+            ) from error
+        return float(loss.detach())
+
+    def forward(self, model: nn.Module) -> Any:  # Any: whatever the model returns
+        """Run the model.
+
+        Raises:
+            ModelError: It refuses the input.
+        """
+        args, kwargs = cloned((self.args, self.kwargs))
+        try:
+            return model(*args, **kwargs)
+        except Exception as error:
+            let_pass(error)
+            said = _said(error)
+            raise ModelError(
+                f"{type(model).__name__} does not take an input of shape "
+                f"{shapes_text((self.args, self.kwargs))}: {said}{_advice(said)}"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A copy after training.
+
+    Attributes:
+        model: The copy.
+        optimizer: The one that trained it.
+        finite: Of each parameter that got a gradient in any step, whether its first was finite.
+        losses: One for each step.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    finite: Mapping[str, bool]
+    losses: tuple[float, ...]
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Those of the copy, by name."""
+        return dict(self.model.named_parameters())
+
+    @property
+    def diverged(self) -> int | None:
+        """The first step, from 1, whose loss was not finite."""
+        return next((i for i, loss in enumerate(self.losses, 1) if not math.isfinite(loss)), None)
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    steps: int,
+    trained: Iterable[str],
+) -> Trained:
+    """Train a copy; `model.train()` comes before each step, as in everybody's loop.
+
+    Gradients are set to zero and not to None: what was frozen late and still has one is then moved
+    by momentum and weight decay.
+
+    Raises:
+        ModelError: The model refuses the input, or there is no loss with a gradient.
+        FreezeError: The optimizer failed.
+    """
+    finite: dict[str, bool] = {}
+    losses = []
+    parameters = dict(model.named_parameters())
+    awaited = [(name, parameters[name]) for name in trained]
+    for _, parameter in awaited:
+        parameter.grad = None  # one from before must not pass for one that came now
+    for step in range(1, steps + 1):
+        model.train()
+        optimizer.zero_grad(set_to_none=False)
+        losses.append(task.backward(model))
+        for name, parameter in awaited:
+            if name not in finite and parameter.grad is not None:
+                finite[name] = _is_finite(parameter.grad)
+        try:
+            optimizer.step()
+        except Exception as error:
+            let_pass(error)
+            raise FreezeError(
+                f"optimizer {type(optimizer).__name__} failed in step {step}: {_said(error)}; "
+                "leave it out to verify with SGD"
+            ) from error
+    return Trained(model, optimizer, finite, tuple(losses))
+
+
+def reached_when_thawed(model: nn.Module, task: Task, names: Iterable[str]) -> set[str]:
+    """Return which parameters get a gradient when the whole model is trained.
+
+    Args:
+        model: A copy; it is thawed for good.
+        task: What it is trained on.
+        names: Of the parameters to look at.
+    """
+    for module in model.modules():
+        module.training = True  # whatever holds it acts on train() only
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+        parameter.grad = None
+    task.backward(model)
+    parameters = dict(model.named_parameters())
+    return {name for name in names if parameters[name].grad is not None}
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return bool(torch.isfinite(values).all())
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _advice(said: str) -> str:
+    """Say what to try, where what the model said tells that much."""
+    if "more than 1 value per channel" in said:
+        return "; try a larger batch"
+    words = ("size", "height", "width", "shape", "divisible", "match")
+    if any(word in said.lower() for word in words):
+        return "; try another image size, or inputs of your own"
+    return "; try inputs of your own"

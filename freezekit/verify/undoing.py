@@ -1,0 +1,103 @@
+"""Whether undo restores everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.verify.apart import same_bits
+from freezekit.verify.records import Check, count
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.freeze import Frozen
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """All of a module but its values."""
+
+    type: type
+    attributes: frozenset[str]
+    hooks: tuple[int, ...]
+    flags: tuple[tuple[str, bool], ...]
+    training: bool
+    ours: frozenset[str]
+
+    @staticmethod
+    def of(module: nn.Module) -> _Shape:
+        held = vars(module)
+        parameters = module.named_parameters(recurse=False)
+        return _Shape(
+            type(module),
+            frozenset(held),
+            tuple(len(held.get(kind, ())) for kind in _HOOKS),
+            tuple((name, parameter.requires_grad) for name, parameter in parameters),
+            module.training,
+            frozenset(n for n, v in held.items() if type(v).__module__.startswith("freezekit.")),
+        )
+
+
+def undo(trained: Frozen, untrained: Frozen) -> Check:
+    """Undo the freezing of a trained copy and of an untrained one, and compare the two.
+
+    Args:
+        trained: Handle of the copy that was trained.
+        untrained: Handle of another, not trained, copy; both are undone for good.
+    """
+    name = "undo"
+    model, reference = trained.backbone.model, untrained.backbone.model
+    values = {
+        n: p.detach().clone() for n, p in model.named_parameters() if n in trained.plan.frozen
+    }
+    before = _shapes(reference)
+    gained = {n: s.attributes - before[n].attributes for n, s in _shapes(model).items()}
+    trained.undo()
+    untrained.undo()
+    offenders: dict[str, None] = {}
+    if list(model.state_dict()) != list(reference.state_dict()):
+        odd = set(model.state_dict()) ^ set(reference.state_dict())
+        offenders.update(dict.fromkeys(sorted(odd) or ["state_dict"]))
+    for mode in (True, False):
+        model.train(mode)
+        reference.train(mode)
+        expected, found = _shapes(reference), _shapes(model)
+        for module in expected.keys() | found.keys():
+            if not _alike(expected.get(module), found.get(module), gained.get(module)):
+                offenders[module or type(model).__name__] = None
+    after = dict(model.named_parameters())
+    offenders.update({n: None for n, v in values.items() if not same_bits(v, after.get(n))})
+    offenders.update(_wrong_flags(trained))
+    if offenders:
+        detail = f"{len(offenders)} differ from what was there before the freezing"
+        return Check(name, False, detail, tuple(offenders))
+    return Check(name, True, f"{count(len(found), 'module')} as before, no trace left")
+
+
+def _shapes(model: nn.Module) -> dict[str, _Shape]:
+    return {name: _Shape.of(module) for name, module in model.named_modules()}
+
+
+def _alike(expected: _Shape | None, found: _Shape | None, gained: frozenset[str] | None) -> bool:
+    """Compare, but for attributes that a module gave itself in training."""
+    if expected is None or found is None:
+        return False
+    own = gained or frozenset()
+    return (
+        expected.type == found.type
+        and expected.attributes == found.attributes - own
+        and expected.hooks == found.hooks
+        and expected.flags == found.flags
+        and expected.training == found.training
+        and not found.ours
+    )
+
+
+def _wrong_flags(frozen: Frozen) -> dict[str, None]:
+    """Compare flags with those that were noted when the model was frozen."""
+    before = frozen._record.trainable_before
+    now = frozen.backbone.model.named_parameters()
+    return {name: None for name, p in now if p.requires_grad != before.get(name, p.requires_grad)}
