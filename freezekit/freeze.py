@@ -2,80 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from torch import nn
 
 from freezekit.describe import describe
 from freezekit.errors import FreezeError
+from freezekit.holding import RECORD, HeldInEval, Record
 from freezekit.planning import decide, view, warn
 from freezekit.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from freezekit.backbone.view import Backbone
     from freezekit.loss import LossFunction
     from freezekit.strategy import FreezePlan, Strategy
     from freezekit.verify.records import Verification
-
-_RECORD = "_freezekit_record"
-
-
-class _HeldInEval:
-    """Stands in for one module's `train` method and keeps that module in eval mode.
-
-    It is an attribute of the module instance, not a hook, a subclass or a swapped module: keys of
-    the state dict, types and hooks stay, and deepcopy and pickle carry it along with the module.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.wanted = module.training
-        self.before = module.__dict__.get("train")  # somebody's own, as the `disabled_train` trick
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        """Do what `module.train(mode)` does, except for the module's own mode."""
-        self.wanted = mode
-        self._train_itself(False)
-        for child in self.module.children():
-            child.train(mode)
-        return self.module
-
-    def hold(self) -> None:
-        self._train_itself(False)
-        self.module.__dict__["train"] = self
-
-    def release(self) -> None:
-        del self.module.__dict__["train"]
-        if self.before is not None:
-            self.module.__dict__["train"] = self.before
-        self._train_itself(self.wanted)
-
-    def _train_itself(self, mode: bool) -> None:
-        """Set the module's own mode as its class does, and leave the modules inside as they are."""
-        if type(self.module).train is not nn.Module.train:  # it may switch more than a flag
-            inside = [(module, module.training) for module in self.module.modules()]
-            held = {
-                module: module.__dict__.pop("train")
-                for module, _ in inside
-                if isinstance(module.__dict__.get("train"), _HeldInEval)
-            }
-            type(self.module).train(self.module, mode)
-            for module, training in inside:
-                module.training = training
-            for module, holder in held.items():
-                module.__dict__["train"] = holder
-        self.module.training = mode
-
-
-@dataclass
-class _Record:
-    """What a frozen model remembers, in its `__dict__`: enough to undo, copies included."""
-
-    plan: FreezePlan
-    trainable_before: dict[str, bool] = field(default_factory=dict)
 
 
 class Frozen:
@@ -89,7 +31,7 @@ class Frozen:
     def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
         self.backbone = backbone
         self.plan = plan
-        self._record = backbone.model.__dict__[_RECORD]
+        self._record = backbone.model.__dict__[RECORD]
 
     def __repr__(self) -> str:
         return (
@@ -213,7 +155,7 @@ class Frozen:
         _undo(self.backbone.model)
 
     def _check_in_force(self) -> None:
-        if self.backbone.model.__dict__.get(_RECORD) is not self._record:
+        if self.backbone.model.__dict__.get(RECORD) is not self._record:
             raise FreezeError(
                 f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
                 "undone or frozen anew; use the handle that the last freeze_() returned"
@@ -259,7 +201,7 @@ def freeze_(
     decided = decide(backbone, spec, registry)
     _check_flags(model)
     warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
-    if _RECORD in model.__dict__:
+    if RECORD in model.__dict__:
         _undo(model)
     _apply(model, decided)
     return Frozen(backbone, decided)
@@ -268,7 +210,7 @@ def freeze_(
 def _apply(model: nn.Module, decided: FreezePlan) -> None:
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
-    model.__dict__[_RECORD] = _Record(decided, before)
+    model.__dict__[RECORD] = Record(decided, before)
     for name, parameter in parameters.items():
         trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
@@ -277,14 +219,14 @@ def _apply(model: nn.Module, decided: FreezePlan) -> None:
             parameter.grad = None
     for name, module in model.named_modules():
         if name in (decided.fixed or ()):
-            _HeldInEval(module).hold()
+            HeldInEval(module).hold()
 
 
 def _undo(model: nn.Module) -> None:
-    record: _Record = model.__dict__.pop(_RECORD)
+    record: Record = model.__dict__.pop(RECORD)
     for module in model.modules():
         held = module.__dict__.get("train")
-        if isinstance(held, _HeldInEval):
+        if isinstance(held, HeldInEval):
             held.release()
     parameters = dict(model.named_parameters())
     for name, trainable in record.trainable_before.items():
@@ -294,14 +236,14 @@ def _undo(model: nn.Module) -> None:
 
 def _check_parts(model: nn.Module) -> None:
     """Refuse where some other `freeze_` already rules a part of this model."""
-    own = _RECORD in model.__dict__
+    own = RECORD in model.__dict__
     for name, module in model.named_modules():
-        if name and _RECORD in module.__dict__:
+        if name and RECORD in module.__dict__:
             raise FreezeError(
                 f"{name!r} inside this {type(model).__name__} was frozen on its own; undo that "
                 "first, or freeze the whole before wrapping it"
             )
-        if not own and isinstance(module.__dict__.get("train"), _HeldInEval):
+        if not own and isinstance(module.__dict__.get("train"), HeldInEval):
             raise FreezeError(
                 f"{name or type(model).__name__!r} is held in eval mode by a frozen model around "
                 "it; undo that first"

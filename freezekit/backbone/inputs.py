@@ -12,6 +12,7 @@ from freezekit.backbone.copies import meta_copy, on_device, real_copy
 from freezekit.backbone.tasks import FRAMES, default_image_size, make_inputs, task_of
 from freezekit.backbone.trace import Trace, trace_forward
 from freezekit.errors import StagingError
+from freezekit.shortage import is_out_of_memory
 
 SIZES = (224, 256, 384, 32, 28, 64, 96, 128, 299, 512)
 """Image sizes tried, most usual first, on a model that does not say which it takes."""
@@ -65,7 +66,7 @@ def observe(
                     return trace_forward(copied, on_device(candidate, real))
                 except Exception as error:  # noqa: BLE001
                     errors.insert(0, error)
-                    if _is_memory(error):
+                    if is_out_of_memory(error):
                         break
     raise StagingError(_refusal(model, candidates, given, errors[0])) from errors[0]
 
@@ -116,10 +117,6 @@ def _needs_data(error: Exception) -> bool:
     """Tell whether a forward failed for want of values, and not for want of the right shape."""
     text = str(error).lower()
     return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
-
-
-def _is_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error)
 
 
 def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Exception) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from freezekit.errors import ModelError, suggest
+from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     import types
@@ -68,10 +69,8 @@ def load_backbone(
         model = _build_sized(builder, kwargs, device, _size_options(source, name, image_size))
     except ModelError:
         raise
-    except MemoryError:
-        raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         what = "could not load pretrained weights for" if pretrained else "could not build"
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -14,8 +14,8 @@ import torch
 
 from freezekit.bench import workload as workloads
 from freezekit.bench.design import CONTROL, DISCARDED_STEPS, Design
-from freezekit.bench.memory import is_out_of_memory
 from freezekit.errors import FreezekitError, FreezekitWarning
+from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

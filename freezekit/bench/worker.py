@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from freezekit.bench.memory import is_out_of_memory, measured_figures
+from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.timing import run_timing
 from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.registry import load_registry
+from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,6 +15,7 @@ from freezekit.backbone.tasks import default_image_size, input_shape, make_input
 from freezekit.errors import FreezekitError, ModelError, StagingError
 from freezekit.freeze import Frozen, freeze_
 from freezekit.loss import LossFunction, loss_function, loss_text
+from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +208,7 @@ def forward(
     except FreezekitError:
         raise
     except Exception as error:
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate" in str(error):
+        if is_out_of_memory(error):
             raise
         said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise ModelError(

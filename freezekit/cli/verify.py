@@ -147,8 +147,9 @@ def _memory_told(text: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error).lower()
-        if not (isinstance(error, MemoryError) or "allocate" in said or "out of memory" in said):
+        from freezekit.shortage import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
         raise ModelError(
             f"out of memory with {text!r}: it takes three copies of the model and one batch; try "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import FreezekitError, ModelError
+from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +84,7 @@ def random_state(device: torch.device) -> list[object]:
 
 def let_pass(error: Exception) -> None:
     """Raise again what tells enough by itself: our own errors, and want of memory."""
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate" in str(error)
-    if memory or isinstance(error, FreezekitError):
+    if isinstance(error, FreezekitError) or is_out_of_memory(error):
         raise error
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError
-from freezekit.freeze import _RECORD, Frozen
+from freezekit.freeze import Frozen
+from freezekit.holding import RECORD
 from freezekit.loss import LossFunction, loss_function
 from freezekit.verify.apart import copy_with, shapes_text, unnoticed
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
@@ -76,7 +77,7 @@ def verify_model(
         >>> [check.name for check in found.checks if not check.passed]
         ['fixed-statistics', 'same-in-train-and-eval']
     """
-    record = model.__dict__.get(_RECORD)
+    record = model.__dict__.get(RECORD)
     if record is not None:
         handle = Frozen(Backbone(model), record.plan)
         return verify_frozen(handle, inputs, steps=steps, loss=loss, optimizer=optimizer)

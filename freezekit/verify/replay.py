@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.shortage import is_out_of_memory
 from freezekit.verify.apart import cloned, random_state, same_bits, tensors
 from freezekit.verify.records import Check, count, some
 
@@ -35,9 +36,9 @@ class _Call:
         args, kwargs = cloned((self.args, self.kwargs))
         try:
             return [t.clone() for t in tensors(self.module(*args, **kwargs))]
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as error:  # noqa: BLE001  # a module may raise anything
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             return type(error).__name__
 
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from freezekit.bench.memory import is_out_of_memory, measured_figures, traced_memory
+from freezekit.bench.memory import measured_figures, traced_memory
 from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.workload import build, prepare
 from freezekit.errors import ModelError
+from freezekit.shortage import is_out_of_memory
 
 SMALL = Workload("torchvision:resnet18", batch_size=2, image_size=64)
 

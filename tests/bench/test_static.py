@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from freezekit.bench.memory import traced_memory
+from freezekit.bench.memory import measured_figures, traced_memory
 from freezekit.bench.results import Flops, Memory, Workload
 from freezekit.bench.static import count_parameters, static_figures
-from freezekit.bench.workload import build
+from freezekit.bench.workload import build, describe_workload
 from freezekit.errors import ModelError, PlanError
 
 # Two images of 3 x 8 x 8; all that follows can be counted by hand.
@@ -200,3 +200,34 @@ def test_the_digest_tells_trainable_sets_apart():
     other = count_parameters(model)
     assert (part.total, part.trainable) == (12, 6) == (other.total, other.trainable)
     assert len({whole.trainable_digest, part.trainable_digest, other.trainable_digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "shape"),
+    [
+        ("torchvision:mc3_18", 32, (2, 3, 16, 32, 32)),
+        ("torchvision:raft_small", 128, (2, 3, 128, 128)),
+        ("torchvision:lraspp_mobilenet_v3_large", 64, (2, 3, 64, 64)),
+        ("torchvision:quantized_resnet18", 32, (2, 3, 32, 32)),
+    ],
+)
+def test_other_tasks_than_classification(model: str, size: int, shape: tuple[int, ...]) -> None:
+    workload = describe_workload(Workload(model, batch_size=2, image_size=size))
+    assert workload.input_shape == shape
+    full, prefix = (static_figures(workload, spec) for spec in ("full", "first-n-stages:n=2"))
+    assert full.memory.peak_method == prefix.memory.peak_method == "predicted"
+    assert prefix.memory.saved_activations_bytes < full.memory.saved_activations_bytes
+    assert prefix.flops.backward < full.flops.backward
+
+
+def test_detection_is_frozen_but_not_predicted() -> None:
+    model = "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"
+    workload = describe_workload(Workload(model, batch_size=1, image_size=64))
+    assert workload.loss_text is not None
+    assert workload.loss_text.startswith("sum of the model's own losses: loss_classifier")
+    figures = static_figures(workload, "first-n-stages:n=2")
+    assert figures.parameters.trainable < figures.parameters.total
+    assert figures.memory.peak_bytes is None
+    assert any("needs real numbers" in text for text in figures.warnings)
+    measured = measured_figures(workload, "first-n-stages:n=2")
+    assert measured.saved_activations_bytes > 0

@@ -1,0 +1,206 @@
+"""The zoo: one model of every family is staged right, and the checks that say so are right."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.zoo import coverage, frozen, models, pool, reach, sweep, table, tabulate
+from benchmarks.zoo.timm_groups import coarse_groups
+from freezekit import Backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+FAMILIES = {(m.library, m.family): m for m in reversed(models.zoo())}
+
+SMALL = (
+    "timm:test_vit",
+    "timm:test_efficientnet",
+    "timm:crossvit_9_240",
+    "timm:coat_tiny",
+    "timm:hrnet_w18_small",
+    "torchvision:googlenet",
+    "torchvision:squeezenet1_1",
+)
+
+
+@pytest.mark.parametrize("module", [coverage, frozen, models, reach, sweep, table, tabulate])
+def test_what_the_docstrings_show(module: object) -> None:
+    name = module.__name__  # type: ignore[attr-defined]
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the models' own
+@pytest.mark.parametrize("model", FAMILIES.values(), ids=[":".join(key) for key in FAMILIES])
+def test_one_model_of_every_family_is_staged(model: models.ZooModel) -> None:
+    assert table.faults(coverage.examine(asdict(model))) == ""
+
+
+@pytest.mark.parametrize("text", SMALL)
+def test_one_graph_tells_what_flags_would(text: str) -> None:
+    model = models.build(text)
+    stages = [stage.parameters for stage in Backbone(model).stages]
+    inputs = models.batch(model, text)
+    seen = reach.observe_reach(model, inputs)
+    backwards = stages[::-1]
+    assert reach.unclean(model, seen, stages) == []
+    assert truly_unclean(model, inputs, stages) == []
+    found = reach.unclean(model, seen, backwards)
+    assert found
+    assert found == truly_unclean(model, inputs, backwards)
+
+
+def truly_unclean(
+    model: nn.Module, inputs: tuple[Tensor, ...], parts: Sequence[Sequence[str]]
+) -> list[tuple[int, str]]:
+    """Set the flags for every n and look at what each wholly frozen module returns."""
+    parameters = dict(model.named_parameters())
+    found = []
+    for n in range(1, len(parts)):
+        frozen_names = {name for names in parts[:n] for name in names}
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name not in frozen_names)
+        inside = _wholly_frozen(model, {id(parameters[name]) for name in frozen_names})
+        bad: set[str] = set()
+        handles = []
+        for name in inside:
+            hook = partial(_note, bad, name)
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        model.train()(*inputs)
+        for handle in handles:
+            handle.remove()
+        found += [(n, name) for name in bad]
+    return sorted(found)
+
+
+def _note(bad: set[str], name: str, _module: nn.Module, _args: object, output: object) -> None:
+    leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    if any(leaf.requires_grad for leaf in leaves):
+        bad.add(name)
+
+
+def _wholly_frozen(model: nn.Module, frozen_ids: set[int]) -> list[str]:
+    whole: list[str] = []
+    for name, module in model.named_modules():
+        own = [id(parameter) for parameter in module.parameters()]
+        parent = name.rpartition(".")[0]
+        if name and (frozen_ids.issuperset(own) if own else parent in whole):
+            whole.append(name)
+    return whole
+
+
+def test_the_graph_of_a_tensor_changed_in_place() -> None:
+    # The frozen norm's output becomes that of the trained layer only after it was returned.
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.first(x)
+            return y.add_(self.last(x))
+
+    net = Adds()
+    seen = reach.observe_reach(net, (torch.ones(1, 2),))
+    parts = [["first.weight", "first.bias"], ["last.weight", "last.bias"]]
+    assert reach.unclean(net, seen, parts) == []
+
+
+def test_a_module_that_a_stage_claims_counts_though_it_has_no_parameters() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    seen = reach.observe_reach(net, (torch.ones(1, 2),))
+    parts = [["2.weight", "2.bias"], ["0.weight", "0.bias"]]
+    assert reach.unclean(net, seen, parts, [["1", "2"], ["0"]]) == [(1, "1"), (1, "2")]
+
+
+def test_timm_groups_are_asked_the_same() -> None:
+    model = models.build("timm:hrnet_w18_small")
+    seen = reach.observe_reach(model, models.batch(model, "timm:hrnet_w18_small"))
+    found = coarse_groups(model, seen)
+    assert found["complete"]
+    assert found["unmatched"] > 0.4  # no rule of timm's names what follows its stages
+
+
+class TestAfterTraining:
+    def net(self) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)),
+            nn.Flatten(),
+            nn.Linear(4 * 36, 2),
+        )
+
+    def ask(self, net: nn.Module) -> dict[str, object]:
+        return frozen.after_training(net, (torch.rand(2, 3, 8, 8),), lambda out: out.sum(), ["0"])
+
+    def test_flags_alone_leave_statistics_and_dropout(self) -> None:
+        net = self.net()
+        net[0].requires_grad_(False)
+        found = self.ask(net)
+        assert (found["weights"], found["statistics"], found["same"]) == (True, False, False)
+
+    def test_what_is_trained_moves(self) -> None:
+        assert self.ask(self.net())["weights"] is False
+
+    def test_held_stays(self) -> None:
+        from freezekit import freeze_
+
+        net = self.net()
+        freeze_(net, "by-name:contains=0.", example_input=torch.rand(2, 3, 8, 8))
+        found = self.ask(net)
+        assert (found["weights"], found["statistics"], found["same"]) == (True, True, True)
+
+
+class TestSweep:
+    JOBS = (
+        {"library": "torchvision", "name": "squeezenet1_0", "family": "squeezenet"},
+        {"library": "torchvision", "name": "no_such_model", "family": "none"},
+    )
+
+    @pytest.mark.slow
+    def test_goes_on_where_it_was_stopped(
+        self,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(sweep, "_code", lambda: "of one moment")
+        output = tmp_path / "zoo.jsonl"
+        done = sweep.sweep("coverage", self.JOBS[1:], output=output, workers=1)
+        assert done[0]["status"] == "refused"
+        with output.open("a") as file:
+            file.write('{"library": "torchvision", "na')  # torn off
+        done = sweep.sweep("coverage", self.JOBS, output=output, workers=1)
+        assert [line["status"] for line in done] == ["refused", "staged"]
+        facts, lines = sweep.read(output)
+        assert facts["torch"] == torch.__version__.partition("+")[0]
+        assert [line["name"] for line in lines] == ["no_such_model", "squeezenet1_0"]
+        assert "1 done" in capsys.readouterr().err
+
+    def test_refuses_results_of_other_code(self, tmp_path: Path) -> None:
+        output = tmp_path / "zoo.jsonl"
+        output.write_text(json.dumps({"code": "other"}) + "\n")
+        with pytest.raises(SystemExit, match="other code or versions"):
+            sweep.sweep("coverage", self.JOBS, output=output)
+
+    @pytest.mark.slow
+    def test_a_worker_that_dies_costs_its_job(self) -> None:
+        found = list(pool.answers("no such task", self.JOBS, workers=1, python=sys.executable))
+        assert [line["status"] for line in found] == ["failed", "failed"]
+
+
+def test_the_page_is_made_of_the_lines() -> None:
+    page = sweep.RESULTS / "zoo.md"
+    assert page.read_text(encoding="utf-8") == table.render(sweep.RESULTS)
