@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: bench test quick check format clean
+.PHONY: bench test quick check format zoo clean
 
 bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
 	$(BIN)/freezekit bench $(ARGS)
@@ -24,6 +24,9 @@ format: .venv/.installed-dev  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+zoo: .venv/.installed build/peers/.installed  ## stage, check and try every model; ARGS="--fresh"
+	$(BIN)/python -m benchmarks.zoo $(ARGS)
+
 clean:  ## remove the virtual environment and caches
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -38,3 +41,11 @@ clean:  ## remove the virtual environment and caches
 .venv/.installed-dev: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ .venv/.installed
+
+# What other tools reach is asked in an environment of its own, on top of .venv: one torch for both.
+build/peers/.installed: .venv/.installed pyproject.toml
+	$(BIN)/python -m venv build/peers
+	$(BIN)/python -c 'import site, sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > "$$(build/peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/above.pth"
+	build/peers/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	build/peers/bin/python -m pip install --quiet --group peers
+	touch $@
