@@ -293,6 +293,29 @@ def test_power_iterations_of_spectral_norm_are_found() -> None:
     assert freeze_(model, FreezePlan(frozen)).verify(images(8)).passed
 
 
+def test_a_cache_made_for_the_size_of_the_input_is_no_statistic() -> None:
+    size = {"img_size": 32, "depth": 3, "embed_dim": 32, "num_heads": 2}
+    model = timm.create_model("convit_tiny", local_up_to_layer=2, **size)
+    found = freeze_(model, "first-n-stages:n=1", example_input=images()).verify(images())
+    assert failed(found) == {}
+
+
+class Averages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()), persistent=False)
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean = self.mean.lerp(x.mean(), 0.1)
+        return x * self.scale + self.mean
+
+
+def test_a_statistic_that_the_state_dict_leaves_out_is_found() -> None:
+    found = verify_model(nn.Sequential(Averages(), nn.Linear(4, 2)), torch.rand(2, 4))
+    assert failed(found)["fixed-statistics"] == ("0.mean",)
+
+
 def test_dropout_in_a_frozen_block_is_named() -> None:
     vit = timm.create_model("test_vit", proj_drop_rate=0.5, attn_drop_rate=0.5)
     vit.blocks[0].requires_grad_(False)

@@ -135,9 +135,15 @@ class _Subject:
             model, loss, _ = self._copied()
             return reached_when_thawed(model, replace(task, loss=loss), names)
 
+        def used() -> nn.Module:
+            model = self._copied()[0].eval()
+            with torch.no_grad():
+                task.forward(model)
+            return model
+
         checks = [
             frozen_weights(self.model, trained, self.claims, stale),
-            fixed_statistics(self.model, trained, self.claims),
+            fixed_statistics(self.model, trained, self.claims, used),
             same_in_train_and_eval(self._copied()[0], task, self.claims),
             gradients(trained, self.claims, thawed),
             parameter_groups(trained, self.claims, given=self.optimizer is not None),
