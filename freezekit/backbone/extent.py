@@ -94,3 +94,15 @@ def _grid(shape: Sequence[int], aspect: float) -> tuple[int, ...] | None:
             frames = (int(shape[last - 2]),) if len(shape) == 5 else ()
             return (*frames, height, width)
     return None
+
+
+def shapes_text(nest: Any) -> str:
+    """Say the shapes of an input in words.
+
+    Example:
+        >>> import torch
+        >>> shapes_text((torch.ones(2, 3), torch.ones(2)))
+        '(2, 3), (2,)'
+    """
+    shapes = [str(tuple(tensor.shape)) for tensor in _tensors(nest)]
+    return ", ".join(shapes[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from freezekit.backbone.copies import meta_copy, on_device, real_copy
+from freezekit.backbone.extent import shapes_text
 from freezekit.backbone.tasks import FRAMES, default_image_size, make_inputs, task_of
 from freezekit.backbone.trace import Trace, trace_forward
 from freezekit.errors import StagingError
@@ -127,7 +128,11 @@ def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Except
         "arguments), or name its stages with a plugin's freezekit_stages hook"
     )
     if given:
-        return f"{name} refuses the example_input that it was given: {said!r}; pass {advice}"
+        shapes = shapes_text(candidates[0])
+        return (
+            f"{name} refuses the example_input of shape {shapes} that it was given: {said!r}; "
+            f"pass images of another size, {advice}"
+        )
     images = [tree_leaves(candidate)[0] for candidate in candidates]
     sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
     shape = tuple(images[0].shape)

@@ -132,14 +132,3 @@ def tensors(output: Any) -> Iterator[Tensor]:  # Any: whatever a module returns
         yield from (t for value in output for t in tensors(value))
     elif hasattr(output, "__dict__") and not isinstance(output, (type, nn.Module)):
         yield from (t for value in vars(output).values() for t in tensors(value))
-
-
-def shapes_text(nest: Any) -> str:  # Any: whatever a forward takes
-    """Say the shapes of an input in words.
-
-    Example:
-        >>> shapes_text((torch.ones(2, 3), torch.ones(2)))
-        '(2, 3), (2,)'
-    """
-    shapes = [str(tuple(tensor.shape)) for tensor in tensors(nest)]
-    return ", ".join(shapes[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from freezekit.backbone.extent import shapes_text
 from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError
 from freezekit.freeze import Frozen
 from freezekit.holding import RECORD
 from freezekit.loss import LossFunction, loss_function
-from freezekit.verify.apart import copy_with, shapes_text, unnoticed
+from freezekit.verify.apart import copy_with, unnoticed
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, by_hand, check_values, planned
 from freezekit.verify.records import Check, Verification, count

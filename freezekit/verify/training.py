@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from freezekit.backbone.extent import shapes_text
 from freezekit.errors import FreezeError, ModelError
-from freezekit.verify.apart import cloned, let_pass, shapes_text
+from freezekit.verify.apart import cloned, let_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
