@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from freezekit.describe import describe
@@ -268,7 +269,8 @@ def _without_decay(backbone: Backbone) -> set[str]:
     """Return the parameters of norms, and what models name by timm's `no_weight_decay`."""
     spared = {name for norm in backbone.norms for name in norm.parameters}
     for prefix, module in backbone.model.named_modules():
-        named = getattr(module, "no_weight_decay", ())
-        for name in named() if callable(named) else named:
-            spared.add(f"{prefix}.{name}" if prefix else name)
+        said = getattr(module, "no_weight_decay", None)
+        with suppress(TypeError):  # somebody's own attribute of that name, and not timm's
+            names = said() if callable(said) else said
+            spared.update(f"{prefix}.{name}" if prefix else str(name) for name in names or ())
     return spared

@@ -68,3 +68,12 @@ class Record:
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
+
+
+def carried(model: nn.Module) -> frozenset[str]:
+    """Return the names of the modules that carry a record or are held, "" for the model itself."""
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if RECORD in vars(module) or isinstance(vars(module).get("train"), HeldInEval)
+    )

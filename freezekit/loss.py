@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor
 
+from freezekit.backbone.extent import fields_of, tensors
 from freezekit.backbone.loading import import_source
 from freezekit.errors import FreezekitError, ModelError
 
@@ -51,8 +52,8 @@ def loss_text(output: Any, task: Task, user: str | None = None) -> str:  # Any: 
 def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model returns
     """Find the logits in a model's output, and say in words where.
 
-    A tensor is taken as it is; of a mapping or named tuple, its "logits" or "out"; of any other
-    nest of tensors, the last of shape (batch, classes), else the last one.
+    A tensor is taken as it is; of a mapping, named tuple or dataclass, its "logits" or "out"; of
+    any other nest of tensors, the last of shape (batch, classes), else the last one.
 
     Raises:
         ModelError: There is no floating-point tensor of two or more dimensions.
@@ -63,31 +64,23 @@ def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model r
         >>> tuple(picked.shape), where
         ((2, 4), 'output 2 of 3, shape (2, 4)')
     """
-    fields = _fields(output)
+    fields = fields_of(output)
     for key in ("logits", "out"):
         if isinstance(fields.get(key), Tensor):
             return fields[key], f"output {key!r}, shape {tuple(fields[key].shape)}"
-    tensors = list(_tensors(output))
-    usable = [i for i, t in enumerate(tensors) if t.is_floating_point() and t.ndim >= 2]
+    found = list(tensors(output))
+    usable = [i for i, t in enumerate(found) if t.is_floating_point() and t.ndim >= 2]
     if not usable:
         raise ModelError(
             f"no loss can be made from the model's output ({type(output).__name__}): it has no "
-            "floating-point tensor of two or more dimensions; give --loss path/to/file.py:function"
+            "floating-point tensor of two or more dimensions; give a loss of your own, from the "
+            "output to a scalar (--loss path/to/file.py:function, or loss=)"
         )
-    chosen = next((i for i in reversed(usable) if tensors[i].ndim == 2), usable[-1])
-    shape = tuple(tensors[chosen].shape)
-    if len(tensors) == 1:
-        return tensors[chosen], f"the output, shape {shape}"
-    return tensors[chosen], f"output {chosen + 1} of {len(tensors)}, shape {shape}"
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:  # Any: whatever the model returns
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping):
-        yield from (t for value in output.values() for t in _tensors(value))
-    elif isinstance(output, (list, tuple)):
-        yield from (t for value in output for t in _tensors(value))
+    chosen = next((i for i in reversed(usable) if found[i].ndim == 2), usable[-1])
+    shape = tuple(found[chosen].shape)
+    if len(found) == 1:
+        return found[chosen], f"the output, shape {shape}"
+    return found[chosen], f"output {chosen + 1} of {len(found)}, shape {shape}"
 
 
 def _class_dim(logits: Tensor) -> int:
@@ -152,13 +145,6 @@ def _entropy(logits: Tensor, draw: Callable[[Callable[[], Tensor]], Tensor]) -> 
     return F.cross_entropy(rows, labels)
 
 
-def _fields(output: Any) -> Mapping[str, Any]:  # Any: whatever the model returns
-    if isinstance(output, Mapping):
-        return output
-    named: Mapping[str, Any] = getattr(output, "_asdict", dict)()
-    return named
-
-
 def _own_losses(output: Any) -> Mapping[str, Tensor] | None:  # Any: whatever the model returns
     """Return the losses of a model that computes them itself."""
     scalar = isinstance(output, Mapping) and all(
@@ -169,12 +155,12 @@ def _own_losses(output: Any) -> Mapping[str, Tensor] | None:  # Any: whatever th
 
 def _auxiliary(output: Any) -> list[Tensor]:  # Any: whatever the model returns
     """Return the logits of auxiliary classifiers, which torchvision names so."""
-    fields = _fields(output).items()
+    fields = fields_of(output).items()
     return [v for name, v in fields if name.startswith("aux") and isinstance(v, Tensor)]
 
 
 def _flows(output: Any) -> list[Tensor]:  # Any: whatever the model returns
-    flows = [t for t in _tensors(output) if t.is_floating_point() and t.ndim == 4]
+    flows = [t for t in tensors(output) if t.is_floating_point() and t.ndim == 4]
     if not flows:
         raise ModelError("no loss can be made: a model of optical flow returned no flow field")
     return flows

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -91,3 +95,17 @@ def on_device(example_input: Any, device: torch.device) -> Any:
         return empty if tensor.is_meta else empty.copy_(tensor)
 
     return tree_map_only(Tensor, copied, example_input)
+
+
+@contextmanager
+def eagerly(model: nn.Module) -> Iterator[None]:
+    """Run what torch.compile wrapped as it is: to compile it for one look takes long.
+
+    Example:
+        >>> with eagerly(nn.Linear(2, 2)):
+        ...     pass
+    """
+    with ExitStack() as stack:
+        if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield

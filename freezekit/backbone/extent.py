@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.nn import Module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ class Extent:
 
 def aspect_of(example_input: Any) -> float:
     """Return height / width of the first image in an input; 1 where there is none."""
-    for tensor in _tensors(example_input):
+    for tensor in tensors(example_input):
         if tensor.ndim >= 3:
             return float(tensor.shape[-2]) / float(tensor.shape[-1])
     return 1.0
@@ -57,7 +58,7 @@ def extent_of(value: Any, aspect: float) -> Extent:
     """
     if isinstance(value, (tuple, dict)):
         items = value.values() if isinstance(value, dict) else value
-        value = next((item for item in items if next(_tensors(item), None) is not None), None)
+        value = next((item for item in items if next(tensors(item), None) is not None), None)
     return smallest_extent(value, aspect)
 
 
@@ -65,14 +66,10 @@ def smallest_extent(value: Any, aspect: float) -> Extent:
     """Return the extent of the smallest tensor in a value."""
     found = [
         Extent(_grid(tensor.shape, aspect), tensor.ndim, int(tensor.shape[-1]))
-        for tensor in _tensors(value)
+        for tensor in tensors(value)
         if tensor.ndim
     ]
     return min(found, key=lambda extent: extent.area or math.inf, default=Extent())
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
 
 
 def _grid(shape: Sequence[int], aspect: float) -> tuple[int, ...] | None:
@@ -104,5 +101,45 @@ def shapes_text(nest: Any) -> str:
         >>> shapes_text((torch.ones(2, 3), torch.ones(2)))
         '(2, 3), (2,)'
     """
-    shapes = [str(tuple(tensor.shape)) for tensor in _tensors(nest)]
+    shapes = [str(tuple(tensor.shape)) for tensor in tensors(nest)]
     return ", ".join(shapes[:2]) + (f" and {len(shapes) - 2} more" if len(shapes) > 2 else "")
+
+
+def tensors(nest: Any) -> Iterator[Tensor]:
+    """Yield all tensors in what a forward takes or returns, those in dataclasses and objects too.
+
+    Example:
+        >>> import torch
+        >>> [t.shape[0] for t in tensors({"logits": torch.ones(2), "maps": [torch.ones(3), None]})]
+        [2, 3]
+    """
+    if isinstance(nest, Tensor):
+        yield nest
+    elif isinstance(nest, Mapping):
+        yield from (t for value in nest.values() for t in tensors(value))
+    elif isinstance(nest, (list, tuple)):
+        yield from (t for value in nest for t in tensors(value))
+    else:  # torchvision's ImageList is an object
+        yield from (t for value in fields_of(nest).values() for t in tensors(value))
+
+
+def fields_of(value: Any) -> Mapping[str, Any]:
+    """Return the fields of a mapping, a named tuple, a dataclass or a plain object, by name.
+
+    Example:
+        >>> from collections import namedtuple
+        >>> fields_of(namedtuple("Output", "logits")(3)), fields_of([3])
+        ({'logits': 3}, {})
+    """
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, tuple):
+        named: Mapping[str, Any] = getattr(value, "_asdict", dict)()
+        return named
+    if isinstance(value, type | Module) or callable(value):
+        return {}
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    # Of what an object refers to, only what surely does not refer back to it.
+    held = getattr(value, "__dict__", {}).items()
+    return {n: v for n, v in held if isinstance(v, (Tensor, Mapping, list, tuple))}

@@ -41,6 +41,25 @@ def observe(
         >>> seen.calls[0].taken.grid
         (28, 28)
     """
+    return _observed(model, example_input, training)[0]
+
+
+def usual_input(model: nn.Module) -> Any:  # Any: whatever the model's forward takes
+    """Return the first of the usual random inputs that the model takes in train mode.
+
+    Raises:
+        StagingError: It refuses all of them.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10))
+        >>> [image.shape for image in usual_input(model)]
+        [torch.Size([2, 1, 28, 28])]
+    """
+    return _observed(model, None, training=True)[1]
+
+
+def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Trace, Any]:
+    """Return what was seen, and the input that it was seen with."""
     given = example_input is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -56,19 +75,21 @@ def observe(
         errors: list[Exception] = []
         for candidate in candidates:
             try:
-                return trace_forward(copied, on_device(candidate, torch.device("meta")))
+                return trace_forward(copied, on_device(candidate, torch.device("meta"))), candidate
             except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
                 errors.append(error)
-        if _needs_data(errors[0]):
+        if any(map(_needs_data, errors)):
+            errors = []
             real = device if device.type != "meta" else torch.device("cpu")
             for candidate in candidates:
                 try:
                     copied = real_copy(model).train(training)
-                    return trace_forward(copied, on_device(candidate, real))
+                    return trace_forward(copied, on_device(candidate, real)), candidate
                 except Exception as error:  # noqa: BLE001
-                    errors.insert(0, error)
                     if is_out_of_memory(error):
+                        errors = [error]
                         break
+                    errors.append(error)
     raise StagingError(_refusal(model, candidates, given, errors[0])) from errors[0]
 
 

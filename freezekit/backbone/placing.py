@@ -129,7 +129,7 @@ def _spans(
     spans: dict[str, set[int]] = {name: set() for name, _ in model.named_modules()}
     for name, _ in model.named_parameters():
         spans[name.rpartition(".")[0]].update({tensors[name]} if name in tensors else ())
-    leaves = {name for name, module in model.named_modules() if not any(module.children())}
+    leaves = {name for name, module in model.named_modules() if not list(module.children())}
     for name in reversed(list(spans)):  # children come before their parents
         if name in leaves and not spans[name]:
             spans[name].update(calls.get(name, ()))

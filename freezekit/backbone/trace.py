@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from freezekit.backbone.copies import eagerly
 from freezekit.backbone.extent import Extent, aspect_of, extent_of, smallest_extent
 from freezekit.backbone.flow import Flow
 
@@ -89,8 +90,7 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave))
     try:
-        with recorder, torch.enable_grad():
-            # What torch.compile wraps runs as it is: compiling it for one look takes long.
+        with recorder, torch.enable_grad(), eagerly(model):
             output = getattr(model, "_orig_mod", model)(*args, **kwargs)
     finally:
         for handle in handles:

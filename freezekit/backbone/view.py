@@ -51,7 +51,7 @@ class Backbone:
         stager: Stager | None = None,
     ) -> None:
         self.model = model
-        self._example_input = example_input
+        self.example_input = example_input
         self._stager = stager
 
     def __repr__(self) -> str:
@@ -107,12 +107,14 @@ class Backbone:
 
         Raises:
             StagingError: The model cannot be staged; the message says why and what to do.
+            ModelError: A lazy module has not been given its shape.
         """
+        _ = self.parameters  # a lazy module says what to do
         given = self._stager(self.model) if self._stager else None
         if given is not None:
             told = [s if s.modules else replace(s, modules=self._inside(s)) for s in given]
             return check_stages(self.model, told)
-        return find_stages(self.model, self._example_input)
+        return find_stages(self.model, self.example_input)
 
     @property
     def stem(self) -> Stage:
@@ -167,7 +169,7 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """What is derived is found anew by a copy; plugins do not travel."""
-        return {"model": self.model, "_example_input": self._example_input, "_stager": None}
+        return {"model": self.model, "example_input": self.example_input, "_stager": None}
 
     def _aliases(self, name: str) -> tuple[str, ...]:
         return self.parameters[name].aliases

@@ -32,8 +32,12 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
         >>> its_optimizer.param_groups[0]["params"][0] is copied.weight
         True
     """
+    memo = _computed(model)
     try:
-        copied, *rest = copy.deepcopy((model, *others))
+        copied, *rest = copy.deepcopy((model, *others), memo)
+        for original, other in zip(others, rest, strict=True):
+            if isinstance(original, torch.optim.Optimizer):
+                _complete(original, other, memo)
     except Exception as error:
         let_pass(error)
         raise ModelError(
@@ -41,6 +45,29 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
             f"{error}); verify the module inside where it is wrapped, before it is run"
         ) from error
     return copied, *rest
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Return copies of tensors that a module keeps from its last forward, as weight norm does."""
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
+def _complete(original: Any, copied: Any, memo: dict[int, Any]) -> None:  # Any: optimizers
+    """Copy what an optimizer has besides groups and state, which its own deepcopy leaves out.
+
+    Functions stay out: hooks and a scheduler's patches would act on the original.
+    """
+    for name in vars(original).keys() - vars(copied).keys():
+        value = vars(original)[name]
+        if not callable(value):
+            setattr(copied, name, copy.deepcopy(value, memo))
+            if isinstance(value, torch.optim.Optimizer):
+                _complete(value, getattr(copied, name), memo)
 
 
 @contextmanager
@@ -120,15 +147,3 @@ def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
 
 def _bytes(tensor: Tensor) -> Tensor:
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
-
-
-def tensors(output: Any) -> Iterator[Tensor]:  # Any: whatever a module returns
-    """Yield all tensors in an output, those in objects such as torchvision's ImageList too."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, dict):
-        yield from (t for value in output.values() for t in tensors(value))
-    elif isinstance(output, (list, tuple)):
-        yield from (t for value in output for t in tensors(value))
-    elif hasattr(output, "__dict__") and not isinstance(output, (type, nn.Module)):
-        yield from (t for value in vars(output).values() for t in tensors(value))

@@ -31,6 +31,9 @@ def frozen_weights(
     before = dict(original.named_parameters())
     after = dict(trained.model.named_parameters())
     faults: dict[str, list[str]] = {"changed": [], "with requires_grad": [], "given a gradient": []}
+    gone = sorted(claims.frozen - before.keys())
+    if gone:
+        faults["no longer in the model"] = gone
     for name in (n for n in before if n in claims.frozen):
         now = after.get(name)
         if not same_bits(before[name], now):
@@ -64,6 +67,7 @@ def fixed_statistics(
     """
     after = dict(trained.model.named_buffers(remove_duplicate=False))
     modules = {n: m for n, m in original.named_modules() if n in claims.fixed}
+    gone = tuple(sorted(claims.fixed - modules.keys()))
     before = {
         f"{name}.{buffer}": tensor
         for name, module in modules.items()
@@ -74,13 +78,18 @@ def fixed_statistics(
         filled = dict(used().named_buffers(remove_duplicate=False))
         same = {n for n in caches if n in filled and same_bits(filled[n], after.get(n))}
         offenders = tuple(n for n in offenders if n not in same)
+    said = []
     if offenders:
-        detail = f"{len(offenders)} of {count(len(before), 'buffer')} of frozen modules changed"
+        said.append(f"{len(offenders)} of {count(len(before), 'buffer')} of frozen modules changed")
+    if gone:
+        said.append(f"{count(len(gone), 'frozen module')} no longer in the model")
+    if said:
+        detail = "; ".join(said)
     elif before:
         detail = f"{count(len(before), 'buffer')} of frozen modules kept every bit"
     else:
         detail = "no frozen module has buffers" if modules else "no module is held"
-    return Check("fixed-statistics", not offenders, detail, offenders)
+    return Check("fixed-statistics", not offenders + gone, detail, offenders + gone)
 
 
 def gradients(trained: Trained, claims: Claims, thawed: Callable[[list[str]], set[str]]) -> Check:
@@ -105,10 +114,11 @@ def gradients(trained: Trained, claims: Claims, thawed: Callable[[list[str]], se
     if lost:
         said.append(f"{len(lost)} lost theirs by the freezing: they have one when all is trained")
     if never:
-        said.append(f"{len(never)} can never get one, frozen or not: {some(never)}")
+        said.append(f"{len(never)} get none from this loss, frozen or not: {some(never)}")
     if trained.diverged:
         said.append(f"the loss was not finite in step {trained.diverged}")
-    return Check("gradients", not wild and not lost, "; ".join(said), (*lost, *wild))
+    passed = not wild and not lost and not trained.diverged
+    return Check("gradients", passed, "; ".join(said), (*lost, *wild))
 
 
 def parameter_groups(trained: Trained, claims: Claims, given: bool) -> Check:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from freezekit.backbone.extent import shapes_text
+from freezekit.backbone.copies import eagerly
+from freezekit.backbone.extent import shapes_text, tensors
+from freezekit.backbone.inputs import usual_input
 from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezeError
+from freezekit.errors import FreezeError, ModelError, StagingError
 from freezekit.freeze import Frozen
-from freezekit.holding import RECORD
+from freezekit.holding import RECORD, carried
 from freezekit.loss import LossFunction, loss_function
 from freezekit.verify.apart import copy_with, unnoticed
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, by_hand, check_values, planned
-from freezekit.verify.records import Check, Verification, count
+from freezekit.verify.records import Check, Verification, count, some
 from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
     LEARNING_RATE,
@@ -102,6 +105,8 @@ def verify_frozen(
     """
     model, plan = frozen.backbone.model, frozen.plan
     _check(model, steps, optimizer)
+    if inputs is None and not any(t.is_meta for t in tensors(frozen.backbone.example_input)):
+        inputs = frozen.backbone.example_input
     claims = planned(frozen.backbone, plan)
     return _Subject(model, claims, plan, loss, optimizer).verify(inputs, steps)
 
@@ -117,7 +122,7 @@ class _Subject:
     optimizer: torch.optim.Optimizer | None
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
-        with unnoticed(self.model) as stale:
+        with unnoticed(self.model) as stale, eagerly(self.model):
             args, kwargs = _arguments(self.model, inputs)
             model, loss, optimizer = self._copied(self.optimizer)
             parameters = dict(model.named_parameters())
@@ -159,6 +164,12 @@ class _Subject:
         """Return copies; random labels are drawn anew, as another output may be of another size."""
         own = self.loss if isinstance(self.loss, nn.Module) else None  # it may have parameters
         model, optimizer, criterion = copy_with(self.model, optimizer, own)
+        if lost := [n or "the model" for n in sorted(carried(self.model) - carried(model))]:
+            raise ModelError(
+                f"{type(model).__name__} cannot be verified: a deepcopy of it leaves out what "
+                f"freeze_() put into {some(lost)} (torch.fx and torch.compile make such modules); "
+                "freeze and verify the model that it was made from"
+            )
         loss = criterion or self.loss or loss_function(task_of(model))
         return model, loss, optimizer
 
@@ -196,7 +207,15 @@ def _arguments(
     model: nn.Module, inputs: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:  # Any: whatever the model takes
     if inputs is None:
-        return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model))), {}
+        inputs = _own_inputs(model)
     if isinstance(inputs, dict):
         return (), inputs
     return inputs if isinstance(inputs, tuple) else (inputs,), {}
+
+
+def _own_inputs(model: nn.Module) -> Any:  # Any: whatever the model takes
+    """Return random inputs of the model's own size, or of a usual one that it takes."""
+    if task_of(model) == "image":
+        with suppress(StagingError):  # to train it will say what is wrong
+            return usual_input(model)
+    return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model)))

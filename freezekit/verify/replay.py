@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.backbone.extent import tensors
 from freezekit.shortage import is_out_of_memory
-from freezekit.verify.apart import cloned, random_state, same_bits, tensors
+from freezekit.verify.apart import cloned, random_state, same_bits
 from freezekit.verify.records import Check, count, some
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def same_in_train_and_eval(model: nn.Module, task: Task, claims: Claims) -> Chec
             name, True, f"{count(len(seen), 'frozen module')} gave the same bits in both modes"
         )
     said = [f"{len(differing)} of {count(len(seen), 'frozen module')} differ in train and eval"]
-    own = [inner for inner, call in offenders.items() if any(call.module.children())]
+    own = [inner for inner, call in offenders.items() if list(call.module.children())]
     if own:
         said.append(f"by its own forward (functional dropout?): {some(own)}")
     with torch.no_grad(), _steady():

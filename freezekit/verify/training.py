@@ -100,7 +100,7 @@ class Trained:
     Attributes:
         model: The copy.
         optimizer: The one that trained it.
-        finite: Of each parameter that got a gradient in any step, whether its first was finite.
+        finite: Of each parameter that got a gradient in any step, whether all of them were finite.
         losses: One for each step.
     """
 
@@ -147,7 +147,7 @@ def train(
         optimizer.zero_grad(set_to_none=False)
         losses.append(task.backward(model))
         for name, parameter in awaited:
-            if name not in finite and parameter.grad is not None:
+            if parameter.grad is not None and finite.get(name, True):
                 finite[name] = _is_finite(parameter.grad)
         try:
             optimizer.step()
@@ -155,7 +155,7 @@ def train(
             let_pass(error)
             raise FreezeError(
                 f"optimizer {type(optimizer).__name__} failed in step {step}: {_said(error)}; "
-                "leave it out to verify with SGD"
+                "give one that takes the gradients of this model as optimizer="
             ) from error
     return Trained(model, optimizer, finite, tuple(losses))
 

@@ -20,7 +20,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 class _Shape:
     """All of a module but its values."""
 
-    type: type
+    type: str
     attributes: frozenset[str]
     hooks: tuple[int, ...]
     flags: tuple[tuple[str, bool], ...]
@@ -32,7 +32,7 @@ class _Shape:
         held = vars(module)
         parameters = module.named_parameters(recurse=False)
         return _Shape(
-            type(module),
+            f"{type(module).__module__}.{type(module).__qualname__}",  # torch.fx: a class each
             frozenset(held),
             tuple(len(held.get(kind, ())) for kind in _HOOKS),
             tuple((name, parameter.requires_grad) for name, parameter in parameters),
@@ -53,14 +53,17 @@ def undo(trained: Frozen, untrained: Frozen) -> Check:
     values = {
         n: p.detach().clone() for n, p in model.named_parameters() if n in trained.plan.frozen
     }
+    keys = list(model.state_dict())  # a forward may have added to them
+    reference_keys = list(reference.state_dict())
     before = _shapes(reference)
     gained = {n: s.attributes - before[n].attributes for n, s in _shapes(model).items()}
     trained.undo()
     untrained.undo()
     offenders: dict[str, None] = {}
-    if list(model.state_dict()) != list(reference.state_dict()):
-        odd = set(model.state_dict()) ^ set(reference.state_dict())
-        offenders.update(dict.fromkeys(sorted(odd) or ["state_dict"]))
+    for net, expected_keys in ((model, keys), (reference, reference_keys)):
+        if list(net.state_dict()) != expected_keys:
+            odd = set(net.state_dict()) ^ set(expected_keys)
+            offenders.update(dict.fromkeys(sorted(odd) or ["state_dict"]))
     for mode in (True, False):
         model.train(mode)
         reference.train(mode)
