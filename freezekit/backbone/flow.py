@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
+
+from freezekit.backbone.extent import tensors
 
 
 class Flow:
@@ -43,10 +44,9 @@ class Flow:
     def reach(self, value: Any) -> int:  # Any: whatever a module returns
         """Return the parameters that some tensor in a value depends on."""
         found = 0
-        for tensor in tree_leaves(value):
-            if isinstance(tensor, Tensor):
-                found |= self._bits.get(id(tensor), 0)
-                found |= self._behind(tensor.grad_fn) if tensor.grad_fn is not None else 0
+        for tensor in tensors(value):
+            found |= self._bits.get(id(tensor), 0)
+            found |= self._behind(tensor.grad_fn) if tensor.grad_fn is not None else 0
         return found
 
     def _behind(self, node: Any) -> int:  # Any: see `_seen`

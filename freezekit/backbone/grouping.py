@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,9 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
         anatomy: The model and its trace.
         area_out: Positions in the model's output.
     """
-    cut = cut_units(settle(anatomy), area_out)
+    units = settle(anatomy)
+    aside = anatomy.exits(units)
+    cut = cut_units(tuple(unit for unit in units if unit not in aside), area_out)
     while whole := to_open(cut[1]):
         if all(unit.alone for unit in whole):  # lists of blocks: the ends of the body stay
             cut = open_lists(anatomy, cut, whole)
@@ -60,7 +62,8 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
     groups = [Group("stem", stem)]
     groups += [Group("body", units) for units in _stages(body)]
     groups += [Group("neck", neck)] if neck else []
-    return (*groups, Group("head", head))
+    end = max(unit.stop for unit in units) + 1  # what is called half-way comes last all the same
+    return (*groups, Group("head", (*head, *(replace(u, start=end, stop=end) for u in aside))))
 
 
 def _open_head(anatomy: Anatomy, tail: tuple[Unit, ...]) -> tuple[Unit, ...]:

@@ -61,7 +61,7 @@ def place(
     calls: dict[str, set[int]] = defaultdict(set)
     for call in trace.calls:
         calls[call.module].add(stage_at(call.start))
-    spans = _spans(model, tensors, calls)
+    spans = _spans(model, tensors, members, calls)
     for name, _ in model.named_buffers():
         owner = name.rpartition(".")[0]
         if owner and len(spans[owner]) == 1:
@@ -123,7 +123,10 @@ def _upwards(name: str) -> list[str]:
 
 
 def _spans(
-    model: nn.Module, tensors: Mapping[str, int], calls: Mapping[str, Set[int]]
+    model: nn.Module,
+    tensors: Mapping[str, int],
+    members: Mapping[str, int],
+    calls: Mapping[str, Set[int]],
 ) -> dict[str, set[int]]:
     """Return the stages that each module reaches into."""
     spans: dict[str, set[int]] = {name: set() for name, _ in model.named_modules()}
@@ -132,7 +135,8 @@ def _spans(
     leaves = {name for name, module in model.named_modules() if not list(module.children())}
     for name in reversed(list(spans)):  # children come before their parents
         if name in leaves and not spans[name]:
-            spans[name].update(calls.get(name, ()))
+            holder = next((n for n in _upwards(name) if n in members), None)
+            spans[name].update(calls.get(name, ()) if holder is None else {members[holder]})
         if name:
             spans[name.rpartition(".")[0]].update(spans[name])
     for name, span in spans.items():  # what is never called goes with what is around it

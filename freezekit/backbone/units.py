@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from freezekit.backbone.extent import Extent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from freezekit.backbone.trace import Call, Trace
 
@@ -34,7 +34,7 @@ class Unit:
         name: Dotted name.
         kind: See `UnitKind`.
         start: Tick of its first use.
-        stop: Tick of the last use of its parameters.
+        stop: Tick at which the last of its parameters is first used.
         weights: How many of its parameters are weights of layers.
         area_in: Positions that enter it, as in `Call`.
         area_out: Positions that leave it.
@@ -98,7 +98,9 @@ class Anatomy:
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         self._modules = dict(model.named_modules())
         self._tensors: dict[str, Tensor] = dict(model.named_parameters())
-        self._uses = {name: ticks for name, ticks in trace.uses.items() if name in self._tensors}
+        # By first use: what is called again, as by a Siamese network, stays where it was.
+        self._uses = {n: ticks[0] for n, ticks in trace.uses.items() if n in self._tensors}
+        self._flow = trace.flow
         calls: dict[str, list[Call]] = defaultdict(list)
         for call in trace.calls:
             calls[call.module].append(call)
@@ -131,11 +133,34 @@ class Anatomy:
         units = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
         parts = [u for u in units if u.kind != "light" or len(self._calls.get(u.name, ())) <= 1]
         parts += [
-            Unit(p, "bare", self._uses[p][0], self._uses[p][0], members=(p,))
+            Unit(p, "bare", self._uses[p], self._uses[p], members=(p,))
             for p in self._own(name)
             if p in self._uses
         ]
         return tuple(sorted(parts, key=lambda unit: unit.start))
+
+    def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
+        """Return the units besides the trunk: nothing that is called later depends on them.
+
+        Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`.
+        """
+        return tuple(unit for unit in units if unit.weights and self._is_exit(unit, units))
+
+    def _is_exit(self, unit: Unit, units: Sequence[Unit]) -> bool:
+        inside = [p for p in self._uses if any(_within(p, member) for member in unit.members)]
+        mask = sum(map(self._flow.mask, inside))
+        later = [o for o in units if o.start > unit.stop and o.weights]
+        return bool(later) and not any(
+            call.reach & mask
+            for other in later
+            for member in other.members
+            for call in self._calls_within(member)
+        )
+
+    def _calls_within(self, name: str) -> Iterator[Call]:
+        for module, calls in self._calls.items():
+            if _within(module, name):
+                yield from calls
 
     def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units, with those made as the stages beside them are taken for stages too.
@@ -167,12 +192,14 @@ class Anatomy:
         own = [p for p in self._own(name) if p in self._uses]
         parts = [inner[child] for child in self._children.get(name, ()) if child in inner]
         calls = self._calls.get(name, ())
-        starts = [call.start for call in calls] + [self._uses[p][0] for p in own]
-        starts += [part.start for part in parts]
+        parts.sort(key=lambda part: part.start)
+        uses = [self._uses[p] for p in own]
+        # Not when it is called: modules may be registered elsewhere first, as in a list of layers.
+        starts = uses + [part.start for part in parts if part.kind != "light"]
+        starts = starts or [call.start for call in calls] + [part.start for part in parts]
         if not starts:
             return None  # never used
-        parts.sort(key=lambda part: part.start)
-        stops = [self._uses[p][-1] for p in own] + [p.stop for p in parts if p.kind != "light"]
+        stops = uses + [part.stop for part in parts if part.kind != "light"]
         weights = sum(part.weights for part in parts)
         if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
             weights += sum(map(self._is_weight, own))
@@ -213,6 +240,11 @@ class Anatomy:
         shape = self._tensors[name].shape
         wide = sum(size > 1 for size in shape) >= 2  # not so a layer scale or a class token
         return len(shape) >= 2 and (wide or name.endswith("weight"))
+
+
+def _within(name: str, module: str) -> bool:
+    """Tell whether a dotted name is that of a module or of something in it."""
+    return name == module or name.startswith(f"{module}.")
 
 
 def _layout(calls: Sequence[Call], parts: Sequence[Unit]) -> tuple[int | None, Extent]:
