@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import textwrap
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -447,7 +448,7 @@ def test_an_unused_auxiliary_head_is_named_and_no_fault() -> None:
     found = frozen.verify(images(64), loss=lambda output: output.logits.square().mean())
     assert found.passed, str(found)
     said = detail(found, "gradients")
-    assert "14 can never get one, frozen or not: aux1.conv.conv.weight" in said
+    assert "14 get none from this loss, frozen or not: aux1.conv.conv.weight" in said
 
 
 class Checkpointed(nn.Module):
@@ -499,7 +500,7 @@ def test_a_stale_gradient_does_not_pass_for_one_that_came() -> None:
     model = Spare()
     model.spare.weight.grad = torch.ones(1, 1)
     said = detail(verify_model(model, images(2)), "gradients")
-    assert said.endswith("2 can never get one, frozen or not: spare.weight, spare.bias")
+    assert said.endswith("2 get none from this loss, frozen or not: spare.weight, spare.bias")
 
 
 # Errors.
@@ -561,7 +562,7 @@ def test_a_handle_no_longer_in_force(frozen: Frozen) -> None:
 
 
 def test_a_model_that_cannot_be_copied(frozen: Frozen) -> None:
-    frozen.backbone.model.feature = frozen.backbone.model(images())
+    frozen.backbone.model.lock = threading.Lock()
     with pytest.raises(ModelError, match="ResNet cannot be copied to be verified"):
         frozen.verify(images())
 
@@ -599,3 +600,152 @@ def test_json_has_every_offender() -> None:
     data = json.loads(Verification((check,), "1 step").to_json())
     assert data["passed"] is False
     assert data["checks"][0]["offenders"] == list("abcdefghi")
+
+
+class DropsBetween(nn.Module):
+    """Functional dropout between two layers: nothing that can be held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.b(F.dropout(self.a(x), 0.5, self.training)))
+
+
+def test_dropout_between_frozen_modules_is_found() -> None:
+    found = freeze_(DropsBetween(), "head-only", example_input=torch.rand(2, 8)).verify()
+    assert failed(found) == {"same-in-train-and-eval": ("b",)}
+    assert "between a and b" in detail(found, "same-in-train-and-eval")
+
+
+class Augments(DropsBetween):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + torch.randn_like(x) * self.training
+        return self.head(self.b(self.a(x)))
+
+
+def test_augmentation_of_the_input_is_no_fault() -> None:
+    assert freeze_(Augments(), "head-only", example_input=torch.rand(2, 8)).verify().passed
+
+
+def test_a_frozen_layer_that_was_replaced_is_missed(frozen: Frozen, model: nn.Module) -> None:
+    model.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+    model.bn1 = nn.Identity()
+    found = failed(frozen.verify(images()))
+    assert "bn1.weight" in found["frozen-weights"]
+    assert "conv1.weight" in found["frozen-weights"]
+
+
+class TurnsNan(nn.Module):
+    """Its bias has no finite gradient in the second step only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head, self.calls = nn.Linear(8, 8), nn.Linear(8, 2), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        y: torch.Tensor = self.head(self.a(x))
+        return y + (self.head.bias * 0).abs().sqrt() if self.calls == 2 else y
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_gradients_are_watched_in_every_step(steps: int) -> None:
+    frozen = freeze_(TurnsNan(), "head-only", example_input=torch.rand(2, 8))
+    assert "head.bias" in failed(frozen.verify(steps=steps))["gradients"]
+
+
+class TwoOutputs(DropsBetween):
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> object:
+        features = self.b(self.a(x))
+        return {"logits": self.head(features), "other": self.other(features)}
+
+
+def test_an_output_that_the_loss_leaves_out_is_no_fault_of_the_freezing() -> None:
+    frozen = freeze_(TwoOutputs(), "by-name:contains=a.", example_input=torch.rand(2, 8))
+    said = detail(frozen.verify(), "gradients")
+    assert "2 get none from this loss, frozen or not: other.weight, other.bias" in said
+
+
+class ClippingSGD(torch.optim.SGD):
+    def __init__(self, *args: object, clip: float = 1.0, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.clip = clip
+
+    def step(self, closure: object = None) -> object:
+        torch.nn.utils.clip_grad_norm_(self.param_groups[0]["params"], self.clip)
+        return super().step(closure)
+
+
+def test_optimizers_with_attributes_of_their_own(frozen: Frozen) -> None:
+    from timm.optim import create_optimizer_v2
+
+    before = bits(frozen.backbone.model)
+    for optimizer in (
+        ClippingSGD(frozen.param_groups(0.1), lr=0.1),
+        create_optimizer_v2(frozen.param_groups(0.1), opt="lookahead_adamw", lr=1e-3),
+    ):
+        assert frozen.verify(images(), optimizer=optimizer).passed
+    scheduled = torch.optim.SGD(frozen.param_groups(0.1), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(scheduled, 1)
+    assert frozen.verify(images(), optimizer=scheduled).passed
+    assert bits(frozen.backbone.model) == before
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_weight_that_is_computed_is_copied() -> None:
+    model = DropsBetween()
+    model.head = nn.utils.weight_norm(model.head)
+    model(torch.rand(2, 8))
+    assert freeze_(model, "by-name:contains=a.", example_input=torch.rand(2, 8)).verify().passed
+
+
+def test_a_compiled_model_runs_as_it_is(model: nn.Module) -> None:
+    model.bn1.requires_grad_(False)
+    found = failed(verify_model(torch.compile(model, backend="eager"), images()))
+    assert found["same-in-train-and-eval"] == ("_orig_mod.bn1",)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_copy_that_would_lose_the_holds_is_refused(model: nn.Module, wrapped: bool) -> None:
+    traced = torch.fx.symbolic_trace(model)
+    whole = nn.Sequential(traced, nn.Linear(5, 2)) if wrapped else traced
+    frozen = freeze_(whole, "first-n-stages:n=1", example_input=images())
+    with pytest.raises(ModelError, match=r"a deepcopy of it leaves out what freeze_\(\) put"):
+        frozen.verify(images())
+
+
+class Registers(DropsBetween):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "mean"):
+            self.register_buffer("mean", x.detach().mean())
+        return self.head(self.b(self.a(x - self.mean)))
+
+
+def test_a_buffer_registered_in_training_is_not_for_undo_to_remove() -> None:
+    assert freeze_(Registers(), "head-only", example_input=torch.rand(2, 8)).verify().passed
+
+
+class NoTimm(DropsBetween):
+    no_weight_decay = False
+
+
+def test_an_attribute_that_only_shares_its_name_with_timm() -> None:
+    frozen = freeze_(NoTimm(), "head-only", example_input=torch.rand(2, 8))
+    assert len(frozen.param_groups(0.1)) == 2
+
+
+def test_without_inputs_those_that_staged_the_model_are_used() -> None:
+    pair = (torch.rand(2, 4), torch.rand(2, 4))
+    assert freeze_(Pair(), "head-only", example_input=pair).verify().passed
+    digits = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten())
+    digits.append(nn.Linear(4 * 24 * 24, 10))
+    found = freeze_(digits, "head-only").verify()
+    assert found.passed
+    assert "input (2, 1, 28, 28)" in str(found)

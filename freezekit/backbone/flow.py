@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.extent import tensors
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Flow:
@@ -19,6 +20,7 @@ class Flow:
 
     Example:
         >>> import torch
+        >>> from torch import nn
         >>> model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
         >>> flow = Flow(model)
         >>> hidden = model[0](torch.ones(1, 2))

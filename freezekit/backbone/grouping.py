@@ -53,8 +53,8 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
         if all(unit.alone for unit in whole):  # lists of blocks: the ends of the body stay
             cut = open_lists(anatomy, cut, whole)
         else:
-            units = opened(anatomy, [*chain(*cut)], whole)
-            cut = cut_units(join(anatomy.promote(units)), area_out)
+            parts = opened(anatomy, [*chain(*cut)], whole)
+            cut = cut_units(join(anatomy.promote(parts)), area_out)
     stem, body, tail = absorb(cut)
     if any(in_backbone(unit) for unit in chain(stem, body)):
         area_out = None  # whatever comes last is the head, as detection models have several

@@ -42,7 +42,7 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
         let_pass(error)
         raise ModelError(
             f"{type(model).__name__} cannot be copied to be verified ({type(error).__name__}: "
-            f"{error}); verify the module inside where it is wrapped, before it is run"
+            f"{error}); take off what cannot be copied, or verify a module inside"
         ) from error
     return copied, *rest
 
@@ -142,8 +142,9 @@ def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
         return False
     if one.layout != torch.strided or one.is_quantized:
         return torch.equal(one, other)
-    return torch.equal(_bytes(one), _bytes(other))
+    return torch.equal(bits(one), bits(other))
 
 
-def _bytes(tensor: Tensor) -> Tensor:
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of a strided tensor, in one dimension."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)

@@ -13,6 +13,7 @@ import torch
 from freezekit.backbone.extent import tensors
 from freezekit.shortage import is_out_of_memory
 from freezekit.verify.apart import cloned, random_state, same_bits
+from freezekit.verify.between import differs_between
 from freezekit.verify.records import Check, count, some
 
 if TYPE_CHECKING:
@@ -68,18 +69,26 @@ def same_in_train_and_eval(model: nn.Module, task: Task, claims: Claims) -> Chec
     if not seen:
         return Check(name, True, "no frozen module is held" if not claims.fixed else _UNCALLED)
     if not offenders:
+        with _steady():
+            apart = differs_between(model, task, claims)
+        if apart is not None:
+            said = (
+                f"frozen modules are alike, but what happens between {apart[0]} and {apart[1]} "
+                "differs in train and eval: functional dropout, or a layer without parameters?"
+            )
+            return Check(name, False, said, (apart[1],))
         return Check(
             name, True, f"{count(len(seen), 'frozen module')} gave the same bits in both modes"
         )
-    said = [f"{len(differing)} of {count(len(seen), 'frozen module')} differ in train and eval"]
+    what = [f"{len(differing)} of {count(len(seen), 'frozen module')} differ in train and eval"]
     own = [inner for inner, call in offenders.items() if list(call.module.children())]
     if own:
-        said.append(f"by its own forward (functional dropout?): {some(own)}")
+        what.append(f"by its own forward (functional dropout?): {some(own)}")
     with torch.no_grad(), _steady():
         restless = [inner for inner, call in offenders.items() if _is_restless(model, call)]
     if restless:
-        said.append(f"random in eval mode too: {some(restless)}")
-    return Check(name, False, "; ".join(said), tuple(offenders))
+        what.append(f"random in eval mode too: {some(restless)}")
+    return Check(name, False, "; ".join(what), tuple(offenders))
 
 
 _DRAWS = 20  # a stochastic depth of 0.1 with two images: missed once in 70
