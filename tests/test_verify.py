@@ -712,13 +712,15 @@ def test_a_compiled_model_runs_as_it_is(model: nn.Module) -> None:
     assert found["same-in-train-and-eval"] == ("_orig_mod.bn1",)
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_a_copy_that_would_lose_the_holds_is_refused(model: nn.Module, wrapped: bool) -> None:
-    traced = torch.fx.symbolic_trace(model)
-    whole = nn.Sequential(traced, nn.Linear(5, 2)) if wrapped else traced
-    frozen = freeze_(whole, "first-n-stages:n=1", example_input=images())
+def test_a_copy_that_would_lose_the_holds_is_refused(model: nn.Module) -> None:
+    frozen = freeze_(torch.fx.symbolic_trace(model), "first-n-stages:n=1", example_input=images())
     with pytest.raises(ModelError, match=r"a deepcopy of it leaves out what freeze_\(\) put"):
         frozen.verify(images())
+
+
+def test_a_module_with_a_class_of_its_own_each_time_it_is_copied(model: nn.Module) -> None:
+    whole = nn.Sequential(torch.fx.symbolic_trace(model), nn.Linear(5, 2))
+    assert freeze_(whole, "first-n-stages:n=1", example_input=images()).verify(images()).passed
 
 
 class Registers(DropsBetween):
