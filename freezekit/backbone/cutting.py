@@ -79,9 +79,9 @@ def projects(unit: Unit) -> bool:
     """Tell whether a unit after the body is no part of the classifier.
 
     It makes no vector, as `conv_head`, or says so: `pre_logits` is what timm calls a projection
-    that does make one.
+    that does make one. What refines an answer again and again, as optical flow does, is the head's.
     """
-    if unit.classifies:
+    if unit.classifies or unit.loops:
         return False
     return unit.rank_out not in (2, None) or unit.name.endswith("pre_logits")
 

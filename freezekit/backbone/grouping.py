@@ -140,9 +140,12 @@ def group_name(group: Group) -> str:
     if all(map(str.isdigit, indices)) and len({unit.parent for unit in modules}) == 1:
         return f"{modules[0].name}-{indices[-1]}"
     if group.kind == "neck":
-        return "-".join(dict.fromkeys((weighty[0].name, weighty[-1].name)))
-    kinds = _core_kinds(weighty)
-    main = [unit for unit in weighty if unit.kind in kinds] or weighty
+        main = weighty
+        if main[0].parent != main[-1].parent:
+            return f"{main[0].name}-{main[-1].name}"
+    else:
+        kinds = _core_kinds(weighty)
+        main = [unit for unit in weighty if unit.kind in kinds] or weighty
     if len(main) > 1 and main[0].parent == main[-1].parent:
         return f"{main[0].name}-{main[-1].name.rpartition('.')[2]}"
     return max(main, key=lambda unit: unit.weights).name

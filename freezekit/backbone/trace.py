@@ -35,6 +35,7 @@ class Call:
         taken: Layout of its input.
         given: Layout of its output.
         reach: The parameters that its output depends on, as in `Trace.flow`.
+        fed: Those that its input depends on.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Call:
     taken: Extent
     given: Extent
     reach: int
+    fed: int
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class _Recorder(TorchFunctionMode):
         self.tick = 0
         self.calls: list[Call] = []
         self.uses: dict[str, list[int]] = {}
-        self._open: list[tuple[int, Extent]] = []
+        self._open: list[tuple[int, Extent, int]] = []
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
 
@@ -130,12 +132,13 @@ class _Recorder(TorchFunctionMode):
 
     def hooks(self, name: str) -> tuple[Any, Any]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
-            self._open.append((self._now(), extent_of((*args, kwargs), self.aspect)))
+            fed = self.flow.reach((args, kwargs))
+            self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed))
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
-            start, taken = self._open.pop()
-            given = extent_of(output, self.aspect)
-            self.calls.append(Call(name, start, self._now(), taken, given, self.flow.reach(output)))
+            start, taken, fed = self._open.pop()
+            given, reach = extent_of(output, self.aspect), self.flow.reach(output)
+            self.calls.append(Call(name, start, self._now(), taken, given, reach, fed))
 
         return enter, leave
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from freezekit.backbone.extent import Extent
+from freezekit.backbone.records import prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from freezekit.backbone.trace import Call, Trace
 
@@ -47,6 +48,7 @@ class Unit:
         alone: Whether it makes a stage by itself, as a list of blocks does, and does not join those
             of its class beside it.
         called: Whether it is called as a whole, and not part by part.
+        loops: Whether it is called again on what came of it, as in recurrent refinement.
         members: Names of all modules and bare parameters in it, where several had to be joined.
     """
 
@@ -64,6 +66,7 @@ class Unit:
     type_name: str = ""
     alone: bool = False
     called: bool = False
+    loops: bool = False
     members: tuple[str, ...] = ()
 
     @property
@@ -144,23 +147,33 @@ class Anatomy:
 
         Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`.
         """
-        return tuple(unit for unit in units if unit.weights and self._is_exit(unit, units))
+        weighty = [unit for unit in units if unit.weights]
+        found = []
+        for unit in weighty:
+            needed = [self._given[m] for u in weighty if u.start > unit.stop for m in u.members]
+            own = [self._masks[member] for member in unit.members]
+            if needed and not any(mask & reach for mask in own for reach in needed):
+                found.append(unit)
+        return tuple(found)
 
-    def _is_exit(self, unit: Unit, units: Sequence[Unit]) -> bool:
-        inside = [p for p in self._uses if any(_within(p, member) for member in unit.members)]
-        mask = sum(map(self._flow.mask, inside))
-        later = [o for o in units if o.start > unit.stop and o.weights]
-        return bool(later) and not any(
-            call.reach & mask
-            for other in later
-            for member in other.members
-            for call in self._calls_within(member)
-        )
+    @cached_property
+    def _masks(self) -> Mapping[str, int]:
+        """The parameters in each module that were used, as a set of `Trace.flow`."""
+        masks: dict[str, int] = defaultdict(int)
+        for name in self._uses:
+            for around in (*prefixes(name), name):
+                masks[around] |= self._flow.mask(name)
+        return masks
 
-    def _calls_within(self, name: str) -> Iterator[Call]:
+    @cached_property
+    def _given(self) -> Mapping[str, int]:
+        """The parameters that any output of a module, or of one inside it, depends on."""
+        given: dict[str, int] = defaultdict(int)
         for module, calls in self._calls.items():
-            if _within(module, name):
-                yield from calls
+            for call in calls:
+                for around in (*prefixes(module), module):
+                    given[around] |= call.reach
+        return given
 
     def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units, with those made as the stages beside them are taken for stages too.
@@ -192,14 +205,12 @@ class Anatomy:
         own = [p for p in self._own(name) if p in self._uses]
         parts = [inner[child] for child in self._children.get(name, ()) if child in inner]
         calls = self._calls.get(name, ())
-        parts.sort(key=lambda part: part.start)
-        uses = [self._uses[p] for p in own]
-        # Not when it is called: modules may be registered elsewhere first, as in a list of layers.
-        starts = uses + [part.start for part in parts if part.kind != "light"]
-        starts = starts or [call.start for call in calls] + [part.start for part in parts]
+        starts = [call.start for call in calls] + [self._uses[p] for p in own]
+        starts += [part.start for part in parts]
         if not starts:
             return None  # never used
-        stops = uses + [part.stop for part in parts if part.kind != "light"]
+        parts.sort(key=lambda part: part.start)
+        stops = [self._uses[p] for p in own] + [p.stop for p in parts if p.kind != "light"]
         weights = sum(part.weights for part in parts)
         if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
             weights += sum(map(self._is_weight, own))
@@ -225,6 +236,7 @@ class Anatomy:
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
+            loops=any(call.fed & self._masks[name] for call in calls),
             members=(name,),
         )
         return replace(unit, kind="stage") if self._is_stage(name, parts) else unit
@@ -240,11 +252,6 @@ class Anatomy:
         shape = self._tensors[name].shape
         wide = sum(size > 1 for size in shape) >= 2  # not so a layer scale or a class token
         return len(shape) >= 2 and (wide or name.endswith("weight"))
-
-
-def _within(name: str, module: str) -> bool:
-    """Tell whether a dotted name is that of a module or of something in it."""
-    return name == module or name.startswith(f"{module}.")
 
 
 def _layout(calls: Sequence[Call], parts: Sequence[Unit]) -> tuple[int | None, Extent]:

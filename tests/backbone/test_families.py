@@ -71,7 +71,7 @@ TORCHVISION = {
     "swin3d_t": body_of("features.", "0", "1-2", "3-4", "5-6"),
     "raft_small": with_neck(
         body_of("feature_encoder.layer", 1, 2, 3),
-        "context_encoder.convnormrelu-context_encoder.conv",
+        "context_encoder.convnormrelu-conv",
     ),
     "fasterrcnn_resnet50_fpn": with_neck(
         body_of("backbone.body.layer", 1, 2, 3, 4), "backbone.fpn"

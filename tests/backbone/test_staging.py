@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import timm
@@ -156,6 +157,73 @@ def test_layers_used_in_turns_are_one_stage() -> None:
 
     stages = find_stages(Turns())
     assert [stage.modules for stage in stages] == [("stem",), ("one", "two"), ("fc",)]
+
+
+class Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 8, 16, 32)
+        self.a, self.b, self.c = (
+            nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.BatchNorm2d(o), nn.ReLU())
+            for i, o in pairwise(widths)
+        )
+        self.fc = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> object:
+        return self.fc(self.c(self.b(self.a(x))).mean((2, 3)))
+
+
+def parameters_of(stages: tuple[Stage, ...]) -> dict[str, set[str]]:
+    return {s.name: {name.partition(".")[0] for name in s.parameters} for s in stages}
+
+
+def test_a_siamese_network_keeps_the_stages_of_its_trunk() -> None:
+    class Siamese(Trunk):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return super().forward(x) - super().forward(y)
+
+    images = torch.zeros(2, 3, 32, 32)
+    stages = find_stages(Siamese(), (images, images))
+    assert [stage.name for stage in stages] == ["stem", "b", "c", "head"]
+    assert stages[1].modules == ("b", "b.0", "b.1", "b.2")  # called twice, held all the same
+
+
+def test_a_classifier_called_half_way_belongs_to_the_head() -> None:
+    class Deep(Trunk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.aux = nn.Sequential(nn.Linear(8, 5), nn.ReLU())
+
+        def forward(self, x: Tensor) -> object:
+            x = self.a(x)
+            aux = self.aux(x.mean((2, 3)))
+            return self.fc(self.c(self.b(x)).mean((2, 3))), aux
+
+    stages = find_stages(Deep())
+    assert parameters_of(stages) == {"stem": {"a"}, "b": {"b"}, "c": {"c"}, "head": {"fc", "aux"}}
+    assert "aux.1" in stages[-1].modules
+
+
+def test_a_teacher_without_gradients_is_no_trunk() -> None:
+    class Distilled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.teacher, self.student = Trunk(), Trunk()
+
+        def forward(self, x: Tensor) -> tuple[object, object]:
+            with torch.no_grad():
+                target = self.teacher(x)
+            return self.student(x), target
+
+    stages = find_stages(Distilled())
+    assert [stage.name for stage in stages] == ["stem", "student.b", "student.c", "head"]
+    assert not any(name.startswith("teacher") for s in stages[:-1] for name in s.parameters)
+
+
+def test_what_refines_again_and_again_is_no_neck() -> None:
+    stages = {s.name: s for s in find_stages(torchvision.models.optical_flow.raft_small())}
+    assert "update_block" in stages["head"].modules
+    assert "context_encoder" in stages["context_encoder.convnormrelu-conv"].modules
 
 
 def test_a_parameter_that_comes_in_while_a_stage_is_at_work_belongs_to_it() -> None:
