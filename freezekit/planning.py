@@ -96,6 +96,8 @@ def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
     _check_names("frozen", "parameter", plan.frozen, first_names)
     _check_names("lr_scales", "parameter", plan.lr_scales, first_names)
     frozen = {first_names[name] for name in plan.frozen}
+    if not backbone.parameters:
+        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
     if not backbone.parameters.keys() - frozen:
         raise PlanError(
             f"nothing is left to train: all {len(frozen)} parameters of "

@@ -43,17 +43,17 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def _listed(model: nn.Module) -> dict[int, Tensor]:
-    """Copy tensors in lists that modules keep, such as anchors, which no `deepcopy` can when fake.
+    """Copy tensors in lists and dicts that modules keep, such as anchors.
 
-    Their values count; they stay where they are.
+    No `deepcopy` can when they are fake. Their values count; they stay where they are.
     """
     return {
         id(item): item.detach().clone()
         for module in model.modules()
         for value in vars(module).values()
-        if isinstance(value, (list, tuple))
-        for item in value
-        if isinstance(item, Tensor)
+        if isinstance(value, (list, tuple, dict))
+        for item in (value.values() if isinstance(value, dict) else value)
+        if isinstance(item, Tensor) and not isinstance(item, nn.Parameter)
     }
 
 

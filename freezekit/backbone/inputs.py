@@ -10,7 +10,14 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.backbone.copies import meta_copy, on_device, real_copy
 from freezekit.backbone.extent import shapes_text
-from freezekit.backbone.tasks import FRAMES, default_image_size, make_inputs, task_of
+from freezekit.backbone.tasks import (
+    FRAMES,
+    default_image_size,
+    input_shape,
+    make_inputs,
+    own_input,
+    task_of,
+)
 from freezekit.backbone.trace import Trace, trace_forward
 from freezekit.errors import StagingError
 from freezekit.shortage import is_out_of_memory
@@ -96,6 +103,9 @@ def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Tra
 def _candidates(model: nn.Module, training: bool) -> list[Any]:
     """Return inputs to try, on `meta`: of two samples, or one where values will be needed."""
     task = task_of(model)
+    if own_input(model) is not None:
+        size = default_image_size(model)
+        return [make_inputs(model, input_shape(model, 2, size))]
     if task == "image":
         shapes = _shapes(model)
     elif task == "video":
@@ -146,15 +156,16 @@ def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Except
     name = type(model).__name__
     advice = (
         "an example_input that it takes (a tensor; a tuple of several arguments; a dict of keyword "
-        "arguments), or name its stages with a plugin's freezekit_stages hook"
+        "arguments), as an argument or as an attribute of the model; or name its stages with a "
+        "plugin's freezekit_stages hook"
     )
     if given:
         shapes = shapes_text(candidates[0])
         return (
             f"{name} refuses the example_input of shape {shapes} that it was given: {said!r}; "
-            f"pass images of another size, {advice}"
+            f"give another image size, or {advice}"
         )
     images = [tree_leaves(candidate)[0] for candidate in candidates]
     sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
     shape = tuple(images[0].shape)
-    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; pass {advice}"
+    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; give {advice}"

@@ -218,11 +218,14 @@ def _timm(name: str, pretrained: bool) -> Callable[..., nn.Module]:
 
 
 def _factory(text: str, source: str, name: str) -> Callable[..., object]:
-    factory = getattr(import_source(text, source), name, None)
+    module = import_source(text, source)
+    factory = getattr(module, name, None)
     if factory is None:
-        raise ModelError(f"{source!r} has no {name!r} (in {text!r})")
+        known = [n for n, value in vars(module).items() if callable(value)]
+        raise ModelError(f"{source!r} has no {name!r} (in {text!r}){suggest(name, known)}")
     if not callable(factory):
-        raise ModelError(f"{text!r} is a {type(factory).__name__}, expected a callable")
+        what = type(factory).__name__
+        raise ModelError(f"{text!r} is of type {what}, expected a function that returns a module")
     return factory  # type: ignore[no-any-return]  # any callable; what it returns is checked
 
 

@@ -54,6 +54,8 @@ def find_stages(
         2-4 ('3.weight', '3.bias')
         head ('7.weight', '7.bias')
     """
+    if next(model.parameters(), None) is None:
+        raise StagingError(f"{type(model).__name__} has no parameters: nothing to stage or freeze")
     trace = observe(model, example_input)
     groups: Sequence[Group] = group_units(Anatomy(model, trace), trace.output.area)
     if sum(any(unit.kind != "light" for unit in group.units) for group in groups) < 2:

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.utils._pytree import tree_map_only
+
+from freezekit.backbone.extent import tensors
+from freezekit.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +57,9 @@ def task_of(model: nn.Module) -> Task:
 def default_image_size(model: nn.Module, text: str = "") -> int:
     """Return the model's own input size in pixels.
 
-    That is timm's `pretrained_cfg`, the crop of torchvision's default weights (which `text` names),
-    what a detection model resizes to, or what the model calls its `image_size`; else 224.
+    That is the last dimension of its `example_input`; timm's `pretrained_cfg`, the crop of
+    torchvision's default weights (which `text` names), what a detection model resizes to, or what
+    the model calls its `image_size`; else 224.
 
     Example:
         >>> from freezekit import load_backbone
@@ -63,6 +69,8 @@ def default_image_size(model: nn.Module, text: str = "") -> int:
         >>> default_image_size(load_backbone(text, device="meta"), text)
         299
     """
+    if (shape := _own_shape(model)) is not None:
+        return shape[-1]
     for holder in ("pretrained_cfg", "default_cfg"):
         config = getattr(model, holder, None)
         size = getattr(config, "get", lambda _: None)("input_size")
@@ -84,13 +92,24 @@ def default_image_size(model: nn.Module, text: str = "") -> int:
 def input_shape(model: nn.Module, batch_size: int, image_size: int) -> tuple[int, ...]:
     """Return the shape of a batch of images or videos that a model takes.
 
-    Channels are those of timm's configuration, else three.
+    Channels are those of timm's configuration, else three. A model that has an `example_input`
+    takes what that is, in batches of any size.
+
+    Raises:
+        ModelError: The model's `example_input` is of another size, or none that can be used.
 
     Example:
         >>> from freezekit import load_backbone
         >>> input_shape(load_backbone("torchvision:r3d_18", device="meta"), 2, 112)
         (2, 3, 16, 112, 112)
     """
+    if (shape := _own_shape(model)) is not None:
+        if image_size != shape[-1]:
+            raise ModelError(
+                f"{type(model).__name__} says by its example_input of shape {shape} what it takes: "
+                f"an image size of {image_size} does not apply"
+            )
+        return (batch_size, *shape[1:])
     config = getattr(model, "pretrained_cfg", None)
     size = getattr(config, "get", lambda _: None)("input_size")
     channels = int(size[0]) if size else 3
@@ -105,7 +124,8 @@ def make_inputs(model: nn.Module, shape: Sequence[int]) -> tuple[Any, ...]:
 
     Args:
         model: The model; its first parameter says device and dtype.
-        shape: As `input_shape` gives it; the two images of optical flow have one shape each.
+        shape: As `input_shape` gives it; the two images of optical flow have one shape each. Of a
+            model that has an `example_input` only the batch counts: rows of that are repeated.
 
     Example:
         >>> from freezekit import load_backbone
@@ -117,6 +137,9 @@ def make_inputs(model: nn.Module, shape: Sequence[int]) -> tuple[Any, ...]:
     parameter = next(model.parameters(), torch.empty(0))
     dtype = parameter.dtype if parameter.is_floating_point() else torch.get_default_dtype()
 
+    if (own := own_input(model)) is not None:
+        return _batch_of(own, shape[0], parameter)
+
     def images() -> Tensor:
         return torch.randn(*shape, dtype=dtype, device=parameter.device)
 
@@ -126,6 +149,61 @@ def make_inputs(model: nn.Module, shape: Sequence[int]) -> tuple[Any, ...]:
         targets = [_target(model, shape, parameter.device) for _ in range(shape[0])]
         return list(images()), targets
     return (images(),)
+
+
+def own_input(model: nn.Module) -> tuple[Any, ...] | None:
+    """Return what a model itself says that its forward takes: its `example_input`.
+
+    A tensor, a tuple of several arguments, or a dict of keyword arguments; Lightning's name for
+    it, `example_input_array`, will do.
+
+    Raises:
+        ModelError: It holds no tensor, or does not fit the forward.
+
+    Example:
+        >>> model = nn.Embedding(100, 8)
+        >>> model.example_input = torch.ones(2, 7, dtype=torch.int64)
+        >>> [tokens.shape for tokens in own_input(model)]
+        [torch.Size([2, 7])]
+    """
+    for name in ("example_input", "example_input_array"):
+        given = getattr(model, name, None)
+        if given is None:
+            continue
+        if isinstance(given, dict):
+            try:
+                bound = inspect.signature(model.forward).bind(**given)
+            except TypeError as error:
+                raise ModelError(f"{type(model).__name__}.{name} does not fit: {error}") from error
+            given = bound.args
+        given = given if isinstance(given, tuple) else (given,)
+        if next(tensors(given), None) is None:
+            raise ModelError(
+                f"{type(model).__name__}.{name} is {given[0]!r}, expected a tensor, a tuple of "
+                "arguments or a dict of keyword arguments with tensors"
+            )
+        return given
+    return None
+
+
+def _own_shape(model: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of the first tensor in the model's own input."""
+    own = own_input(model)
+    return None if own is None else tuple(next(tensors(own)).shape)
+
+
+def _batch_of(own: tuple[Any, ...], batch: int, like: Tensor) -> tuple[Any, ...]:
+    """Return the model's own input in a batch of another size, on the device of a parameter."""
+    size = next(tensors(own)).shape[:1]
+
+    def sized(tensor: Tensor) -> Tensor:
+        rows = [i % size[0] for i in range(batch)] if size and tensor.shape[:1] == size else None
+        if like.is_meta or isinstance(like, FakeTensor):
+            shape = tensor.shape if rows is None else (batch, *tensor.shape[1:])
+            return torch.zeros(shape, dtype=tensor.dtype, device=like.device)
+        return (tensor if rows is None else tensor[rows]).detach().clone().to(like.device)
+
+    return tree_map_only(Tensor, sized, own)  # type: ignore[no-any-return]  # torch has no type
 
 
 def _target(model: nn.Module, shape: Sequence[int], device: torch.device) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from freezekit.backbone.copies import eagerly
-from freezekit.backbone.extent import Extent, aspect_of, extent_of, smallest_extent
+from freezekit.backbone.extent import Extent, aspect_of, extent_of, smallest_extent, tensors
 from freezekit.backbone.flow import Flow
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Call:
         given: Layout of its output.
         reach: The parameters that its output depends on, as in `Trace.flow`.
         fed: Those that its input depends on.
+        first: Whether the model's own input is handed to it.
     """
 
     module: str
@@ -45,6 +46,7 @@ class Call:
     given: Extent
     reach: int
     fed: int
+    first: bool
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
     """
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    recorder = _Recorder(model, aspect_of(example_input))
+    recorder = _Recorder(model, example_input)
     args, kwargs = _arguments(example_input)
     handles = []
     for name, module in model.named_modules():
@@ -105,14 +107,15 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
 class _Recorder(TorchFunctionMode):
     """Notes when each parameter and buffer is first handed to a function that returns a tensor."""
 
-    def __init__(self, model: nn.Module, aspect: float) -> None:
+    def __init__(self, model: nn.Module, example_input: Any) -> None:
         super().__init__()
-        self.aspect = aspect
+        self.aspect = aspect_of(example_input)
         self.flow = Flow(model)
         self.tick = 0
         self.calls: list[Call] = []
         self.uses: dict[str, list[int]] = {}
-        self._open: list[tuple[int, Extent, int]] = []
+        self._open: list[tuple[int, Extent, int, bool]] = []
+        self._inputs = {id(tensor) for tensor in tensors(example_input)}
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
 
@@ -133,12 +136,13 @@ class _Recorder(TorchFunctionMode):
     def hooks(self, name: str) -> tuple[Any, Any]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
             fed = self.flow.reach((args, kwargs))
-            self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed))
+            first = not self._inputs.isdisjoint(map(id, tensors((args, kwargs))))
+            self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed, first))
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
-            start, taken, fed = self._open.pop()
+            start, taken, fed, first = self._open.pop()
             given, reach = extent_of(output, self.aspect), self.flow.reach(output)
-            self.calls.append(Call(name, start, self._now(), taken, given, reach, fed))
+            self.calls.append(Call(name, start, self._now(), taken, given, reach, fed, first))
 
         return enter, leave
 

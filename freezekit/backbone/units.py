@@ -48,6 +48,7 @@ class Unit:
         alone: Whether it makes a stage by itself, as a list of blocks does, and does not join those
             of its class beside it.
         called: Whether it is called as a whole, and not part by part.
+        first: Whether the model's own input is handed to it.
         loops: Whether it is called again on what came of it, as in recurrent refinement.
         members: Names of all modules and bare parameters in it, where several had to be joined.
     """
@@ -66,6 +67,7 @@ class Unit:
     type_name: str = ""
     alone: bool = False
     called: bool = False
+    first: bool = False
     loops: bool = False
     members: tuple[str, ...] = ()
 
@@ -145,14 +147,18 @@ class Anatomy:
     def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units besides the trunk: nothing that is called later depends on them.
 
-        Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`.
+        Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`, which
+        is told from a trunk under `no_grad` by what follows: it begins with the model's own input.
         """
         weighty = [unit for unit in units if unit.weights]
         found = []
         for unit in weighty:
             needed = [self._given[m] for u in weighty if u.start > unit.stop for m in u.members]
             own = [self._masks[member] for member in unit.members]
-            if needed and not any(mask & reach for mask in own for reach in needed):
+            if not needed or any(mask & reach for mask in own for reach in needed):
+                continue
+            graded = any(self._given[member] for member in unit.members)
+            if graded or any(u.first and u.start > unit.stop for u in weighty):
                 found.append(unit)
         return tuple(found)
 
@@ -236,6 +242,7 @@ class Anatomy:
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
+            first=bool(calls) and calls[0].first,
             loops=any(call.fed & self._masks[name] for call in calls),
             members=(name,),
         )

@@ -222,7 +222,9 @@ def _advice(said: str) -> str:
     if "more than 1 value per channel" in said:
         return "; try a larger --batch-size"
     words = ("size", "height", "width", "shape", "divisible", "match")
-    return "; try another --image-size" if any(word in said.lower() for word in words) else ""
+    if any(word in said.lower() for word in words):
+        return "; try another --image-size"
+    return "; give the model an attribute example_input that says what its forward takes"
 
 
 def _autocast(workload: Workload) -> contextlib.AbstractContextManager[Any]:  # Any: torch's own

@@ -64,7 +64,8 @@ DEFAULT_BUDGET_SECONDS = 75.0
     default=DEFAULT_BUDGET_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="For each model; step times take what memory leaves. 0: no limit, the full protocol.",
+    help="To aim at, for each model: step times take what memory leaves, but never too few steps "
+    "to tell anything. 0: no limit, the full protocol.",
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")

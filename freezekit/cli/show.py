@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.strategy import FreezePlan
+
+
+NARROWEST, WIDEST = 70, 80
+"""Columns of a table: as many as the terminal has, within this."""
 
 
 @click.command()
@@ -63,7 +70,10 @@ def show(
         click.echo(f"Warning: {note}", err=True)
     if spec is not None:
         registry.create(spec)  # before the model: a misspelt spec is told at once
-    with Console(stderr=True).status(f"building {model}"):  # on a terminal only
+    with (
+        Console(stderr=True).status(f"building {model}"),  # on a terminal only
+        redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
+    ):
         from freezekit.backbone.loading import load_backbone
         from freezekit.planning import decide, view
 
@@ -113,7 +123,8 @@ def _show_stages(
             click.echo(f"{name}: {stage_of[name]}")
     else:
         observed = f"{image_size} pixels" if image_size else ""
-        click.echo(stage_table(backbone, observed=observed))
+        width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+        click.echo(stage_table(backbone, width=width, observed=observed))
 
 
 def _show_plan(

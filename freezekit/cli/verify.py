@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.freeze import Frozen
+    from freezekit.loss import LossFunction
     from freezekit.registry import Registry
     from freezekit.verify import Verification
 
@@ -36,11 +38,14 @@ if TYPE_CHECKING:
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own.")
 @click.option("--pretrained", is_flag=True, help="Load the library's default weights.")
+@click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
-def verify(model: str, spec: str | None, as_json: bool, steps: int, **options: Any) -> None:
+def verify(
+    model: str, spec: str | None, as_json: bool, steps: int, loss: str | None, **options: Any
+) -> None:
     """Train a few steps and prove that frozen is frozen.
 
     A copy of the model is trained with momentum and weight decay on synthetic images, with
@@ -66,10 +71,15 @@ def verify(model: str, spec: str | None, as_json: bool, steps: int, **options: A
     if spec is not None:
         registry.create(spec)  # before the model: a misspelt spec is told at once
     screen = Console(stderr=True)  # its status is shown on a terminal only
-    with screen.status(f"building {model}") as status, _memory_told(model):
+    with (
+        screen.status(f"building {model}") as status,
+        _memory_told(model),
+        redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
+    ):
         built, inputs = _build(model, **options)
         status.update(f"verifying {model}: training a copy")
-        found, frozen = _verify(model, built, inputs, spec, registry, steps)
+        training = {"steps": steps, "loss": _loss(built, loss)}
+        found, frozen = _verify(model, built, inputs, spec, registry, training)
     if as_json:
         said = {"model": model, "strategy": spec, "steps": steps, **json.loads(found.to_json())}
         click.echo(json.dumps(said, indent=2))
@@ -110,13 +120,27 @@ def _build(
     return model, make_inputs(model, input_shape(model, batch_size, size))
 
 
+def _loss(model: nn.Module, text: str | None) -> LossFunction | None:
+    """Return the user's own loss, None for the default one.
+
+    Raises:
+        ModelError: There is no such function.
+    """
+    if text is None:
+        return None
+    from freezekit.backbone.tasks import task_of
+    from freezekit.loss import loss_function
+
+    return loss_function(task_of(model), text)
+
+
 def _verify(
     text: str,
     model: nn.Module,
     inputs: tuple[Any, ...],  # Any: whatever the model takes
     spec: str | None,
     registry: Registry,
-    steps: int,
+    training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
     from freezekit.freeze import freeze_
     from freezekit.verify import verify_model
@@ -127,14 +151,14 @@ def _verify(
                 f"nothing in {text!r} is frozen: say what to freeze with -s SPEC, such as "
                 "-s first-n-stages:n=2"
             )
-        return verify_model(model, inputs, steps=steps), None
+        return verify_model(model, inputs, **training), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)  # told below the table
         try:  # stages are found on the model's own image size, where resolutions tell most
             frozen = freeze_(model, spec, registry=registry)
         except StagingError:
             frozen = freeze_(model, spec, example_input=inputs, registry=registry)
-    return frozen.verify(inputs, steps=steps), frozen
+    return frozen.verify(inputs, **training), frozen
 
 
 @contextmanager

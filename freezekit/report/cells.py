@@ -82,10 +82,14 @@ def title(result: Result) -> str:
         f"amp {work.amp}" if work.amp else None,
         work.optimizer,
         device,
-        f"{env['threads']} threads" if work.device == "cpu" and env.get("threads") else None,
+        _threads(env.get("threads")) if work.device == "cpu" else None,
         f"torch {str(env['torch']).partition('+')[0]}" if env.get("torch") else None,
     ]
     return units.plain(", ".join(part for part in parts if part)).replace("\n", " ")
+
+
+def _threads(count: object) -> str | None:
+    return f"{count} thread{'' if count == 1 else 's'}" if count else None
 
 
 def verdict(row: Row) -> str:

@@ -80,7 +80,9 @@ def same_in_train_and_eval(model: nn.Module, task: Task, claims: Claims) -> Chec
         return Check(
             name, True, f"{count(len(seen), 'frozen module')} gave the same bits in both modes"
         )
-    what = [f"{len(differing)} of {count(len(seen), 'frozen module')} differ in train and eval"]
+    what = [f"{len(differing)} of {count(len(seen), 'frozen module')} not the same in both modes"]
+    if len(offenders) > len(differing):
+        what.append(f"{len(offenders)} modules inside, each by itself")
     own = [inner for inner, call in offenders.items() if list(call.module.children())]
     if own:
         what.append(f"by its own forward (functional dropout?): {some(own)}")

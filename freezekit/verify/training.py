@@ -194,4 +194,4 @@ def _advice(said: str) -> str:
     words = ("size", "height", "width", "shape", "divisible", "match")
     if any(word in said.lower() for word in words):
         return "; try another image size, or inputs of your own"
-    return "; try inputs of your own"
+    return "; try inputs of your own, or give the model an attribute example_input"

@@ -68,7 +68,7 @@ def test_detection_models_fetch_no_backbone_weights() -> None:
         ("nowhere.to_be:found", "there is no module 'nowhere.to_be'"),
         ("missing/file.py:build", "there is no file 'missing/file.py'"),
         ("FILE:nothing", "has no 'nothing'"),
-        ("FILE:thing", "is a int, expected a callable"),
+        ("FILE:thing", "is of type int, expected a function"),
         ("FILE:number", "returned 'int', expected a torch.nn.Module"),
         ("FILE:broken", "could not build .*: RuntimeError: no such luck"),
     ],

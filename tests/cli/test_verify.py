@@ -35,6 +35,19 @@ class Greedy(nn.Module):
     def forward(self, x):
         raise torch.OutOfMemoryError("tried to allocate 20.00 GiB")
 
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        print("built")
+        self.embed, self.mix, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.example_input = torch.ones(2, 7, dtype=torch.int64)
+    def forward(self, tokens):
+        return {"classes": self.head(self.mix(self.embed(tokens)).mean(1)).argmax(1),
+                "energy": self.head(self.mix(self.embed(tokens)))}
+
+def energy(output):
+    return output["energy"].square().mean()
+
 class Interrupted(Greedy):
     def forward(self, x):
         raise KeyboardInterrupt
@@ -83,6 +96,16 @@ def test_json_and_warnings_do_not_mix() -> None:
     assert data["steps"] == 2
     assert [check["name"] for check in data["checks"]][-1] == "undo"
     assert "warning: the pattern looks like a norm's, but 3 of 20" in result.stderr
+
+
+def test_a_module_that_says_what_it_takes_and_a_loss_of_its_own(models: str) -> None:
+    loss = ("--loss", models + ":energy")
+    result = run(f"{models}:Tokens", "-s", "head-only", "--batch-size", "3", "--json", *loss)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["passed"]
+    assert result.stderr == "built\n"
+    text = run(f"{models}:Tokens", "-s", "head-only", *loss).stdout
+    assert "input (2, 7)" in text
 
 
 @pytest.mark.parametrize(
