@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -19,8 +23,11 @@ DETECTION_SIZE = 128
 SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 768, 1024)
 """Pixels tried, smallest first, for models that are really trained."""
 
-MOST_PARAMETERS = 200_000_000
+MOST_PARAMETERS = 450_000_000
 """Of models that are really trained: some six copies of each are held, gradients and all."""
+
+LARGE = 150_000_000
+"""Parameters from which one model is trained at a time: 24 GiB do not hold two."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,15 @@ def batch(model: nn.Module, text: str, count: int = 2) -> tuple[Any, ...]:
     detects = task_of(model) == "detection"
     size = DETECTION_SIZE if detects else default_image_size(model, text)
     return make_inputs(model, input_shape(model, count, size))
+
+
+@contextmanager
+def room_for(parameters: int) -> Iterator[None]:
+    """Wait until no other worker trains a large model, where this one is large."""
+    with (Path(tempfile.gettempdir()) / "freezekit-zoo-large").open("w") as lock:
+        if parameters >= LARGE:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        yield
 
 
 @lru_cache(maxsize=8)

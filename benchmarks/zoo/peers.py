@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.zoo.models import MOST_PARAMETERS, ZooModel, build, build_small, example
+from benchmarks.zoo.models import MOST_PARAMETERS, ZooModel, build, build_small, example, room_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,17 +92,18 @@ def _ask(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     text = ZooModel(job["library"], job["name"], job["family"]).text
     if (count := sum(p.numel() for p in build(text).parameters())) > MOST_PARAMETERS:
         raise NotAskedError(f"{count:,} parameters, more than {MOST_PARAMETERS:,}")
-    model, inputs, _ = build_small(text)
-    if job["peer"] == "fastai":
-        if job["family"].split(".")[0] in IMAGES_ONLY:
-            raise NotAskedError("fastai's vision_learner makes classifiers of images")
-        return ask_fastai(job["library"], job["name"], inputs)
-    stages = Backbone(model, example(model, inputs)).stages[:2]
-    inside = [name for stage in stages for name in stage.modules]
-    holds = {n for n, m in model.named_modules() if any(True for _ in m.parameters())}
-    modules = tuple(outermost([name for name in inside if name in holds]))
-    subject = Subject(job, model, inputs, stages, modules)
-    return _freeze(subject) if job["peer"] in FREEZERS else _convert(subject)
+    with room_for(count):
+        model, inputs, _ = build_small(text)
+        if job["peer"] == "fastai":
+            if job["family"].split(".")[0] in IMAGES_ONLY:
+                raise NotAskedError("fastai's vision_learner makes classifiers of images")
+            return ask_fastai(job["library"], job["name"], inputs)
+        stages = Backbone(model, example(model, inputs)).stages[:2]
+        inside = [name for stage in stages for name in stage.modules]
+        holds = {n for n, m in model.named_modules() if any(True for _ in m.parameters())}
+        modules = tuple(outermost([name for name in inside if name in holds]))
+        subject = Subject(job, model, inputs, stages, modules)
+        return _freeze(subject) if job["peer"] in FREEZERS else _convert(subject)
 
 
 def _freeze(subject: Subject) -> dict[str, Any]:  # Any: JSON

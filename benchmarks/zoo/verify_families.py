@@ -6,7 +6,7 @@ import gc
 import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.zoo.models import MOST_PARAMETERS, ZooModel, build, build_small, example
+from benchmarks.zoo.models import MOST_PARAMETERS, ZooModel, build, build_small, example, room_for
 
 if TYPE_CHECKING:
     from freezekit import Stage
@@ -37,16 +37,18 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
         if count > MOST_PARAMETERS:
             reason = f"{count:,} parameters, more than {MOST_PARAMETERS:,}"
             return line | {"status": "skipped", "reason": reason}
-        model, inputs, line["image_size"] = build_small(text)
-        given = example(model, inputs)
-        line["spec"] = job["strategy"]
-        if job["strategy"] == "by-name":
-            line["spec"] = f"by-name:contains={_name(Backbone(model, given).body[0])}"
-        try:
-            frozen = freeze_(model, line["spec"], example_input=given)
-        except FreezekitError as error:
-            return line | {"status": "refused", "reason": f"{type(error).__name__}: {error}"}
-        found = frozen.verify(inputs, steps=STEPS)
+        with room_for(count):
+            model, inputs, line["image_size"] = build_small(text)
+            given = example(model, inputs)
+            line["spec"] = job["strategy"]
+            if job["strategy"] == "by-name":
+                line["spec"] = f"by-name:contains={_name(Backbone(model, given).body[0])}"
+            try:
+                frozen = freeze_(model, line["spec"], example_input=given)
+            except FreezekitError as error:
+                return line | {"status": "refused", "reason": f"{type(error).__name__}: {error}"}
+            found = frozen.verify(inputs, steps=STEPS)
+            del model, frozen
         failed = [[c.name, c.detail, list(c.offenders[:3])] for c in found.checks if not c.passed]
         line |= {"status": "passed" if found.passed else "failed", "checks": len(found.checks)}
         if failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +48,14 @@ def _listed(model: nn.Module) -> dict[int, Tensor]:
 
     No `deepcopy` can when they are fake. Their values count; they stay where they are.
     """
+    own = ("_parameters", "_buffers")  # the dicts of torch itself
     return {
         id(item): item.detach().clone()
         for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, (list, tuple, dict))
+        for name, value in vars(module).items()
+        if isinstance(value, (list, tuple, dict)) and name not in own
         for item in (value.values() if isinstance(value, dict) else value)
-        if isinstance(item, Tensor) and not isinstance(item, nn.Parameter)
+        if isinstance(item, Tensor)
     }
 
 
@@ -109,3 +111,35 @@ def eagerly(model: nn.Module) -> Iterator[None]:
         if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+@contextmanager
+def caches_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what the classes of a model and their files keep in dicts, lists, sets and caches.
+
+    What a forward over shapes leaves there would meet the next forward over numbers.
+
+    Example:
+        >>> class Counts(nn.Module):
+        ...     seen = []
+        >>> with caches_kept(Counts()):
+        ...     Counts.seen.append(torch.empty(1, device="meta"))
+        >>> Counts.seen
+        []
+    """
+    classes = {cls for module in model.modules() for cls in type(module).__mro__}
+    own = {cls for cls in classes if cls.__module__.partition(".")[0] not in ("torch", "builtins")}
+    files = {cls.__module__ for cls in own} & sys.modules.keys()
+    spaces = [*map(vars, own), *(vars(sys.modules[name]) for name in files)]
+    values = [value for space in spaces for value in list(space.values())]
+    held = [(value, copy.copy(value)) for value in values if type(value) in (dict, list, set)]
+    cached = [v for v in values if hasattr(v, "cache_clear") and not v.cache_info().currsize]
+    try:
+        yield
+    finally:
+        for value, before in held:
+            if len(value) != len(before):
+                value.clear()
+                value.extend(before) if isinstance(value, list) else value.update(before)
+        for function in cached:
+            function.cache_clear()

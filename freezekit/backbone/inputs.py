@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from freezekit.backbone.copies import meta_copy, on_device, real_copy
+from freezekit.backbone.copies import caches_kept, meta_copy, on_device, real_copy
 from freezekit.backbone.extent import shapes_text
 from freezekit.backbone.tasks import (
     FRAMES,
@@ -69,7 +69,8 @@ def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Tra
     """Return what was seen, and the input that it was seen with."""
     given = example_input is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, caches_kept(model):
         candidates = [example_input] if given else _candidates(model, training)
         try:
             copied = meta_copy(model).train(training)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import timm
@@ -175,6 +176,23 @@ class Trunk(nn.Module):
 
 def parameters_of(stages: tuple[Stage, ...]) -> dict[str, set[str]]:
     return {s.name: {name.partition(".")[0] for name in s.parameters} for s in stages}
+
+
+class Caches(Trunk):
+    GRIDS: ClassVar[dict[int, Tensor]] = {}
+
+    def forward(self, x: Tensor) -> object:
+        size = x.shape[-1]
+        if size not in self.GRIDS:
+            self.GRIDS[size] = torch.linspace(0, 1, size, device=x.device)
+        return super().forward(x + self.GRIDS[size])
+
+
+def test_what_a_class_caches_is_not_left_on_meta() -> None:
+    images = torch.zeros(2, 3, 32, 32)
+    find_stages(Caches(), images)
+    assert Caches.GRIDS == {}
+    Caches()(images)
 
 
 def test_a_siamese_network_keeps_the_stages_of_its_trunk() -> None:

@@ -121,7 +121,7 @@ def test_a_refused_input_is_said_with_the_models_own_words() -> None:
     with pytest.raises(StagingError, match=r"ResNet refuses the example_input.*RuntimeError: "):
         observe(timm.create_model("resnet18"), torch.zeros(2, 5, 64, 64))
     only_seven = nn.Sequential(nn.Flatten(), nn.Linear(7, 2))
-    with pytest.raises(StagingError, match=r"refuses images of 224/256.*\(2, 3, 224, 224\).*pass"):
+    with pytest.raises(StagingError, match=r"refuses images of 224/256.*\(2, 3, 224, 224\).*give"):
         observe(only_seven)
 
 
