@@ -26,8 +26,8 @@ class Workload:
         batch_size: Images in a batch.
         image_size: Pixels of the square image; None for the model's own default until a worker has
             resolved it.
-        input_shape: Of the first tensor that goes in, as resolved: (batch, channels, height, width),
-            for videos (batch, channels, frames, height, width).
+        input_shape: Of the first tensor that goes in: (batch, channels, height, width), or
+            (batch, channels, frames, height, width).
         num_classes: Passed to the model's builder; None for its default.
         pretrained: Whether weights are loaded.
         device: "cpu" or "cuda".
