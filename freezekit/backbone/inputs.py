@@ -51,18 +51,18 @@ def observe(
     return _observed(model, example_input, training)[0]
 
 
-def usual_input(model: nn.Module) -> Any:  # Any: whatever the model's forward takes
-    """Return the first of the usual random inputs that the model takes in train mode.
+def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the model's forward takes
+    """Return the first of the usual random inputs that the model takes in train or eval mode.
 
     Raises:
         StagingError: It refuses all of them.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10))
-        >>> [image.shape for image in usual_input(model)]
+        >>> [image.shape for image in usual_input(model, training=True)]
         [torch.Size([2, 1, 28, 28])]
     """
-    return _observed(model, None, training=True)[1]
+    return _observed(model, None, training)[1]
 
 
 def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Trace, Any]:

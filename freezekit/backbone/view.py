@@ -11,6 +11,10 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from freezekit.backbone.attention import find_attentions
+from freezekit.backbone.flops import forward_flops
+from freezekit.backbone.inputs import usual_input
+from freezekit.backbone.layers import find_layers
 from freezekit.backbone.norms import find_norms
 from freezekit.backbone.records import Norm, ParameterInfo, Stage, prefixes
 from freezekit.backbone.staging import check_stages, find_stages
@@ -102,6 +106,11 @@ class Backbone:
         return find_norms(self.model, self.parameters)
 
     @cached_property
+    def attentions(self) -> tuple[str, ...]:
+        """Dotted names of the attention layers, the outermost ones, by the names of their types."""
+        return find_attentions(self.model)
+
+    @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """Stem, body stages in execution order, neck if there is one, head.
 
@@ -115,6 +124,31 @@ class Backbone:
             told = [s if s.modules else replace(s, modules=self._inside(s)) for s in given]
             return check_stages(self.model, told)
         return find_stages(self.model, self.example_input)
+
+    @cached_property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """Parameters of the stem, of each block of the body, of necks and head, in order of use.
+
+        Finer than stages, for learning rates by layer.
+
+        Raises:
+            StagingError: The model cannot be staged.
+        """
+        return find_layers(self.model, self.stages)
+
+    @cached_property
+    def flops(self) -> Mapping[str, int]:
+        """Forward FLOPs of each module by its dotted name, those inside it too, "" for the model.
+
+        For the example input, or else the batch that the model is observed with.
+
+        Raises:
+            StagingError: The model refuses the input, or does not run on shapes alone.
+        """
+        given = self.example_input
+        if given is None:
+            given = usual_input(self.model, training=False)
+        return MappingProxyType(forward_flops(self.model, given))
 
     @property
     def stem(self) -> Stage:

@@ -217,5 +217,5 @@ def _own_inputs(model: nn.Module) -> Any:  # Any: whatever the model takes
     """Return random inputs of the model's own size, or of a usual one that it takes."""
     if task_of(model) == "image":
         with suppress(StagingError):  # to train it will say what is wrong
-            return usual_input(model)
+            return usual_input(model, training=True)
     return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model)))

@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 from freezekit import UnknownStrategyError
 from freezekit.cli.plugins import plugins, strategies
 
+OWN = metadata.distribution("freezekit").entry_points.select(group="freezekit").names
+
 VERSION = metadata.version("freezekit")
 
 
@@ -105,9 +107,7 @@ def test_one_strategy_in_full(site) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["full", "head-only", "by-name", "batch-norm", "first-n-stages", "discriminative-lr"]
-)
+@pytest.mark.parametrize("name", sorted(OWN))
 def test_each_built_in_reads_well(name: str) -> None:
     text = ran(strategies, name).stdout
     data = json.loads(ran(strategies, name, "--json").stdout)

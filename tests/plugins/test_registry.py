@@ -22,7 +22,22 @@ if TYPE_CHECKING:
     from freezekit.plugin_loading import PluginRecord
     from freezekit.registry import Registry
 
-BUILT_IN = {"full", "head-only", "by-name", "batch-norm", "first-n-stages", "discriminative-lr"}
+BUILT_IN = {
+    "full",
+    "head-only",
+    "first-n-stages",
+    "last-n-stages",
+    "fraction",
+    "surgical",
+    "by-name",
+    "batch-norm",
+    "norm-only",
+    "bias-only",
+    "attention-only",
+    "patch-embed",
+    "discriminative-lr",
+    "layer-decay",
+}
 
 
 def record_of(registry: Registry, name: str) -> PluginRecord:

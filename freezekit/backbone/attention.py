@@ -1,0 +1,40 @@
+"""Attention layers, told by the name of their class and by the projections that they hold."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_NAMES = re.compile(r"attention|attn|mhsa|gpsa|^xca$", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"block|layer$|channel|spatial|pool|squeeze|split|selective|partition", re.IGNORECASE
+)
+"""Blocks around an attention; gates over channels and positions; what pools tokens into one."""
+
+
+def find_attentions(model: nn.Module) -> tuple[str, ...]:
+    """Return the layers in which positions attend to one another, the outermost ones.
+
+    Names of classes tell: torch, torchvision and timm have no base class for them. Gates over
+    channels or positions (squeeze-and-excitation, CBAM) and pooling by attention are none.
+
+    Example:
+        >>> from torch import nn
+        >>> find_attentions(nn.TransformerEncoderLayer(8, 2))
+        ('self_attn',)
+    """
+    found: list[str] = []
+    for name, module in model.named_modules():
+        if name and not any(name.startswith(f"{outer}.") for outer in found) and _attends(module):
+            found.append(name)
+    return tuple(found)
+
+
+def _attends(module: nn.Module) -> bool:
+    kind = type(module).__name__
+    if not _NAMES.search(kind) or _OTHERS.search(kind):
+        return False
+    return sum(parameter.ndim >= 2 for parameter in module.parameters()) >= 2

@@ -1,0 +1,71 @@
+"""`norm-only`: train the norms, and nothing else but the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from freezekit import FreezePlan, PlanError, Strategy, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezekit import Backbone
+
+
+@dataclass(frozen=True)
+class NormOnly(Strategy):
+    """Train the scale and shift of every norm, batch, layer, group or any other, and the head.
+
+    Weights: all others frozen. Running statistics: of batch norms live, as in the paper, unless
+    `statistics=fixed`. Randomness: off only in modules that are wholly frozen; a block with a norm
+    in it is not. Expect optimizer state and weight gradients to all but vanish, and saved
+    activations to stay: the gradient passes through the whole model, and a layer keeps its input
+    in stock PyTorch wherever it does.
+
+    Helps where few parameters must travel, one set for each task; falls behind full fine-tuning
+    where the task is far from the pretraining.
+
+    Source: Frankle, Schwab and Morcos, Training BatchNorm and Only BatchNorm, arXiv 2003.00152;
+    for layer norms, Zhao et al., arXiv 2312.11420.
+
+    Example:
+        >>> from freezekit import load_backbone, plan
+        >>> model = load_backbone("timm:vit_tiny_patch16_224", device="meta")
+        >>> frozen = plan(model, "norm-only").frozen
+        >>> [n for n, _ in model.named_parameters() if n not in frozen][:2]
+        ['blocks.0.norm1.weight', 'blocks.0.norm1.bias']
+    """
+
+    name: ClassVar[str] = "norm-only"
+    summary: ClassVar[str] = "train the norms and the head, freeze the rest"
+
+    head: Annotated[bool, "train the head too"] = True
+    statistics: Annotated[
+        Literal["live", "fixed"], "live: go on updating running statistics; fixed: keep them"
+    ] = "live"
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        """Freeze all but norms and head.
+
+        Raises:
+            PlanError: No norm of the model has parameters.
+            StagingError: The model cannot be staged, and the head is to be trained.
+        """
+        trained = {name for norm in backbone.norms for name in norm.parameters}
+        if not trained:
+            raise PlanError(
+                f"norm-only: {type(backbone.model).__name__} has no norm with weights to train"
+            )
+        if self.head:
+            trained |= set(backbone.head.parameters)
+        frozen = backbone.parameters.keys() - trained
+        whole = backbone.wholly_frozen(frozen)
+        tracking = {norm.name for norm in backbone.norms if norm.statistics}
+        return FreezePlan(frozen, whole | tracking if self.statistics == "fixed" else whole)
+
+
+@hookimpl
+def freezekit_strategies() -> Iterable[type[Strategy]]:
+    """Offer the strategy of this module."""
+    return [NormOnly]

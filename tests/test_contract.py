@@ -1,0 +1,182 @@
+"""The contract for strategies: the built-in ones keep to it, and each breach of it is caught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+import torch
+
+from freezekit import Backbone, FreezePlan, PlanError, Strategy
+from freezekit.testing import MODELS, StrategyContract
+from freezekit.testing.models import CLASSES, images
+from freezekit_strategies.attention_only import AttentionOnly
+from freezekit_strategies.bias_only import BiasOnly
+from freezekit_strategies.fraction import Fraction
+from freezekit_strategies.last_n_stages import LastNStages
+from freezekit_strategies.layer_decay import LayerDecay
+from freezekit_strategies.norm_only import NormOnly
+from freezekit_strategies.patch_embed import PatchEmbed
+from freezekit_strategies.surgical import Surgical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TestBuiltIn(StrategyContract):
+    specs = (
+        "full",
+        "head-only",
+        "first-n-stages:n=1",
+        "by-name:contains=bias",
+        "batch-norm",
+        "batch-norm:train=only",
+        "discriminative-lr:decay=0.5,freeze_below=0.3",
+        LastNStages(1),
+        Surgical("first"),
+        Surgical("last", head=False),
+        Fraction(0.5),
+        LayerDecay(0.7),
+        NormOnly(),
+        BiasOnly(),
+        AttentionOnly(),
+        PatchEmbed(),
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_are_what_they_are_for(name: str) -> None:
+    model = MODELS[name]()
+    output = model(images())
+    logits = output[-1] if isinstance(output, tuple) else output
+    assert logits.shape == (4, CLASSES)
+    assert len(Backbone(model, images()).stages) >= 3
+    assert sum(p.numel() for p in model.parameters()) < 20_000
+
+
+@dataclass(frozen=True)
+class Fine(Strategy):
+    """Freezes the first parameter."""
+
+    name: ClassVar[str] = "fine"
+    summary: ClassVar[str] = "freeze the first parameter"
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        return FreezePlan({next(iter(backbone.parameters))})
+
+
+class Thaws(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        for parameter in backbone.model.parameters():
+            parameter.requires_grad = False
+        return super().plan(backbone)
+
+
+class Switches(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        backbone.model.eval()
+        return super().plan(backbone)
+
+
+class Writes(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        with torch.no_grad():
+            next(backbone.model.parameters()).add_(1)
+        return super().plan(backbone)
+
+
+class Gambles(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        names = list(backbone.parameters)
+        return FreezePlan({names[int(torch.randint(len(names), ()))]})
+
+
+class Counts(Fine):
+    calls = 0
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        type(self).calls += 1
+        return FreezePlan({list(backbone.parameters)[self.calls % 2]})
+
+
+class Invents(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        return FreezePlan({"no.such.weight"})
+
+
+class Devours(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        return FreezePlan(backbone.parameters)
+
+
+class Stumbles(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        raise KeyError("layer4")
+
+
+class Mumbles(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        raise PlanError("no")
+
+
+class Refuses(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        raise PlanError("refuses: this takes no model at all")
+
+
+class Unequal(Fine):
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = Fine.__hash__
+
+
+def clauses(strategy: Strategy) -> dict[str, Callable[[], object]]:
+    class Contract(StrategyContract):
+        specs = (strategy,)
+
+    contract = Contract()
+    return {
+        "builds": lambda: contract.test_the_spec_builds_and_round_trips(strategy),
+        "taken": lambda: contract.test_some_model_is_taken(strategy),
+        "pure": lambda: contract.test_the_plan_is_pure(strategy, "residual"),
+        "names": lambda: contract.test_the_plan_names_what_exists(strategy, "residual"),
+        "frozen": lambda: contract.test_frozen_is_frozen(strategy, "residual"),
+    }
+
+
+def test_what_is_fine_passes() -> None:
+    for check in clauses(Fine()).values():
+        check()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "clause", "said"),
+    [
+        (Unequal(), "builds", "is not equal to it"),
+        (Refuses(), "taken", "refuses every model"),
+        (Thaws(), "pure", r"changes the model while it plans \(requires_grad\)"),
+        (Switches(), "pure", r"\(train mode\)"),
+        (Writes(), "pure", r"\(weights or buffers\)"),
+        (Gambles(), "pure", r"\(random state\)"),
+        (Counts(), "pure", "decides otherwise when it is asked again"),
+        (Invents(), "names", "no.such.weight"),
+        (Devours(), "names", "nothing is left to train"),
+        (Stumbles(), "names", "KeyError.*raises PlanError with the reason"),
+        (Mumbles(), "names", "say what is missing"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Strategy) else None,
+)
+def test_each_breach_is_caught(strategy: Strategy, clause: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said) as caught:
+        clauses(strategy)[clause]()
+    assert str(caught.value).partition("\n")[0].rstrip().endswith((".", ":"))
+
+
+def test_a_contract_without_specs_says_so() -> None:
+    class Asked:
+        fixturenames = ("spec",)
+
+    with pytest.raises(AssertionError, match="names no spec: set `specs`"):
+        StrategyContract().pytest_generate_tests(Asked())
