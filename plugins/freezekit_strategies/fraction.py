@@ -32,7 +32,7 @@ class Fraction(Strategy):
         >>> model = load_backbone("torchvision:resnet18", device="meta")
         >>> frozen = plan(model, "fraction:share=0.5").frozen
         >>> sorted({name.rsplit(".", 2)[0] for name in frozen if "conv1" in name and "." in name})
-        ['layer1.0', 'layer1.1', 'layer2.0']
+        ['conv1', 'layer1.0', 'layer1.1', 'layer2.0']
     """
 
     name: ClassVar[str] = "fraction"

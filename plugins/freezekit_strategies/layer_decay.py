@@ -31,8 +31,8 @@ class LayerDecay(Strategy):
         >>> from freezekit import load_backbone, plan
         >>> model = load_backbone("timm:vit_tiny_patch16_224", device="meta")
         >>> scales = plan(model, "layer-decay:decay=0.5").lr_scales
-        >>> [scales[f"{name}.weight"] for name in ("head", "blocks.11.norm1", "blocks.10.norm1")]
-        [1.0, 0.5, 0.25]
+        >>> [scales[f"blocks.{block}.norm1.weight"] for block in (11, 10, 9)]
+        [0.5, 0.25, 0.125]
     """
 
     name: ClassVar[str] = "layer-decay"

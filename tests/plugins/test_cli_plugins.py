@@ -35,7 +35,7 @@ def test_plugins_lists_each_with_its_origin(site) -> None:
     site.add_good()
     lines = ran(plugins).stdout.splitlines()
     assert lines[0].split() == ["plugin", "distribution", "version", "status", "strategies"]
-    assert lines[1].split() == ["batch-norm", "freezekit", VERSION, "ok", "batch-norm"]
+    assert lines[1].split() == ["attention-only", "freezekit", VERSION, "ok", "attention-only"]
     assert lines[-1].split() == ["good", "good-plugin", "1.2", "ok", "biases"]
 
 
