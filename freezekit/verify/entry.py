@@ -24,6 +24,7 @@ from freezekit.verify.claims import Claims, by_hand, check_values, planned
 from freezekit.verify.records import Check, Verification, count, some
 from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
+    CLIP,
     LEARNING_RATE,
     WEIGHT_DECAY,
     Task,
@@ -129,7 +130,11 @@ class _Subject:
             for name, gradient in stale.items():  # an optimizer acts on it, frozen or not
                 parameters[name].grad = gradient.clone()
             task = Task(args, kwargs, loss)
-            trained = train(model, optimizer or self._sgd(model), task, steps, self.claims.trained)
+            if optimizer is None:
+                optimizer, clip = self._sgd(model), CLIP
+            else:
+                clip = None  # with the user's own optimizer all is as the user has it
+            trained = train(model, optimizer, task, steps, self.claims.trained, clip)
             kind = type(trained.optimizer).__name__
             return Verification(
                 self._checks(trained, task, stale),

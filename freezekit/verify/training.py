@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
+CLIP = 1.0
+"""Norm of the gradients: a model with random weights and fixed statistics runs away without it."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,20 @@ def train(
     task: Task,
     steps: int,
     trained: Iterable[str],
+    clip: float | None = None,
 ) -> Trained:
     """Train a copy; `model.train()` comes before each step, as in everybody's loop.
 
     Gradients are set to zero and not to None: what was frozen late and still has one is then moved
     by momentum and weight decay.
+
+    Args:
+        model: The copy.
+        optimizer: Over its parameters.
+        task: What it is trained on.
+        steps: How often.
+        trained: Names of the parameters whose gradients are awaited.
+        clip: Largest norm of all gradients that the optimizer sees.
 
     Raises:
         ModelError: The model refuses the input, or there is no loss with a gradient.
@@ -149,6 +160,9 @@ def train(
         for name, parameter in awaited:
             if parameter.grad is not None and finite.get(name, True):
                 finite[name] = _is_finite(parameter.grad)
+        if clip is not None:
+            given = [p for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+            torch.nn.utils.clip_grad_norm_(given, clip)
         try:
             optimizer.step()
         except Exception as error:
