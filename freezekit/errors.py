@@ -52,6 +52,10 @@ class FreezeError(FreezekitError):
     """A model cannot be frozen or undone in the state it is in."""
 
 
+class NewPluginError(FreezekitError):
+    """A new plugin cannot be written: a bad name, or files in its way."""
+
+
 class PluginError(FreezekitError):
     """A plugin broke, or does not keep to the interface; the message names its distribution."""
 

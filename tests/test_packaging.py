@@ -58,21 +58,13 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(tmp_path: Path
     site = tmp_path / "env" / "lib" / version / "site-packages"
     # Behind the new environment's own packages; an editable install's path hooks do not count.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for source in (ROOT, ROOT / "plugins" / "example-plugin"):
-        subprocess.run(
-            [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--disable-pip-version-check",
-                "--force-reinstall",
-                str(source),
-            ],
-            check=True,
-        )
+
+    def install(source: Path) -> None:
+        options = ("--quiet", "--no-deps", "--disable-pip-version-check", "--force-reinstall")
+        subprocess.run([python, "-m", "pip", "install", *options, str(source)], check=True)
+
+    install(ROOT)
+    install(ROOT / "plugins" / "example-plugin")
     installed = {path.name for path in site.iterdir()}
     assert {"freezekit", "freezekit_strategies", "freeze_biases.py"} <= installed
     assert "plugins" not in installed
@@ -92,10 +84,18 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(tmp_path: Path
     ).stdout  # fmt: skip
     assert where.startswith(str(tmp_path))
     listed = json.loads(freezekit_command("plugins", "--json"))
-    assert "freezekit-example-plugin" in str(listed)
+    assert "freezekit-freeze-biases" in str(listed)
     assert "failed" not in str(listed)
     shown = freezekit_command("show", "torchvision:resnet18", "-s", "freeze-biases", "--params")
     assert "bn1.bias: False" in shown
     assert "fc.bias: True" in shown
-    blocked = freezekit_command("strategies", "--block", "freezekit-example-plugin")
+    freezekit_command("plugins", "new", "my-strategy")
+    install(tmp_path / "my-strategy")
+    assert "my-strategy" in freezekit_command("strategies")
+    tested = subprocess.run(
+        [python, "-m", "pytest", "--quiet"],
+        capture_output=True, text=True, cwd=tmp_path / "my-strategy", check=False,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout
+    blocked = freezekit_command("strategies", "--block", "freezekit-freeze-biases")
     assert "freeze-biases" not in blocked

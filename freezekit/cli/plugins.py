@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from freezekit.cli.options import block_option
+from freezekit.errors import NewPluginError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
     from freezekit.strategy import Strategy
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--strict", is_flag=True, help="Leave with exit code 1 if a plugin failed.")
 @block_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, ...]) -> None:
-    """List plugins, and what failed and why."""
+    """List plugins, and what failed and why; or write a new one."""
+    if ctx.invoked_subcommand is not None:
+        return
     from freezekit.registry import load_registry
 
     registry = load_registry(block)
@@ -48,6 +52,37 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
         _print_notes(registry)
     if strict and failed:
         ctx.exit(1)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to; default: a folder of that name.",
+)
+def new(name: str, folder: Path | None) -> None:
+    """Write a plugin with a strategy of this name: code, a test, and all to install it.
+
+    Nothing that exists is overwritten.
+    """
+    from freezekit.new_plugin import write_plugin
+    from freezekit.registry import load_registry
+
+    taken = load_registry().strategies.get(name)
+    if taken is not None:
+        origin = f"{taken.plugin.distribution} {taken.plugin.version}"
+        raise NewPluginError(
+            f"there is a strategy {name!r} already, of {origin}: give another name"
+        )
+    folder = folder or Path(name)
+    for path in write_plugin(name, folder):
+        click.echo(f"wrote {path}")
+    click.echo(
+        f"\nNow:\n  cd {folder}\n  pip install -e '.[test]'\n  freezekit strategies {name}\n"
+        f"  freezekit bench -s {name}\n  pytest"
+    )
 
 
 @click.command()
