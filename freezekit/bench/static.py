@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
@@ -135,15 +135,38 @@ def count_parameters(model: nn.Module) -> Parameters:
     )
 
 
+def _convolution_backward(
+    grad_shape: list[int],
+    x_shape: list[int],
+    weight_shape: list[int],
+    _bias_shape: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
+    transposed: bool,
+    _output_padding: object,
+    _groups: object,
+    wanted: list[bool],
+    **_: object,
+) -> int:
+    """Count a convolution's gradients: that of the input and that of the weight, each as forward.
+
+    torch counts the weight's `groups` times too often, which makes a depthwise convolution cost as
+    much as a dense one.
+    """
+    return sum(wanted[:2]) * conv_flop_count(x_shape, weight_shape, grad_shape, transposed)
+
+
 def count_flops(session: Session) -> Flops:
     """Count the floating-point operations of one step, forward (with the loss) and backward.
 
-    Those of matrix products, convolutions and attention, as torch's `FlopCounterMode` has it; a
-    multiply-add is two.
+    Those of matrix products, convolutions and attention, as torch's `FlopCounterMode` has it, but
+    for the gradients of grouped convolutions; a multiply-add is two.
     """
     with FlopCounterMode(display=False) as forward:
         loss = session.loss()
-    with FlopCounterMode(display=False) as backward:
+    mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as backward:
         loss.backward()
     session.optimizer.zero_grad(set_to_none=True)
     return Flops(forward.get_total_flops(), backward.get_total_flops())

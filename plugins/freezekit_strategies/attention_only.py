@@ -19,8 +19,9 @@ class AttentionOnly(Strategy):
 
     Weights: all others frozen. Running statistics: fixed in what is wholly frozen. Randomness: off
     there too, drop path of the MLP branches among it. A third of a vision transformer's weights
-    are left to train, and so are the optimizer's state and weight gradients; saved activations
-    stay, because the gradient passes through every block.
+    are left to train, and so are the optimizer's state and weight gradients. The gradient passes
+    through every block; what the linear layers of the MLPs would keep is saved, some third of all
+    activations.
 
     Helps with larger models and small images: as good as full fine-tuning there, and better with
     few samples.

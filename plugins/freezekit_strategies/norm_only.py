@@ -19,9 +19,10 @@ class NormOnly(Strategy):
 
     Weights: all others frozen. Running statistics: of batch norms live, as in the paper, unless
     `statistics=fixed`. Randomness: off only in modules that are wholly frozen; a block with a norm
-    in it is not. Expect optimizer state and weight gradients to all but vanish, and saved
-    activations to stay: the gradient passes through the whole model, and a layer keeps its input
-    in stock PyTorch wherever it does.
+    in it is not. Optimizer state and weight gradients all but vanish. The gradient passes through
+    the whole model: a linear layer with a frozen weight keeps no input for it, so that transformers
+    save more than a third of their activations; a convolution does in stock PyTorch, and
+    convolutional networks save none.
 
     Helps where few parameters must travel, one set for each task; falls behind full fine-tuning
     where the task is far from the pretraining.

@@ -18,8 +18,9 @@ class Surgical(Strategy):
     """Train one contiguous block of stages and the head, wherever in the model it lies.
 
     Weights: all other stages frozen, necks among them. Running statistics: fixed in frozen stages.
-    Randomness: off in frozen stages. Only what comes before the block frees memory and time; a
-    frozen stage behind it lets the gradient through and keeps its inputs.
+    Randomness: off in frozen stages. What comes before the block frees its memory and its backward
+    pass; a frozen stage behind it lets the gradient through, and its convolutions keep what comes
+    in.
 
     Helps where the data has shifted in a way that one part of a network can mend: the first layers
     for corrupted images (`stages=first`), the middle for other looks of the same classes, the last

@@ -28,6 +28,11 @@ class Net(nn.Module):
         x = self.conv2(x).relu()
         return self.fc(x.flatten(1))
 
+class Depthwise(Net):
+    def __init__(self):
+        super().__init__()
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False, groups=4)
+
 class ReadsValues(Net):
     def forward(self, x):
         return super().forward(x if x.sum() > 0 else -x)
@@ -93,6 +98,14 @@ def test_figures_are_those_counted_by_hand(net, spec, trained, saved, backward):
     assert figures.flops == Flops(CONV1_FLOPS + CONV2_FLOPS + FC_FLOPS, backward)
     assert figures.parameters.trainable * 4 == trained
     assert figures.warnings == ()
+
+
+def test_gradients_of_a_grouped_convolution_cost_what_it_costs(net):
+    flops = static_figures(net("Depthwise"), "full").flops
+    grouped = CONV2_FLOPS // 4
+    assert flops == Flops(
+        CONV1_FLOPS + grouped + FC_FLOPS, CONV1_FLOPS + 2 * grouped + 2 * FC_FLOPS
+    )
 
 
 def test_adam_keeps_two_moments_and_a_step_count(net):

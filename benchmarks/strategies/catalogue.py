@@ -1,0 +1,130 @@
+"""The catalogue of strategies, from their own metadata and static figures.
+
+`python -m benchmarks.strategies.catalogue` writes `plugins/CATALOGUE.md`; with `--measure` it
+counts the figures anew first, which takes some minutes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freezekit.bench.store import load
+from freezekit.options import option_infos
+from freezekit.registry import load_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.bench.results import Result, Row
+    from freezekit.registry import OfferedStrategy
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "plugins" / "CATALOGUE.md"
+FIGURES = ROOT / "benchmarks" / "results" / "strategies-static.json"
+
+MODELS = (
+    "torchvision:resnet50",
+    "torchvision:efficientnet_b0",
+    "timm:convnext_tiny",
+    "timm:vit_small_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+)
+SPECS = (
+    "head-only",
+    "first-n-stages:n=2",
+    "last-n-stages:n=1",
+    "fraction:share=0.6",
+    "surgical:stages=first",
+    "by-name:contains=bias",
+    "batch-norm",
+    "norm-only",
+    "bias-only",
+    "attention-only",
+    "patch-embed",
+    "discriminative-lr:decay=0.5,freeze_below=0.1",
+    "layer-decay",
+)
+
+
+def measure() -> None:
+    """Count trainable shares, activations, peaks and FLOPs of every strategy on every model."""
+    specs = [word for spec in SPECS for word in ("-s", spec)]
+    command = [sys.executable, "-m", "freezekit", "bench", *MODELS, *specs, "--static"]
+    subprocess.run([*command, "-o", str(FIGURES)], check=False)  # 4: some refuse some models
+
+
+def page() -> str:
+    """Return the catalogue as Markdown."""
+    results = load(FIGURES)
+    offered = load_registry().strategies
+    own = {n: o for n, o in offered.items() if o.plugin.distribution == "freezekit"}
+    order = ["full", *(spec.partition(":")[0] for spec in SPECS)]
+    parts = [
+        "# The built-in strategies\n\n"
+        "Made from the strategies themselves and from static figures "
+        "([`strategies-static.json`](../benchmarks/results/strategies-static.json)) by "
+        "`python -m benchmarks.strategies.catalogue`. Figures are counted on shapes, batch "
+        f"{results[0].workload.batch_size}, {results[0].workload.dtype}, SGD, in stock PyTorch: "
+        "saved activations from forward to backward, the peak of one step, and the FLOPs of "
+        "forward and backward, as a share of `full`."
+    ]
+    parts += [_section(own[name], results) for name in sorted(own, key=order.index)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(offered: OfferedStrategy, results: Sequence[Result]) -> str:
+    cls = offered.cls
+    doc = (inspect.getdoc(cls) or "").partition("\nExample:")[0].strip()
+    parts = [f"## `{cls.name}`", doc]
+    options = option_infos(cls)
+    if options:
+        lines = ["| option | takes | default | |", "|---|---|---|---|"]
+        for option in options:
+            default = "required" if option.required else option.default_text or "(empty)"
+            takes = option.type_text.replace("|", "\\|")
+            lines.append(f"| `{option.name}` | {takes} | {default} | {option.help} |")
+        parts.append("\n".join(lines))
+    table = [_cells(result, row) for result in results for row in _rows(result, cls.name)]
+    if table and cls.name != "full":
+        spec = next(row.strategy for result in results for row in _rows(result, cls.name))
+        head = [f"`{spec}`", "trained", "saved activations", "peak", "FLOPs"]
+        lines = [head, ["---"] * len(head), *table]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n\n".join(parts)
+
+
+def _rows(result: Result, name: str) -> list[Row]:
+    return [row for row in result.rows if row.strategy.partition(":")[0] == name]
+
+
+def _cells(result: Result, row: Row) -> list[str]:
+    model = result.workload.model.partition(":")[2]
+    full = _rows(result, "full")[0]
+    if row.status != "ok":
+        return [model, "refused", "-", "-", "-"]
+    pairs = (
+        (row.memory.saved_activations_bytes, full.memory.saved_activations_bytes),
+        (row.memory.peak_bytes, full.memory.peak_bytes),
+        (_total(row), _total(full)),
+    )
+    assert row.parameters is not None
+    share = row.parameters.trainable / row.parameters.total
+    return [model, _percent(share), *(_percent(a / b) if a and b else "-" for a, b in pairs)]
+
+
+def _total(row: Row) -> int | None:
+    return row.flops and row.flops.forward + row.flops.backward
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+if __name__ == "__main__":
+    if "--measure" in sys.argv:
+        measure()
+    PAGE.write_text(page(), encoding="utf-8")
