@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 
 DEFAULT_MODEL = "torchvision:resnet18"
@@ -22,13 +23,14 @@ DEFAULT_BUDGET_SECONDS = 75.0
 
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_model)
 @click.option(
     "-s",
     "--strategy",
     "specs",
     multiple=True,
     metavar="SPEC",
+    shell_complete=complete_spec,
     help="A strategy to compare with `full`; may be given several times.",
 )
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from freezekit.cli.completion import complete_strategy
 from freezekit.cli.options import block_option
 from freezekit.errors import NewPluginError
 
@@ -86,7 +87,7 @@ def new(name: str, folder: Path | None) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_strategy)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
 def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 
 if TYPE_CHECKING:
@@ -24,9 +25,14 @@ NARROWEST, WIDEST = 70, 80
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option(
-    "-s", "--strategy", "spec", metavar="SPEC", help="What to plan; none: show the stages."
+    "-s",
+    "--strategy",
+    "spec",
+    metavar="SPEC",
+    shell_complete=complete_spec,
+    help="What to plan; none: show the stages.",
 )
 @click.option(
     "--params",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 from freezekit.errors import FreezeError, FreezekitWarning, ModelError, StagingError
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option(
     "-s",
     "--strategy",
     "spec",
     metavar="SPEC",
+    shell_complete=complete_spec,
     help="What to freeze; default: what the model's factory froze by hand.",
 )
 @click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True)

@@ -1,0 +1,209 @@
+"""What the shell offers on TAB: models, specs, strategies, plugins. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    split_arg_string,
+)
+
+from freezekit.errors import PluginError
+from freezekit.option_types import write_value
+from freezekit.options import option_infos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import click
+
+    from freezekit.options import OptionInfo
+    from freezekit.registry import OfferedStrategy
+
+Items = list[CompletionItem[str]]
+
+_REGISTERED = re.compile(
+    r'^@register_model\b(?:\((?:name="(\w+)")?\))?\s*$.*?^def (\w+)', re.MULTILINE | re.DOTALL
+)
+
+
+def model_names(source: str) -> list[str]:
+    """Return the models that "timm" or "torchvision" registers, read from its source text.
+
+    Importing them takes seconds; nobody waits that long for a TAB.
+
+    Example:
+        >>> "resnet18" in model_names("torchvision")
+        True
+    """
+    found = importlib.util.find_spec(source)
+    if found is None or found.origin is None:
+        return []
+    names: set[str] = set()
+    for file in (Path(found.origin).parent / "models").rglob("*.py"):
+        registered = _REGISTERED.findall(file.read_text(encoding="utf-8"))
+        names.update(given or function for given, function in registered)
+    return sorted(names)
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Offer the models of torchvision and timm, files, and the functions of a file."""
+    source, colon, _ = incomplete.partition(":")
+    sources = [f"{name}:" for name in ("timm", "torchvision")]
+    if not colon:
+        offered = _starting(incomplete, sources)
+        return offered or [CompletionItem(incomplete, type="file")]
+    if incomplete.startswith(tuple(sources)):
+        return _starting(incomplete, (f"{source}:{name}" for name in model_names(source)))
+    if source.endswith(".py"):
+        return _starting(incomplete, (f"{source}:{name}" for name in _functions(Path(source))))
+    return []
+
+
+def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Offer strategies, then their options, then what an option takes."""
+    last = max((found.end() for found in re.finditer(r"\s\+\s+", incomplete)), default=0)
+    before, part = incomplete[:last], incomplete[last:]
+    name, colon, given = part.partition(":")
+    strategies = _strategies(ctx)
+    offered = []
+    if not colon:
+        for other, strategy in strategies.items():
+            if other.startswith(name):
+                required = any(option.required for option in _options(strategy))
+                text = f"{other}:" if required else other
+                offered.append(CompletionItem(before + text, help=strategy.cls.summary))
+    if name in strategies:
+        offered += _complete_options(_options(strategies[name]), f"{before}{name}:", given)
+    return offered
+
+
+def complete_strategy(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Offer the names of the strategies."""
+    return [
+        CompletionItem(name, help=strategy.cls.summary)
+        for name, strategy in _strategies(ctx).items()
+        if name.startswith(incomplete)
+    ]
+
+
+def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Offer the names of plugins and of the distributions that they come from."""
+    from freezekit.discovery import find_plugins
+
+    found = find_plugins()
+    names = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
+    return _starting(incomplete, sorted(names))
+
+
+def _complete_options(options: Sequence[OptionInfo], before: str, given: str) -> Items:
+    """Offer names of options, or values after a name, behind those that are given already."""
+    done, comma, last = given.rpartition(",")
+    before += done + comma
+    name, equals, _ = last.partition("=")
+    if equals:
+        values = [text for option in options if option.name == name for text in _values(option)]
+        return _starting(before + last, (f"{before}{name}={text}" for text in values))
+    used = {text.partition("=")[0] for text in done.split(",")}
+    return [
+        CompletionItem(f"{before}{option.name}=", help=option.help or None)
+        for option in options
+        if option.name.startswith(name) and option.name not in used
+    ]
+
+
+def _values(option: OptionInfo) -> list[str]:
+    kind = option.type
+    choices = [write_value(kind, choice) for choice in kind.choices]
+    if kind.plain is bool:
+        choices = ["true", "false"]
+    elif not choices and option.default_text:
+        choices = [option.default_text]
+    if kind.optional and "none" not in choices:
+        choices.append("none")
+    return choices
+
+
+def _strategies(ctx: click.Context) -> Mapping[str, OfferedStrategy]:
+    from freezekit.registry import load_registry
+
+    return load_registry(ctx.params.get("block") or ()).strategies
+
+
+def _options(strategy: OfferedStrategy) -> tuple[OptionInfo, ...]:
+    try:
+        return option_infos(strategy.cls)
+    except PluginError:  # `freezekit plugins` tells of it
+        return ()
+
+
+def _functions(file: Path) -> list[str]:
+    try:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def _starting(incomplete: str, texts: Iterable[str]) -> Items:
+    return [CompletionItem(text) for text in texts if text.startswith(incomplete)]
+
+
+class _Bash(BashComplete):
+    """Bash breaks words at ":" and "=", which specs and models are full of; click does not see it.
+
+    The line is read as a whole, and of each completion that part is left out which bash takes for
+    words before the current one.
+    """
+
+    source_template = """\
+%(complete_func)s() {
+    local IFS=$'\\n' completion type value
+    COMPREPLY=()
+    for completion in $(env COMP_LINE="${COMP_LINE:0:COMP_POINT}" \
+            COMP_WORDBREAKS="$COMP_WORDBREAKS" %(complete_var)s=bash_complete "$1"); do
+        IFS=',' read -r type value <<< "$completion"
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain) COMPREPLY+=("$value") ;;
+        esac
+    done
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=] ]] && compopt -o nospace
+    return 0
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        line = os.environ["COMP_LINE"]
+        words = split_arg_string(line)
+        begun = len(split_arg_string(f"{line}x")) == len(words)  # else a new word begins here
+        return (words[1:-1], words[-1]) if begun else (words[1:], "")
+
+    def complete(self) -> str:
+        args, incomplete = self.get_completion_args()
+        unseen = self._broken_off(incomplete)
+        return "\n".join(
+            f"{item.type},{item.value[unseen:]}" for item in self.get_completions(args, incomplete)
+        )
+
+    @staticmethod
+    def _broken_off(incomplete: str) -> int:
+        """Return how much of the word bash takes for earlier words; nothing of one in quotes."""
+        if not re.search(rf"(^|\s){re.escape(incomplete)}$", os.environ["COMP_LINE"]):
+            return 0
+        breaks = os.environ.get("COMP_WORDBREAKS", ":=")
+        return max((incomplete.rfind(mark) + 1 for mark in ":=" if mark in breaks), default=0)
+
+
+add_completion_class(_Bash)
