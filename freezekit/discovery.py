@@ -59,6 +59,26 @@ def find_plugins() -> tuple[FoundPlugin, ...]:
     return tuple(sorted(plugins, key=_rank))
 
 
+def unmet_requirement(found: FoundPlugin) -> str:
+    """Say that a plugin's distribution asks for another version of freezekit; "" if it does not."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    distribution = found.entry_point.dist if found.entry_point else None
+    try:
+        asked = [Requirement(text) for text in (distribution and distribution.requires) or ()]
+    except InvalidRequirement:  # what is wrong with the plugin is told all the same
+        return ""
+    here = metadata.version(OWN)
+    for one in asked:
+        applies = one.marker is None or one.marker.evaluate({"extra": ""})
+        if canonical(one.name) == OWN and applies and not one.specifier.contains(here, True):
+            return (
+                f"{found.distribution} {found.version} is made for freezekit{one.specifier}, and "
+                f"this is freezekit {here}: install versions that go together"
+            )
+    return ""
+
+
 def canonical(name: str) -> str:
     """Return a name as package indexes compare it.
 

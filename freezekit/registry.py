@@ -12,7 +12,7 @@ import pluggy
 
 from freezekit import hookspecs
 from freezekit.backbone.records import Stage, StageKind
-from freezekit.discovery import FoundPlugin, canonical, find_plugins
+from freezekit.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
 from freezekit.errors import FreezekitError, PluginError, UnknownStrategyError, suggest
 from freezekit.plugin_loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
 from freezekit.spec import build, parse
@@ -192,6 +192,8 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
         loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
         classes, conflicts = _free_names(loaded.classes, found, strategies)
         errors = (*loaded.errors, *conflicts)
+        if loaded.errors and (unmet := unmet_requirement(found)):
+            errors = (unmet, *errors)
         record = PluginRecord(
             found.name,
             found.module,

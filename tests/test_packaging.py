@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
+import shlex
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import tomllib
 import venv
 from pathlib import Path
@@ -16,6 +19,8 @@ import pytest
 import freezekit
 
 ROOT = Path(__file__).parents[1]
+
+Completed = subprocess.CompletedProcess[str]
 
 
 def test_entry_points_are_those_that_are_installed() -> None:
@@ -49,53 +54,142 @@ def test_pickled_models_need_no_private_class_by_another_name() -> None:
     assert (HeldInEval.__module__, Record.__module__) == ("freezekit.holding",) * 2
 
 
-@pytest.mark.slow
-def test_a_real_install_finds_built_in_and_third_party_strategies(tmp_path: Path) -> None:
-    """Wheels are built and installed by pip; torch and the like are borrowed, not downloaded."""
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = tmp_path / "env" / "lib" / version / "site-packages"
-    # Behind the new environment's own packages; an editable install's path hooks do not count.
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+class Environment:
+    """A fresh environment with freezekit and the example as pip installs them.
 
-    def install(source: Path) -> None:
+    Torch and the like are borrowed from this one, not downloaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        venv.create(folder / "env", with_pip=True)
+        self.binaries = folder / "env" / "bin"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        self.site = folder / "env" / "lib" / version / "site-packages"
+        # Behind the environment's own packages; an editable install's path hooks do not count.
+        (self.site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        self.install(ROOT)
+        self.install(ROOT / "plugins" / "example-plugin")
+
+    def install(self, source: Path) -> None:
+        """Build a wheel of a folder and install it."""
         options = ("--quiet", "--no-deps", "--disable-pip-version-check", "--force-reinstall")
-        subprocess.run([python, "-m", "pip", "install", *options, str(source)], check=True)
+        done = self.run("python", "-m", "pip", "install", *options, str(source))
+        assert done.returncode == 0, done.stderr
 
-    install(ROOT)
-    install(ROOT / "plugins" / "example-plugin")
-    installed = {path.name for path in site.iterdir()}
-    assert {"freezekit", "freezekit_strategies", "freeze_biases.py"} <= installed
-    assert "plugins" not in installed
-    for package in ("freezekit", "freezekit_strategies"):
-        assert (site / package / "py.typed").exists()
-    assert (site / "freezekit" / "bench" / "result.schema.json").exists()
+    def install_module(self, name: str, source: str, requires: str = "freezekit") -> None:
+        """Install a distribution made up here: one module, and an entry point of its name."""
+        folder = self.folder / name
+        folder.mkdir()
+        module = name.replace("-", "_")
+        (folder / f"{module}.py").write_text(textwrap.dedent(source))
+        (folder / "pyproject.toml").write_text(
+            f"""
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+            [project]
+            name = "{name}"
+            version = "0.3"
+            dependencies = ["{requires}"]
+            [project.entry-points.freezekit]
+            {name} = "{module}"
+            [tool.hatch.build.targets.wheel]
+            only-include = ["{module}.py"]
+            """
+        )
+        self.install(folder)
 
-    def freezekit_command(*args: str) -> str:
-        command = [str(tmp_path / "env" / "bin" / "freezekit"), *args]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    def run(self, program: str, *args: str, where: Path | None = None) -> Completed:
+        """Run a program of the environment, away from the sources."""
+        return subprocess.run(
+            [str(self.binaries / program), *args],
+            capture_output=True, text=True, cwd=where or self.folder, check=False,
+        )  # fmt: skip
+
+    def freezekit(self, *args: str) -> str:
+        """Run a freezekit command that is to succeed, and return what it prints."""
+        done = self.run("freezekit", *args)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = subprocess.run(
-        [python, "-c", "import freezekit; print(freezekit.__file__)"],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    ).stdout  # fmt: skip
-    assert where.startswith(str(tmp_path))
-    listed = json.loads(freezekit_command("plugins", "--json"))
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.mark.slow
+def test_a_real_install_finds_built_in_and_third_party_strategies(environment: Environment) -> None:
+    installed = {path.name for path in environment.site.iterdir()}
+    assert {"freezekit", "freezekit_strategies", "freeze_biases.py"} <= installed
+    assert "plugins" not in installed
+    for package in ("freezekit", "freezekit_strategies"):
+        assert (environment.site / package / "py.typed").exists()
+    assert (environment.site / "freezekit" / "bench" / "result.schema.json").exists()
+    where = environment.run("python", "-c", "import freezekit; print(freezekit.__file__)").stdout
+    assert where.startswith(str(environment.folder))
+    listed = json.loads(environment.freezekit("plugins", "--json"))
     assert "freezekit-freeze-biases" in str(listed)
     assert "failed" not in str(listed)
-    shown = freezekit_command("show", "torchvision:resnet18", "-s", "freeze-biases", "--params")
+    shown = environment.freezekit("show", "torchvision:resnet18", "-s", "freeze-biases", "--params")
     assert "bn1.bias: False" in shown
     assert "fc.bias: True" in shown
-    freezekit_command("plugins", "new", "my-strategy")
-    install(tmp_path / "my-strategy")
-    assert "my-strategy" in freezekit_command("strategies")
-    tested = subprocess.run(
-        [python, "-m", "pytest", "--quiet"],
-        capture_output=True, text=True, cwd=tmp_path / "my-strategy", check=False,
-    )  # fmt: skip
-    assert tested.returncode == 0, tested.stdout
-    blocked = freezekit_command("strategies", "--block", "freezekit-freeze-biases")
+    blocked = environment.freezekit("strategies", "--block", "freezekit-freeze-biases")
     assert "freeze-biases" not in blocked
+
+
+@pytest.mark.slow
+def test_each_command_of_the_five_minutes_works(environment: Environment) -> None:
+    text = (ROOT / "plugins" / "README.md").read_text()
+    (commands,) = re.findall(r"^```\n(freezekit plugins new.*?)^```$", text, re.M | re.S)
+    where = environment.folder
+    for line in commands.splitlines():
+        program, *args = shlex.split(line, comments=True)
+        if program == "cd":
+            where /= args[0]
+            continue
+        if program == "pip":  # build tools that are here already are not downloaded again
+            args += ["--quiet", "--disable-pip-version-check"]
+        done = environment.run("python", "-m", program, *args, where=where)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+    assert where.name == "my-strategy"
+
+
+@pytest.mark.slow
+def test_broken_plugins_that_are_really_installed_stop_nothing(environment: Environment) -> None:
+    given = """
+        from dataclasses import dataclass
+        from freezekit import FreezePlan, Strategy, hookimpl
+
+        @dataclass(frozen=True)
+        class Given(Strategy):
+            name, summary = "head-only", "another one"
+            def plan(self, backbone):
+                return FreezePlan()
+
+        @hookimpl
+        def freezekit_strategies():
+            return [Given]
+    """
+    environment.install_module("broken-plugin", "import no_such_module\n")
+    environment.install_module("thief-plugin", given)
+    hook = "from freezekit import hookimpl\n@hookimpl\ndef freezekit_phases(): return []\n"
+    environment.install_module("later-plugin", hook, requires="freezekit>=7")
+
+    told = " ".join(environment.freezekit("plugins").split())
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in told
+    assert "the strategy name 'head-only' of plugin 'thief-plugin' of thief-plugin 0.3" in told
+    assert "is taken by plugin 'head-only' of freezekit" in told
+    assert "later-plugin 0.3 is made for freezekit>=7, and this is freezekit" in told
+    assert "unknown hook 'freezekit_phases'" in told
+    assert environment.run("freezekit", "plugins", "--strict").returncode == 1
+    healthy = ("broken-plugin", "thief-plugin", "later-plugin")
+    options = [part for name in healthy for part in ("--block", name)]
+    assert environment.run("freezekit", "plugins", "--strict", *options).returncode == 0
+    table = environment.freezekit(
+        "bench", "torchvision:resnet18", "--image-size", "64", "--static",
+        "-s", "head-only", "-s", "freeze-biases",
+    )  # fmt: skip
+    assert "head-only" in table
+    assert "freeze-biases" in table

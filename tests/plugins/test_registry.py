@@ -266,6 +266,28 @@ def test_an_optional_hook_of_another_version_is_no_mistake(site) -> None:
     assert (record.status, record.hooks) == ("ok", ("freezekit_stages",))
 
 
+@pytest.mark.parametrize(
+    ("requires", "told"),
+    [
+        (
+            "freezekit>=7",
+            "later 1.2 is made for freezekit>=7, and this is freezekit 0.1.0",
+        ),
+        ("freezekit>=0.1", "unknown hook 'freezekit_phases'"),
+        ("freezekit>=7; extra == 'test'", "unknown hook 'freezekit_phases'"),
+        ("freezekit is great", "unknown hook 'freezekit_phases'"),
+    ],
+)
+def test_a_plugin_for_a_later_version_that_fails_says_so_first(site, requires, told) -> None:
+    source = "from freezekit import hookimpl\n@hookimpl\ndef freezekit_phases(): return []\n"
+    info = site.add("later", {"ahead": source})
+    with (info / "METADATA").open("a") as metadata:
+        metadata.write(f"Requires-Dist: {requires}\n")
+    errors = record_of(load_registry(), "ahead").errors
+    assert errors[0].startswith(told)
+    assert errors[-1].startswith("unknown hook 'freezekit_phases'")
+
+
 GIVEN = """
 @dataclass(frozen=True)
 class Given(Strategy):
