@@ -6,21 +6,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from torch.nn.parameter import is_lazy
-
-from freezekit.backbone.attention import find_attentions
-from freezekit.backbone.flops import forward_flops
-from freezekit.backbone.inputs import usual_input
-from freezekit.backbone.layers import find_layers
-from freezekit.backbone.norms import find_norms
 from freezekit.backbone.records import Norm, ParameterInfo, Stage, prefixes
-from freezekit.backbone.staging import check_stages, find_stages
 from freezekit.errors import ModelError
 
-Stager = Callable[[nn.Module], Sequence[Stage] | None]
+if TYPE_CHECKING:
+    from torch import nn
+
+# What needs torch is imported where it is used: plugins import Backbone to annotate with, and
+# listing them must not take as long as importing torch does.
+
+Stager = Callable[["nn.Module"], Sequence[Stage] | None]
 
 
 class Backbone:
@@ -68,6 +65,8 @@ class Backbone:
         Raises:
             ModelError: A lazy module has not been given its shape.
         """
+        from torch.nn.parameter import is_lazy
+
         names: dict[int, list[str]] = {}
         tensors: dict[int, nn.Parameter] = {}
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
@@ -103,11 +102,15 @@ class Backbone:
     @cached_property
     def norms(self) -> tuple[Norm, ...]:
         """Every normalisation layer, by its type."""
+        from freezekit.backbone.norms import find_norms
+
         return find_norms(self.model, self.parameters)
 
     @cached_property
     def attentions(self) -> tuple[str, ...]:
         """Dotted names of the attention layers, the outermost ones, by the names of their types."""
+        from freezekit.backbone.attention import find_attentions
+
         return find_attentions(self.model)
 
     @cached_property
@@ -118,6 +121,8 @@ class Backbone:
             StagingError: The model cannot be staged; the message says why and what to do.
             ModelError: A lazy module has not been given its shape.
         """
+        from freezekit.backbone.staging import check_stages, find_stages
+
         _ = self.parameters  # a lazy module says what to do
         given = self._stager(self.model) if self._stager else None
         if given is not None:
@@ -134,6 +139,8 @@ class Backbone:
         Raises:
             StagingError: The model cannot be staged.
         """
+        from freezekit.backbone.layers import find_layers
+
         return find_layers(self.model, self.stages)
 
     @cached_property
@@ -145,6 +152,9 @@ class Backbone:
         Raises:
             StagingError: The model refuses the input, or does not run on shapes alone.
         """
+        from freezekit.backbone.flops import forward_flops
+        from freezekit.backbone.inputs import usual_input
+
         given = self.example_input
         if given is None:
             given = usual_input(self.model, training=False)

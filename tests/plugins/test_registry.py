@@ -515,6 +515,8 @@ def test_the_default_registry_is_loaded_once() -> None:
 
 def test_loading_needs_no_torch(site) -> None:
     site.add_good()
+    example = Path(__file__).parents[2] / "plugins" / "example-plugin" / "freeze_biases.py"
+    site.add("example", {"freeze_biases": example.read_text()})  # it annotates with Backbone
     code = (
         "import sys, freezekit.registry as r; x = r.load_registry(); print(len(x.strategies));"
         "x.create('biases:keep=fc + first-n-stages:n=1'); print('torch' in sys.modules)"
@@ -526,4 +528,4 @@ def test_loading_needs_no_torch(site) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [str(len(BUILT_IN) + 1), "False"]
+    assert done.stdout.split() == [str(len(BUILT_IN) + 2), "False"]
