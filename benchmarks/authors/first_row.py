@@ -49,9 +49,9 @@ def main(output: str) -> None:
                 here /= command[3:]
                 continue
             started = time.perf_counter()
-            with_module = command.replace("pytest", "python -m pytest")
-            ran = with_module if command == "pytest" else command
-            subprocess.run(ran, shell=True, check=True, cwd=here, env={**os.environ, "PATH": search})
+            ran = "python -m pytest" if command == "pytest" else command
+            path = {**os.environ, "PATH": search}
+            subprocess.run(ran, shell=True, check=True, cwd=here, env=path)
             seconds[command] = time.perf_counter() - started
     for command, took in seconds.items():
         click.echo(f"{took:7.2f} s  {command}")
