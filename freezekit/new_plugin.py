@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -51,12 +54,14 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
     """Write a plugin into a folder, which is made if need be; no file is ever overwritten.
 
     Raises:
-        NewPluginError: A bad name, a file in the way, or the folder cannot be written.
+        NewPluginError: A bad name, one that hides another module, a file in the way, or the
+            folder cannot be written.
     """
     contents = {folder / target: text for target, text in plugin_files(name).items()}
     there = [str(path) for path in contents if path.exists()]
     if there:
         raise NewPluginError(f"there is {', '.join(there)} already: give another --dir")
+    _check_free(name.replace("-", "_"))
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,3 +74,14 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
             path.unlink()
         raise NewPluginError(f"cannot write {folder}: {error.strerror}") from error
     return written
+
+
+def _check_free(module: str) -> None:
+    """Refuse a module that Python's grammar cannot import, or that hides one that is there."""
+    if keyword.iskeyword(module):
+        raise NewPluginError(f"{module!r} is a keyword of Python: give another name")
+    if module in sys.stdlib_module_names or find_spec(module):
+        raise NewPluginError(
+            f"there is a module {module!r} already, and the plugin's would hide it: give another "
+            "name"
+        )

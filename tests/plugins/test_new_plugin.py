@@ -61,3 +61,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NewPluginError, match=r"cannot write .*Not a directory"):
         write_plugin("my-strategy", tmp_path / "file" / "mine")
+
+
+@pytest.mark.parametrize("name", ["class", "json", "pytest", "freezekit"])
+def test_a_name_that_would_hide_another_module_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NewPluginError, match=rf"{name!r} .*give another name"):
+        write_plugin(name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
