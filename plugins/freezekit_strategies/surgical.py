@@ -54,7 +54,10 @@ class Surgical(Strategy):
                 "such as 2, or a range such as 1-2"
             )
         if numbers and not 1 <= int(first) <= int(last or first):
-            raise ValueError(f"stages is {self.stages!r}, expected a range from 1 upwards")
+            raise ValueError(
+                f"stages is {self.stages!r}, expected first and last body stage in rising order, "
+                "counted from 1, such as 1-2"
+            )
 
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all stages but the block and the head.
