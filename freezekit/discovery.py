@@ -64,6 +64,8 @@ def unmet_requirement(found: FoundPlugin) -> str:
     from packaging.requirements import InvalidRequirement, Requirement
 
     distribution = found.entry_point.dist if found.entry_point else None
+    if canonical(found.distribution) == OWN:
+        return ""
     try:
         asked = [Requirement(text) for text in (distribution and distribution.requires) or ()]
     except InvalidRequirement:  # what is wrong with the plugin is told all the same

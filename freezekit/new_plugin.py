@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 import re
 import sys
 from importlib.resources import files
@@ -15,6 +16,9 @@ from freezekit.errors import NewPluginError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_MEANT_OTHERWISE = ("conftest", "setup")
+_IMPORTED = ("Annotated", "Backbone", "ClassVar", "FreezePlan", "PlanError", "Stage", "Strategy")
+"""Classes that the written module imports: the strategy's own cannot be called so."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -58,7 +62,7 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
             folder cannot be written.
     """
     contents = {folder / target: text for target, text in plugin_files(name).items()}
-    there = [str(path) for path in contents if path.exists()]
+    there = [str(path) for path in contents if os.path.exists(path)]  # noqa: PTH110  # too long a name is none
     if there:
         raise NewPluginError(f"there is {', '.join(there)} already: give another --dir")
     _check_free(name.replace("-", "_"))
@@ -78,6 +82,8 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 def _check_free(module: str) -> None:
     """Refuse a module that Python's grammar cannot import, or that hides one that is there."""
+    if module in _MEANT_OTHERWISE or module.title().replace("_", "") in _IMPORTED:
+        raise NewPluginError(f"{module!r} means something else in a plugin: give another name")
     if keyword.iskeyword(module):
         raise NewPluginError(f"{module!r} is a keyword of Python: give another name")
     if module in sys.stdlib_module_names or find_spec(module):

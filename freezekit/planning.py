@@ -14,6 +14,7 @@ from freezekit.errors import (
     SpecError,
     suggest,
 )
+from freezekit.looking import only_looking
 from freezekit.registry import Registry, default_registry
 from freezekit.strategy import FreezePlan, Strategy
 
@@ -127,44 +128,17 @@ def _check_names(field: str, what: str, names: Iterable[str], known: Iterable[st
 
 def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePlan:
     """Return one strategy's plan; what goes wrong in it is laid at its plugin's door."""
-    flags = [(p, p.requires_grad) for p in backbone.model.parameters()]
-    modes = [(m, m.training) for m in backbone.model.modules()]
+    whose = f"strategy {strategy.name!r} ({registry.origin(strategy)})"
     try:
-        answer = strategy.plan(backbone)
-    except FreezekitError:
+        with only_looking(backbone.model, f"{whose} in plan()"):
+            answer = strategy.plan(backbone)
+    except (FreezekitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"strategy {strategy.name!r} ({registry.origin(strategy)}) failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    finally:
-        touched = _restore(flags, modes)
-    if touched:
-        raise PluginError(
-            f"strategy {strategy.name!r} ({registry.origin(strategy)}) changed the model in "
-            "plan(), which may only look; flags and modes were put back"
-        )
+    except BaseException as error:
+        raise PluginError(f"{whose} failed: {type(error).__name__}: {error}") from error
     if not isinstance(answer, FreezePlan):
-        raise PluginError(
-            f"strategy {strategy.name!r} ({registry.origin(strategy)}) returned "
-            f"{type(answer).__name__!r}, expected a FreezePlan"
-        )
+        raise PluginError(f"{whose} returned {type(answer).__name__!r}, expected a FreezePlan")
     return answer
-
-
-def _restore(flags: list[tuple[nn.Parameter, bool]], modes: list[tuple[nn.Module, bool]]) -> bool:
-    """Put flags and modes back, and tell whether any had changed."""
-    changed = False
-    for parameter, trained in flags:
-        if parameter.requires_grad != trained:
-            parameter.requires_grad_(trained)
-            changed = True
-    for module, mode in modes:
-        if module.training != mode:
-            module.training = mode
-            changed = True
-    return changed
 
 
 def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:

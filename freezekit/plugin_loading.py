@@ -64,8 +64,8 @@ class LoadedPlugin:
 def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin:
     """Import a plugin, register it with the manager, and collect its strategies.
 
-    What it raises, `SystemExit` included, becomes text in `errors`; only KeyboardInterrupt and its
-    like get through. A plugin with a hook that is misspelt or has a wrong signature is not left
+    What it raises, `SystemExit` included, becomes text in `errors`; only KeyboardInterrupt gets
+    through. A plugin with a hook that is misspelt or has a wrong signature is not left
     registered.
     """
     if found.entry_point is None:
@@ -75,7 +75,9 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
         hash(plugin)  # the manager keeps plugins in sets
         manager.register(plugin, name=found.origin)
         hooks, errors = _check_hooks(plugin, manager)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # contained, whatever a plugin does
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # contained, whatever a plugin does
         _forget(found, manager)
         return LoadedPlugin(errors=(failure_text(error, found.module),))
     if not hooks:
@@ -85,7 +87,9 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
         return LoadedPlugin((), hooks, errors)
     try:
         offers = _offers(plugin, manager)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # as above
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  # as above
         text = f"freezekit_strategies() failed: {failure_text(error, found.module)}"
         return LoadedPlugin((), hooks, (*errors, text))
     classes = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -13,7 +15,14 @@ import pluggy
 from freezekit import hookspecs
 from freezekit.backbone.records import Stage, StageKind
 from freezekit.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
-from freezekit.errors import FreezekitError, PluginError, UnknownStrategyError, suggest
+from freezekit.errors import (
+    FreezekitError,
+    PluginError,
+    StagingError,
+    UnknownStrategyError,
+    suggest,
+)
+from freezekit.looking import only_looking
 from freezekit.plugin_loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
 from freezekit.spec import build, parse
 
@@ -92,10 +101,11 @@ class Registry:
         """Ask the plugins for the stages of a model; the last one registered is asked first.
 
         Returns:
-            The first answer that is not None, as it is given; None where no plugin knows the model.
+            The first answer that is not None; None where no plugin knows the model.
 
         Raises:
-            PluginError: A plugin's hook failed.
+            PluginError: A plugin's hook failed, changed the model, or names stages that do not
+                divide it.
             FreezekitError: A plugin refused the model on purpose.
         """
         plugins = [plugin for _, plugin in self.manager.list_name_plugin()]
@@ -103,10 +113,11 @@ class Registry:
             others = [plugin for plugin in plugins if plugin is not impl.plugin]
             ask = self.manager.subset_hook_caller("freezekit_stages", others)
             try:
-                answer: Sequence[Stage] | None = ask(model=model)
-            except FreezekitError:
+                with only_looking(model, f"{impl.plugin_name} in freezekit_stages()"):
+                    answer: Sequence[Stage] | None = ask(model=model)
+            except (FreezekitError, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 module = getattr(impl.function, "__module__", "")
                 raise PluginError(
                     f"{impl.plugin_name} failed in freezekit_stages() for a "
@@ -114,7 +125,7 @@ class Registry:
                     f"{BLOCK_VARIABLE}"
                 ) from error
             if answer is not None:
-                return _checked_stages(answer, impl.plugin_name)
+                return _checked_stages(answer, model, impl.plugin_name)
         return None
 
     def plugin_of(self, strategy: Strategy) -> PluginRecord:
@@ -139,17 +150,19 @@ class Registry:
         offered = self.find(name)
         try:
             return build(offered.cls, options)
-        except FreezekitError:
+        except (FreezekitError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise PluginError(
                 f"strategy {name!r} ({offered.plugin.origin}) failed at taking its options: "
                 f"{failure_text(error, offered.cls.__module__)}"
             ) from error
 
 
-def _checked_stages(answer: object, origin: str) -> tuple[Stage, ...]:
-    """Return a hook's answer if it is made of stages; whether they fit the model is asked later."""
+def _checked_stages(answer: object, model: nn.Module, origin: str) -> tuple[Stage, ...]:
+    """Return a hook's answer if it is made of stages that divide the model."""
+    from freezekit.backbone.view import Backbone
+
     stages = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
     for stage in stages:
         names = [stage.parameters, stage.buffers, stage.modules] if isinstance(stage, Stage) else []
@@ -165,7 +178,13 @@ def _checked_stages(answer: object, origin: str) -> tuple[Stage, ...]:
                 "freezekit.Stage of kind 'stem', 'body', 'neck' or 'head', with tuples of names; "
                 f"leave it out with {BLOCK_VARIABLE}"
             )
-    return tuple(cast("Sequence[Stage]", stages))
+    try:
+        return Backbone(model, stager=lambda _: cast("tuple[Stage, ...]", stages)).stages
+    except StagingError as error:
+        raise PluginError(
+            f"{origin} answered freezekit_stages() with stages that do not fit: {error}; leave it "
+            f"out with {BLOCK_VARIABLE}"
+        ) from error
 
 
 def load_registry(block: Iterable[str] = ()) -> Registry:
@@ -189,10 +208,11 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
     strategies: dict[str, OfferedStrategy] = {}
     for found in plugins:
         is_blocked = not _names(found).isdisjoint(map(canonical, blocked))
-        loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
+        with redirect_stdout(sys.stderr):  # what a plugin prints must not get into `--json`
+            loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
         classes, conflicts = _free_names(loaded.classes, found, strategies)
         errors = (*loaded.errors, *conflicts)
-        if loaded.errors and (unmet := unmet_requirement(found)):
+        if not is_blocked and (unmet := unmet_requirement(found)):
             errors = (unmet, *errors)
         record = PluginRecord(
             found.name,

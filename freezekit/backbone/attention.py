@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NAMES = re.compile(r"attention|attn|mhsa|gpsa|^xca$", re.IGNORECASE)
-_OTHERS = re.compile(
-    r"block|layer$|channel|spatial|pool|squeeze|split|selective|partition", re.IGNORECASE
-)
-"""Blocks around an attention; gates over channels and positions; what pools tokens into one."""
+_OTHERS = re.compile(r"block|layer$|pool|squeeze|split|selective|partition", re.IGNORECASE)
+"""Blocks around an attention; gates over channels; what pools tokens into one."""
+_GATES = re.compile(r"channel|spatial", re.IGNORECASE)
+"""Gates over channels or positions, unless they have queries and keys (DaViT)."""
 
 
 def find_attentions(model: nn.Module) -> tuple[str, ...]:
@@ -36,5 +36,7 @@ def find_attentions(model: nn.Module) -> tuple[str, ...]:
 def _attends(module: nn.Module) -> bool:
     kind = type(module).__name__
     if not _NAMES.search(kind) or _OTHERS.search(kind):
+        return False
+    if _GATES.search(kind) and not hasattr(module, "qkv"):
         return False
     return sum(parameter.ndim >= 2 for parameter in module.parameters()) >= 2

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy
+import pytest
 import torch
 
 from freezekit.backbone.view import Backbone
@@ -66,9 +69,14 @@ class StrategyContract:
     def test_some_model_is_taken(self, spec: str | Strategy) -> None:
         """At least one of the models is not refused."""
         taken = [name for name in self.models if self._plan(spec, self._model(name)) is not None]
-        assert taken, (
-            f"{_text(spec)} refuses every model it is tested on: {', '.join(self.models)}."
-        )
+        if not taken:
+            name, make = next(iter(self.models.items()))
+            with pytest.raises(FreezekitError) as refused:
+                decide(make(), spec, example_input=images())
+            raise AssertionError(
+                f"{_text(spec)} refuses every model it is tested on: {', '.join(self.models)}. Of "
+                f"{name} it says: {refused.value}."
+            )
 
     def test_the_plan_is_pure(self, spec: str | Strategy, model_name: str) -> None:
         """Planning changes nothing, and the same question has the same answer."""
@@ -80,7 +88,9 @@ class StrategyContract:
             f"{_text(spec)} changes the model while it plans ({', '.join(changed)}): a strategy "
             "only looks, and freezekit acts."
         )
-        assert first == self._ask(spec, model), (
+        other = self._model(model_name).requires_grad_(False)
+        asked_again = [self._ask(spec, each) for each in (model, model, other)]
+        assert all(answer == first for answer in asked_again), (
             f"{_text(spec)} decides otherwise when it is asked again on {model_name}: let nothing "
             "but the model and the options decide."
         )
@@ -130,6 +140,15 @@ class StrategyContract:
         slipped = sorted(moved & frozen.plan.frozen)
         assert not slipped, f"{_text(spec)} froze {slipped[0]!r} of {model_name}, and it moved."
         assert moved, f"{_text(spec)} left parameters of {model_name} to train, and none moved."
+        stuck = [
+            name
+            for name, p in now.items()
+            if name not in moved and p.grad is not None and p.grad.abs().max() > p.abs().max() / 100
+        ]
+        assert not stuck, (
+            f"{_text(spec)} left {stuck[0]!r} of {model_name} to train, and it did not move in "
+            "spite of its gradient: its learning rate is too small."
+        )
 
     def _model(self, name: str) -> nn.Module:
         torch.manual_seed(0)
@@ -156,7 +175,7 @@ class StrategyContract:
                 "missing, in a sentence."
             )
             return None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AssertionError(
                 f"{_text(spec)} fails on {type(model).__name__} with {type(error).__name__}: "
                 f"{error}. A strategy that cannot take a model raises PlanError with the reason."
@@ -176,9 +195,32 @@ def _state(model: nn.Module) -> dict[str, object]:
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
         "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
+        "gradients": {n: id(p.grad) for n, p in model.named_parameters()},
         "train mode": {n: m.training for n, m in model.named_modules()},
         "weights or buffers": {n: t.detach().cpu().numpy().tobytes() for n, t in tensors.items()},
-        "modules": {n: id(m) for n, m in model.named_modules()},
-        "hooks": {n: len(m._forward_hooks) for n, m in model.named_modules()},
+        "parameters or buffers": {n: id(t) for n, t in tensors.items()},
+        "modules": {n: (id(m), type(m)) for n, m in model.named_modules()},
+        "attributes": {n: _plain(vars(m)) for n, m in model.named_modules()},
+        "hooks": [
+            *({k: len(v) for k, v in vars(m).items() if "hooks" in k} for m in model.modules()),
+            *(len(p._backward_hooks or ()) for p in model.parameters()),
+        ],
         "random state": torch.get_rng_state().numpy().tobytes(),
+        "random state of Python": random.getstate(),
+        "random state of NumPy": repr(numpy.random.get_state(legacy=False)),
+        "settings of torch": (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+        ),
+    }
+
+
+def _plain(attributes: Mapping[str, object]) -> dict[str, str]:
+    kinds = (bool, int, float, str, tuple, list, set, type(None))
+    return {
+        name: repr(value)
+        for name, value in attributes.items()
+        if isinstance(value, kinds) and "hooks" not in name and name != "training"
     }

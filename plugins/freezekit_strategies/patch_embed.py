@@ -51,8 +51,12 @@ class PatchEmbed(Strategy):
                 f"patch-embed: {model} has no attention layer, so it is no transformer; "
                 "first-n-stages:n=0 freezes the stem of any model"
             )
-        inside = tuple(f"{name}." for name in backbone.stem.modules)
-        frozen = [name for name in backbone.stem.parameters if name.startswith(inside)]
+        if set(backbone.attentions).intersection(backbone.stem.modules):
+            raise PlanError(f"patch-embed: {model} attends in its first stage and embeds nothing")
+        stem = set(backbone.stem.modules)
+        around = {name.rpartition(".")[0] for name in backbone.modules}
+        layers = stem - around  # what is bare in a module around layers is a token or a table
+        frozen = [p for p in backbone.stem.parameters if backbone.parameters[p].module in layers]
         if not frozen:
             raise PlanError(f"patch-embed: the stem of {model} has no layer to freeze")
         return FreezePlan(frozen)

@@ -459,33 +459,36 @@ def freezekit_stages(model):
 
 
 def test_stages_come_from_the_plugin_that_knows_the_model(site) -> None:
-    answer = "return [Stage({0!r}, 'head')]"
+    linear = "return [Stage({0!r}, 'stem', ('weight',)), Stage('head', 'head', ('bias',))]"
+    relu = "return [Stage('c', 'stem'), Stage('head', 'head')]"
     site.add(
         "nets",
         {
-            "a_linear": STAGES.format(options="", family="Linear", answer=answer.format("a")),
-            "b_linear": STAGES.format(options="", family="Linear", answer=answer.format("b")),
-            "c_relu": STAGES.format(options="", family="ReLU", answer=answer.format("c")),
+            "a_linear": STAGES.format(options="", family="Linear", answer=linear.format("a")),
+            "b_linear": STAGES.format(options="", family="Linear", answer=linear.format("b")),
+            "c_relu": STAGES.format(options="", family="ReLU", answer=relu),
         },
     )
     registry = load_registry()
-    assert [stage.name for stage in registry.stages(nn.Linear(1, 1))] == ["b"]
-    assert [stage.name for stage in registry.stages(nn.ReLU())] == ["c"]
+    assert [stage.name for stage in registry.stages(nn.Linear(1, 1))] == ["b", "head"]
+    assert [stage.name for stage in registry.stages(nn.ReLU())] == ["c", "head"]
     assert registry.stages(nn.Identity()) is None
-    assert [s.name for s in load_registry(["b-linear"]).stages(nn.Linear(1, 1))] == ["a"]
+    without_b = load_registry(["b-linear"])
+    assert [stage.name for stage in without_b.stages(nn.Linear(1, 1))] == ["a", "head"]
     assert record_of(registry, "c-relu").hooks == ("freezekit_stages",)
 
 
 def test_a_hook_can_ask_to_come_first(site) -> None:
-    first = STAGES.format(
-        options="(tryfirst=True)", family="ReLU", answer="return [Stage('first', 'stem')]"
-    )
-    second = STAGES.format(options="", family="ReLU", answer="return [Stage('second', 'stem')]")
+    answer = "return [Stage({!r}, 'stem'), Stage('head', 'head')]"
+    first = STAGES.format(options="(tryfirst=True)", family="ReLU", answer=answer.format("first"))
+    second = STAGES.format(options="", family="ReLU", answer=answer.format("second"))
     site.add("nets", {"a_first": first, "b_second": second})
-    assert [stage.name for stage in load_registry().stages(nn.ReLU())] == ["first"]
+    assert [stage.name for stage in load_registry().stages(nn.ReLU())] == ["first", "head"]
 
 
-@pytest.mark.parametrize("answer", ["3", "['stem']", "[Stage('stem', 'stam')]"])
+@pytest.mark.parametrize(
+    "answer", ["3", "['stem']", "[Stage('stem', 'stam')]", "[Stage('a', 'stem')]"]
+)
 def test_an_answer_that_is_no_stages_is_laid_at_its_plugins_door(site, answer: str) -> None:
     site.add("nets", {"odd": STAGES.format(options="", family="ReLU", answer=f"return {answer}")})
     with pytest.raises(PluginError, match=r"plugin 'odd' of nets 1\.2 answered freezekit_stages"):
@@ -507,6 +510,33 @@ def test_a_hook_that_breaks_is_named_and_one_that_refuses_is_heard(site) -> None
         registry.stages(nn.Tanh())
     with pytest.raises(StagingError, match="too flat"):
         registry.stages(nn.Linear(1, 1))
+
+
+def test_a_stages_hook_that_changes_the_model_is_named(site) -> None:
+    meddles = STAGES.format(options="", family="ReLU", answer="model.eval()")
+    site.add("nets", {"meddles": meddles})
+    model = nn.ReLU()
+    with pytest.raises(PluginError, match=r"plugin 'meddles' of nets 1\.2 .* changed the model"):
+        load_registry().stages(model)
+    assert model.training
+
+
+def test_what_is_no_exception_is_contained_too_and_prints_stay_out_of_stdout(site, capsys) -> None:
+    site.add("odd", {"leaves": "print('noise')\nraise GeneratorExit('left')"})
+    record = record_of(load_registry(), "leaves")
+    assert record.status == "failed"
+    assert "GeneratorExit: left" in record.errors[0]
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "noise\n")
+
+
+def test_a_plugin_for_another_version_says_so_though_it_loads(site) -> None:
+    site.add_good()
+    (metadata_file,) = site.path.glob("good*/METADATA")
+    metadata_file.write_text(metadata_file.read_text() + "Requires-Dist: freezekit>=99\n")
+    registry = load_registry()
+    assert "good-plugin 1.2 is made for freezekit>=99" in record_of(registry, "good").errors[0]
+    assert "biases" in registry.strategies
 
 
 def test_the_default_registry_is_loaded_once() -> None:
