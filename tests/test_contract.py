@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy
 import pytest
 import torch
+from torch import nn
 
 from freezekit import Backbone, FreezePlan, PlanError, Strategy
 from freezekit.testing import MODELS, StrategyContract
@@ -125,6 +128,28 @@ class Refuses(Fine):
         raise PlanError("refuses: this takes no model at all")
 
 
+@dataclass(frozen=True)
+class Meddles(Fine):
+    """Does something to the model by a side door, then what is fine."""
+
+    act: Callable[[nn.Module], object] = nn.Module.train
+
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        self.act(backbone.model)
+        return super().plan(backbone)
+
+
+class Crawls(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        return FreezePlan(lr_scales=dict.fromkeys(backbone.parameters, 1e-30))
+
+
+class GoesByFlags(Fine):
+    def plan(self, backbone: Backbone) -> FreezePlan:
+        flags = [p.requires_grad for p in backbone.model.parameters()]
+        return FreezePlan({list(backbone.parameters)[all(flags)]})
+
+
 class Unequal(Fine):
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -155,12 +180,14 @@ def test_what_is_fine_passes() -> None:
     ("strategy", "clause", "said"),
     [
         (Unequal(), "builds", "is not equal to it"),
-        (Refuses(), "taken", "refuses every model"),
+        (Refuses(), "taken", "refuses every model .* it says: refuses: this takes no model at all"),
         (Thaws(), "pure", r"changes the model while it plans \(requires_grad\)"),
         (Switches(), "pure", r"\(train mode\)"),
         (Writes(), "pure", r"\(weights or buffers\)"),
         (Gambles(), "pure", r"\(random state\)"),
         (Counts(), "pure", "decides otherwise when it is asked again"),
+        (GoesByFlags(), "pure", "decides otherwise when it is asked again"),
+        (Crawls(), "frozen", "its learning rate is too small"),
         (Invents(), "names", "no.such.weight"),
         (Devours(), "names", "nothing is left to train"),
         (Stumbles(), "names", "KeyError.*raises PlanError with the reason"),
@@ -172,6 +199,39 @@ def test_each_breach_is_caught(strategy: Strategy, clause: str, said: str) -> No
     with pytest.raises(AssertionError, match=said) as caught:
         clauses(strategy)[clause]()
     assert str(caught.value).partition("\n")[0].rstrip().endswith((".", ":"))
+
+
+def first_parameter(model: nn.Module) -> nn.Parameter:
+    return next(model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda model: random.random(), "random state of Python"),
+        (lambda model: numpy.random.rand(), "random state of NumPy"),
+        (
+            lambda model: setattr(first_parameter(model), "grad", torch.ones(8, 3, 3, 3)),
+            "gradients",
+        ),
+        (lambda model: first_parameter(model).register_hook(lambda grad: grad), "hooks"),
+        (lambda model: model.register_forward_pre_hook(lambda *_: None), "hooks"),
+        (lambda model: model.register_full_backward_hook(lambda *_: None), "hooks"),
+        (lambda model: setattr(norm_of(model), "momentum", 0.0), "attributes"),
+        (
+            lambda model: setattr(norm_of(model), "weight", nn.Parameter(norm_of(model).weight)),
+            "parameters or buffers",
+        ),
+    ],
+)
+def test_side_doors_are_watched(act: Callable[[nn.Module], object], said: str) -> None:
+    check = clauses(Meddles(act))["pure"]
+    with pytest.raises(AssertionError, match=rf"changes the model while it plans \(.*{said}"):
+        check()
+
+
+def norm_of(model: nn.Module) -> nn.BatchNorm2d:
+    return next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
 def test_a_contract_without_specs_says_so() -> None:
