@@ -63,9 +63,9 @@ def unmet_requirement(found: FoundPlugin) -> str:
     """Say that a plugin's distribution asks for another version of freezekit; "" if it does not."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    distribution = found.entry_point.dist if found.entry_point else None
     if canonical(found.distribution) == OWN:
         return ""
+    distribution = found.entry_point.dist if found.entry_point else None
     try:
         asked = [Requirement(text) for text in (distribution and distribution.requires) or ()]
     except InvalidRequirement:  # what is wrong with the plugin is told all the same

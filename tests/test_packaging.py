@@ -184,8 +184,8 @@ def test_broken_plugins_that_are_really_installed_stop_nothing(environment: Envi
     assert "later-plugin 0.3 is made for freezekit>=7, and this is freezekit" in told
     assert "unknown hook 'freezekit_phases'" in told
     assert environment.run("freezekit", "plugins", "--strict").returncode == 1
-    healthy = ("broken-plugin", "thief-plugin", "later-plugin")
-    options = [part for name in healthy for part in ("--block", name)]
+    others = ("broken-plugin", "thief-plugin", "later-plugin")
+    options = [part for name in others for part in ("--block", name)]
     assert environment.run("freezekit", "plugins", "--strict", *options).returncode == 0
     table = environment.freezekit(
         "bench", "torchvision:resnet18", "--image-size", "64", "--static",

@@ -50,8 +50,8 @@ def main(output: str) -> None:
                 continue
             started = time.perf_counter()
             ran = "python -m pytest" if command == "pytest" else command
-            path = {**os.environ, "PATH": search}
-            subprocess.run(ran, shell=True, check=True, cwd=here, env=path)
+            variables = {**os.environ, "PATH": search}
+            subprocess.run(ran, shell=True, check=True, cwd=here, env=variables)
             seconds[command] = time.perf_counter() - started
     for command, took in seconds.items():
         click.echo(f"{took:7.2f} s  {command}")

@@ -68,3 +68,14 @@ def test_a_name_that_would_hide_another_module_is_refused(name: str, tmp_path: P
     with pytest.raises(NewPluginError, match=rf"{name!r} .*give another name"):
         write_plugin(name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["conftest", "setup", "freeze-plan", "strategy", "class-var"])
+def test_a_name_that_means_something_else_in_a_plugin_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NewPluginError, match=r"means something else .*give another name"):
+        write_plugin(name, tmp_path / "new")
+
+
+def test_a_name_too_long_for_a_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NewPluginError, match=r"cannot write .*File name too long"):
+        write_plugin("x" * 300, tmp_path / "new")

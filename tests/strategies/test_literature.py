@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from torch import nn
 
 from freezekit import Backbone, PlanError, Strategy, load_backbone, plan
@@ -209,3 +210,19 @@ def test_fraction_never_takes_the_head_and_says_what_is_too_little() -> None:
         plan(view.model, Fraction(0.01))
     with pytest.raises(ValueError, match=r"share is 1\.0"):
         Fraction(1.0)
+
+
+def test_channel_attention_with_queries_counts_as_attention() -> None:
+    davit = Backbone(load_backbone("timm:davit_tiny", device="meta"))
+    assert len(davit.attentions) == 12  # window and channel attention by turns
+
+
+def test_patch_embed_leaves_tokens_and_tables_of_the_embedding_trained() -> None:
+    model = load_backbone("timm:naflexvit_base_patch16_gap", device="meta")
+    assert plan(model, "patch-embed").frozen == {"embeds.proj.weight", "embeds.proj.bias"}
+
+
+def test_patch_embed_refuses_a_model_that_embeds_nothing() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 2, enable_nested_tensor=False)
+    with pytest.raises(PlanError, match="embeds nothing"):
+        plan(encoder, "patch-embed", example_input=torch.ones(3, 2, 8))
