@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from freezekit.describe import describe
 from freezekit.errors import FreezeError
 from freezekit.holding import RECORD, HeldInEval, Record
+from freezekit.lean import LeanForward
 from freezekit.planning import decide, view, warn
 from freezekit.registry import Registry, default_registry
 
@@ -27,18 +28,20 @@ class Frozen:
     Attributes:
         plan: The plan in force, `fixed` spelled out.
         backbone: The read-only view of the model.
+        lean: Whether autograd keeps only what gradients need.
     """
 
     def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
         self.backbone = backbone
         self.plan = plan
-        self._record = backbone.model.__dict__[RECORD]
+        self._record: Record = backbone.model.__dict__[RECORD]
+        self.lean = self._record.lean
 
     def __repr__(self) -> str:
         return (
             f"Frozen({type(self.backbone.model).__name__}: {len(self.plan.frozen)} of "
             f"{len(self.backbone.parameters)} parameters frozen, "
-            f"{len(self.plan.fixed or ())} modules held in eval)"
+            f"{len(self.plan.fixed or ())} modules held in eval{', lean' if self.lean else ''})"
         )
 
     def report(self) -> str:
@@ -50,7 +53,8 @@ class Frozen:
             >>> print(freeze_(model, "head-only").report().splitlines()[0])
             ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
         """
-        return describe(self.backbone, self.plan)
+        text = describe(self.backbone, self.plan)
+        return f"{text}\nlean: autograd keeps only what gradients need" if self.lean else text
 
     def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Return parameter groups for a torch optimizer: trainable parameters only, each once.
@@ -167,6 +171,7 @@ def freeze_(
     model: nn.Module,
     spec: str | Strategy | FreezePlan,
     *,
+    lean: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> Frozen:
@@ -181,6 +186,8 @@ def freeze_(
     Args:
         model: Any module.
         spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
+        lean: Keep between forward and backward only what gradients need. Kernels, losses and
+            gradients stay the same to the last bit; docs/lean.md says what is kept of each layer.
         example_input: As in `Backbone`.
         registry: Where strategies are looked up; by default all installed plugins.
 
@@ -195,6 +202,8 @@ def freeze_(
         >>> frozen = freeze_(model, "first-n-stages:n=2")
         >>> model.train().layer1.training, model.layer3.training
         (False, True)
+        >>> freeze_(model, "batch-norm", lean=True).lean
+        True
     """
     registry = registry or default_registry()
     _check_parts(model)
@@ -204,14 +213,14 @@ def freeze_(
     warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
     if RECORD in model.__dict__:
         _undo(model)
-    _apply(model, decided)
+    _apply(model, decided, lean)
     return Frozen(backbone, decided)
 
 
-def _apply(model: nn.Module, decided: FreezePlan) -> None:
+def _apply(model: nn.Module, decided: FreezePlan, lean: bool) -> None:
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
-    model.__dict__[RECORD] = Record(decided, before)
+    model.__dict__[RECORD] = Record(decided, before, lean)
     for name, parameter in parameters.items():
         trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
@@ -221,10 +230,15 @@ def _apply(model: nn.Module, decided: FreezePlan) -> None:
     for name, module in model.named_modules():
         if name in (decided.fixed or ()):
             HeldInEval(module).hold()
+    if lean:
+        LeanForward(model).attach()
 
 
 def _undo(model: nn.Module) -> None:
     record: Record = model.__dict__.pop(RECORD)
+    if record.lean:
+        forward: LeanForward = model.__dict__["forward"]
+        forward.detach()
     for module in model.modules():
         held = module.__dict__.get("train")
         if isinstance(held, HeldInEval):

@@ -68,6 +68,7 @@ class Record:
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
+    lean: bool = False
 
 
 def carried(model: nn.Module) -> frozenset[str]:

@@ -1,0 +1,5 @@
+"""Lean: a frozen layer holds no memory that its gradient does not need."""
+
+from freezekit.lean.forwarding import LeanForward
+
+__all__ = ["LeanForward"]

@@ -1,0 +1,93 @@
+"""Functions whose gradient needs a bit of each element."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from freezekit.lean.bits import Question, is_dense
+from freezekit.lean.bitwise import (
+    HARDSIGMOID,
+    RELU,
+    Activation,
+    can_run_bitwise,
+    clipped,
+    leaky_relu,
+    run_bitwise,
+)
+from freezekit.lean.kept import Kept, TwoValues
+from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def relu(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, here and below
+    """Whether the output is positive."""
+    given = arguments(call, "input", "inplace")
+    return _activation(mode, call, given, lambda _: RELU)
+
+
+def relu6(mode: LeanMode, call: Call) -> Any:
+    """Whether it is between the bounds."""
+    given = arguments(call, "input", "inplace")
+    return _activation(mode, call, given, partial(clipped, 0.0, 6.0))
+
+
+def hardtanh(mode: LeanMode, call: Call) -> Any:
+    """Whether it is between the bounds."""
+    given = arguments(call, "input", "min_val", "max_val", "inplace")
+    bounds = given.get("min_val", -1.0), given.get("max_val", 1.0)
+    return _activation(mode, call, given, partial(clipped, *bounds))
+
+
+def leaky(mode: LeanMode, call: Call) -> Any:
+    """Whether it is positive."""
+    given = arguments(call, "input", "negative_slope", "inplace")
+    slope = given.get("negative_slope", 0.01)
+    return _activation(mode, call, given, partial(leaky_relu, slope)) if slope > 0 else plain(call)
+
+
+def hardsigmoid(mode: LeanMode, call: Call) -> Any:
+    """Whether the input is between the bounds."""
+    given = arguments(call, "input", "inplace")
+    return _activation(mode, call, given, lambda _: HARDSIGMOID)
+
+
+def dropout(mode: LeanMode, call: Call) -> Any:
+    """Which elements are dropped."""
+    given = arguments(call, "input", "p", "training", "inplace")
+    image, p = given["input"], given.get("p", 0.5)
+    drops = given.get("training", True) and 0 < p < 1
+    if not drops or not needs_grad(image) or not is_worth_it(image):
+        return mode.run(call) if mode.derivation(image) else plain(call)
+    shape = image.shape
+
+    def keep(tensor: Tensor) -> Kept:
+        if tensor.shape != shape or not is_dense(tensor):
+            return mode.keep(tensor)
+        scale = 1.0
+        if tensor.dtype != torch.bool:  # as torch rounds it
+            scale = torch.ones((), dtype=tensor.dtype, device="cpu").div_(1 - p).item()
+        return TwoValues.of(tensor, Question(0.0, inf, zero=scale, one=0.0))
+
+    return mode.run(call, keep)
+
+
+def _activation(
+    mode: LeanMode, call: Call, given: dict[str, Any], make: Callable[[bool], Activation]
+) -> Any:
+    """Run the activation that is made for the tensor to ask: whether that is the input."""
+    image = given["input"]
+    inplace = given.get("inplace", False) or call[0].__name__.endswith("_")
+    if (
+        not needs_grad(image)
+        or not is_worth_it(image)
+        or not can_run_bitwise(image, inplace=inplace)
+    ):
+        return plain(call)
+    return run_bitwise(mode.settling, image, make(not inplace), inplace=inplace)

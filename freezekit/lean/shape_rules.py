@@ -1,0 +1,143 @@
+"""Functions whose gradient needs no more of their input than its shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from freezekit.lean.kept import Form, Hollow, Kept
+from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
+from freezekit.lean.norm import FixedBatchNorm
+from freezekit.lean.pooling import Pooled, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def convolution(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, here and below
+    """With a frozen weight: the gradient of the input needs the weight and the input's shape."""
+    return _convolution(mode, call, arguments(call, *_CONVOLUTION, "dilation", "groups"))
+
+
+def transposed_convolution(mode: LeanMode, call: Call) -> Any:
+    """As `convolution`."""
+    return _convolution(mode, call, arguments(call, *_CONVOLUTION, "output_padding", "groups"))
+
+
+_CONVOLUTION = "input", "weight", "bias", "stride", "padding"
+
+
+def _convolution(mode: LeanMode, call: Call, given: dict[str, Any]) -> Any:
+    image, weight, bias = given["input"], given["weight"], given.get("bias")
+    if needs_grad(weight):
+        return mode.run(call) if mode.derivation(image) else plain(call)
+    if not (needs_grad(image) or needs_grad(bias)) or not is_worth_it(image):
+        return plain(call)
+    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that
+    reads = needs_grad(bias) and image.device.type != "cuda"
+    # an input in plain layout is copied into that of the weight, a row seen as an image
+    copies = (image.is_contiguous() and not weight.is_contiguous()) or weight.ndim == 3
+    splits = given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
+    return mode.run(call, hollow_first(mode, readable=reads or copies or splits))
+
+
+def _runs_groups_at_once(weight: Tensor) -> bool:
+    """Tell whether a kernel takes all groups; others are given slices of the input, copied."""
+    if weight.device.type == "cuda":
+        return bool(torch.backends.cudnn.enabled) and torch.backends.cudnn.is_available()
+    in_one_dnn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    larger_than_one = any(size > 1 for size in weight.shape[2:])
+    in_single = weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return in_one_dnn and in_single and larger_than_one
+
+
+def shape_only(mode: LeanMode, call: Call) -> Any:
+    """Average pooling, padding: the input tells where the gradient goes, not what it is."""
+    image = call[1][0] if call[1] else call[2].get("input")
+    if not needs_grad(image) or not is_worth_it(image):
+        return plain(call)
+    return mode.run(call, hollow_first(mode))
+
+
+def pad(mode: LeanMode, call: Call) -> Any:
+    """Padding with the image's own edges; with a constant nothing is saved."""
+    given = arguments(call, "input", "pad", "mode")
+    if given.get("mode", "constant") in ("reflect", "replicate"):
+        return shape_only(mode, call)
+    return plain(call)
+
+
+def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:
+    """The shape of the input, and for each window the place of its largest value, in a byte."""
+    names = "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
+    given = arguments(call, *names)
+    image = given["input"]
+    if not needs_grad(image) or not is_worth_it(image):
+        return plain(call)
+    kernel = _per_dimension(given["kernel_size"], dimensions)
+    window = Window(
+        size=tuple(image.shape[-dimensions:]),
+        kernel=kernel,
+        stride=_per_dimension(given.get("stride"), dimensions) or kernel,
+        padding=_per_dimension(given.get("padding", 0), dimensions),
+        dilation=_per_dimension(given.get("dilation", 1), dimensions),
+    )
+    hollow = hollow_first(mode)
+    in_bytes = window.fits and not given.get("return_indices")
+
+    def keep(tensor: Tensor) -> Kept:
+        if tensor.dtype != torch.int64:
+            return hollow(tensor)
+        return Pooled.of(tensor, window) if in_bytes else mode.keep(tensor)
+
+    return mode.run(call, keep)
+
+
+def batch_norm(mode: LeanMode, call: Call) -> Any:
+    """With fixed statistics and a frozen weight: a factor per channel."""
+    names = "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
+    given = arguments(call, *names)
+    image, mean, weight, bias = (given.get(n) for n in ("input", "running_mean", "weight", "bias"))
+    fixed = mean is not None and not given.get("training", False)
+    if not fixed or needs_grad(weight) or not is_worth_it(image):
+        return mode.run(call) if mode.derivation(given["input"]) else plain(call)
+    if not (needs_grad(image) or needs_grad(bias)):
+        return plain(call)
+    variance, eps = given["running_var"], given.get("eps", 1e-5)
+    return FixedBatchNorm.apply(image, mean, variance, weight, bias, eps)
+
+
+def hollow_first(mode: LeanMode, *, readable: bool = False) -> Callable[[Tensor], Kept]:
+    """Keep the form alone of the first tensor that is saved, the input, as it went to the kernel.
+
+    Kernels first ask for the layout that they like. Only an input that has it is not copied, and so
+    can do without memory.
+    """
+    seen = False
+
+    def keep(tensor: Tensor) -> Kept:
+        nonlocal seen
+        if seen:
+            return mode.keep(tensor)
+        seen = True
+        return Hollow(Form.of(tensor), readable or not _in_usual_layout(tensor))
+
+    return keep
+
+
+def _in_usual_layout(tensor: Tensor) -> bool:
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
+    if tensor.is_contiguous():
+        return True
+    if last is None or tensor.dtype == torch.float64:  # whose kernels know the plain layout only
+        return False
+    return tensor.is_contiguous(memory_format=last)
+
+
+def _per_dimension(given: Any, dimensions: int) -> tuple[int, ...]:
+    if given is None or given == ():
+        return ()
+    sizes = (given,) if isinstance(given, int) else tuple(given)
+    return sizes * dimensions if len(sizes) == 1 else sizes
