@@ -137,7 +137,12 @@ def environment(python: str = sys.executable) -> Line:
 def _code() -> str:
     """Return a digest of the code that the results come from."""
     digest = hashlib.sha256()
-    for folder in ("freezekit", "plugins/freezekit_strategies", "benchmarks/zoo"):
+    for folder in (
+        "freezekit",
+        "plugins/freezekit_strategies",
+        "benchmarks/zoo",
+        "benchmarks/lean",
+    ):
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

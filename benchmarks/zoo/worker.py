@@ -12,6 +12,7 @@ TASKS = {
     "coverage": "benchmarks.zoo.coverage",
     "verify": "benchmarks.zoo.verify_families",
     "peers": "benchmarks.zoo.peers",
+    "lean": "benchmarks.lean.compare",
 }
 """What can be asked, and the module whose `examine` answers."""
 

@@ -1,0 +1,1 @@
+"""Lean against stock: the same gradients to the last bit, and never more memory."""

@@ -1,0 +1,97 @@
+"""Lean against stock on the smallest model of each family: `python -m benchmarks.lean.families`.
+
+Two copies of each model are frozen alike, one of them lean, and trained side by side: losses,
+gradients and buffers must have the same bits, and neither what autograd saves nor the peak of a
+step may be more. Real numbers on the CPU, batches of two of the smallest images.
+
+What is done is kept: after Ctrl-C the same command goes on; with other code, `--fresh` begins anew.
+The models are those of results/zoo-coverage.jsonl, the smallest first.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+
+from benchmarks.lean.summary import summary
+from benchmarks.zoo.models import MOST_PARAMETERS, ZooModel, smallest_of_families
+from benchmarks.zoo.sweep import RESULTS, Line, read, sweep
+
+STRATEGIES = (
+    "batch-norm",
+    "surgical:stages=stem",
+    "bias-only",
+    "norm-only",
+    "first-n-stages:n=2",
+)
+"""From nearly everything trained to nearly nothing; the stem trained, or the stem frozen."""
+
+LIMIT_SECONDS = 1200.0
+
+
+@click.command(help=__doc__)
+@click.option("--only", default="*", metavar="PATTERN", help="Names that match, such as 'swin*'.")
+@click.option("-s", "--strategy", multiple=True, default=STRATEGIES, type=click.Choice(STRATEGIES))
+@click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever the file holds.")
+@click.option("--summary-only", is_flag=True, help="Run nothing: sum up what the file holds.")
+@click.option(
+    "-o", "--output", default=RESULTS / "lean-families.jsonl", type=click.Path(path_type=Path)
+)
+def main(
+    only: str,
+    strategy: tuple[str, ...],
+    workers: int,
+    fresh: bool,
+    summary_only: bool,
+    output: Path,
+) -> None:
+    if not summary_only:
+        models = smallest_first(read(RESULTS / "zoo-coverage.jsonl")[1], only)
+        if not models:
+            sys.exit(f"no model matches {only!r}")
+        jobs = [asdict(m) | {"strategy": s} for m in models for s in strategy]
+        sweep("lean", jobs, output=output, workers=workers, fresh=fresh, limit=LIMIT_SECONDS)
+    lines = [line for line in read(output)[1] if matches(line["library"], line["name"], only)]
+    click.echo(summary(lines))
+
+
+def smallest_first(coverage: list[Line], only: str) -> list[ZooModel]:
+    """Return the smallest model of each family that can be trained, in order of parameters.
+
+    Args:
+        coverage: Lines of zoo-coverage.jsonl.
+        only: A glob pattern of names.
+
+    Example:
+        >>> line = {"library": "timm", "family": "vgg", "name": "vgg11", "parameters": 9}
+        >>> smaller = line | {"family": "vit", "name": "vit_tiny", "parameters": 8}
+        >>> [model.name for model in smallest_first([line, smaller], "*")]
+        ['vit_tiny', 'vgg11']
+    """
+    count = {(line["library"], line["name"]): line.get("parameters", 0) for line in coverage}
+    found = [
+        (count[model.library, model.name], model)
+        for model in smallest_of_families(coverage)
+        if matches(model.library, model.name, only)
+    ]
+    found.sort(key=lambda pair: (pair[0], pair[1].text))
+    return [model for parameters, model in found if parameters <= MOST_PARAMETERS]
+
+
+def matches(library: str, name: str, only: str) -> bool:
+    """Tell whether "name" or "library:name" matches a glob pattern.
+
+    Example:
+        >>> matches("timm", "vgg11", "timm:vgg*"), matches("timm", "vgg11", "resnet*")
+        (True, False)
+    """
+    return fnmatch(name, only) or fnmatch(f"{library}:{name}", only)
+
+
+if __name__ == "__main__":
+    main()
