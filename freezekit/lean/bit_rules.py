@@ -25,6 +25,8 @@ from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_gr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LEAST_BYTES = 1 << 14  # packing and unpacking take some tens of microseconds, however few they are
+
 
 def relu(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, here and below
     """Whether the output is positive."""
@@ -84,10 +86,7 @@ def _activation(
     """Run the activation that is made for the tensor to ask: whether that is the input."""
     image = given["input"]
     inplace = given.get("inplace", False) or call[0].__name__.endswith("_")
-    if (
-        not needs_grad(image)
-        or not is_worth_it(image)
-        or not can_run_bitwise(image, inplace=inplace)
-    ):
+    worth_it = is_worth_it(image) and image.nbytes >= LEAST_BYTES
+    if not (worth_it and needs_grad(image) and can_run_bitwise(image, inplace=inplace)):
         return plain(call)
     return run_bitwise(mode.settling, image, make(not inplace), inplace=inplace)

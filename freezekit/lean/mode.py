@@ -17,7 +17,7 @@ from freezekit.lean.settling import Settling
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-LEAST_BYTES = 4096  # below, a tensor is not worth the microseconds
+LEAST_BYTES = 1 << 12  # below, a tensor is not worth the microseconds
 _KNOWN_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})
 
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]  # Any: torch's own protocol, here and below
