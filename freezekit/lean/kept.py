@@ -119,7 +119,7 @@ class Derived:
         function: A deterministic one that costs little, such as an activation function. Its kernels
             are those of the forward, so that every bit comes out again.
         args: Its positional arguments; what is `Kept` is restored first.
-        kwargs: Its keyword arguments, without tensors.
+        kwargs: Its keyword arguments, likewise.
     """
 
     form: Form
@@ -129,12 +129,17 @@ class Derived:
 
     def compute(self) -> Tensor:
         """Return the activation; autocast is off: what is kept has been cast already."""
-        args = [a.restore() if hasattr(a, "restore") else a for a in self.args]
+        args = [_restored(a) for a in self.args]
+        kwargs = {name: _restored(a) for name, a in self.kwargs.items()}
         with torch.no_grad(), torch.autocast(self.form.device.type, enabled=False):
-            tensor = self.function(*args, **self.kwargs)
+            tensor = self.function(*args, **kwargs)
             if tensor.stride() == self.form.stride:
                 return tensor
             return self.form.empty().copy_(tensor)
+
+
+def _restored(given: Any) -> Any:  # Any: an argument of whatever function
+    return given.restore() if hasattr(given, "restore") else given
 
 
 @dataclass(frozen=True)

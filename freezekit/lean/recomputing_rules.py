@@ -30,7 +30,7 @@ class _Recording:
     def of(self, tensor: Any) -> Kept | None:  # Any: an argument of the call
         """Return what was kept of an argument; a parameter is there in any case."""
         found = next((kept for saved, kept in self._kept if saved is tensor), None)
-        return found or (Whole(tensor) if isinstance(tensor, torch.nn.Parameter) else None)
+        return found or (Whole(tensor) if isinstance(tensor, nn.Parameter) else None)
 
     def of_shape(self, shape: torch.Size) -> Kept | None:
         """Return what was kept of the one tensor of this shape, which may be a copy or a cast."""
@@ -65,18 +65,11 @@ def layer_norm(mode: LeanMode, call: Call) -> Any:
     recording = _Recording(mode)
     out = mode.run(call, recording.keep)
     kept = recording.of_shape(image.shape)
-    affine = [None if p is None else recording.of(p) for p in (weight, bias)]
-    if kept and None not in (
-        a for a, p in zip(affine, (weight, bias), strict=True) if p is not None
-    ):
-        mode.derive(
-            out,
-            nn.functional.layer_norm,
-            kept,
-            given["normalized_shape"],
-            *affine,
-            given.get("eps", 1e-5),
-        )
+    affine = {"weight": weight, "bias": bias}
+    affine = {name: recording.of(p) for name, p in affine.items() if p is not None}
+    if kept and None not in affine.values():
+        shape, eps = given["normalized_shape"], given.get("eps", 1e-5)
+        mode.derive(out, nn.functional.layer_norm, kept, shape, eps=eps, **affine)
     return out
 
 
