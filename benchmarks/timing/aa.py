@@ -30,6 +30,7 @@ from freezekit.bench.design import WARMUP_STEPS, Design, load_warning
 from freezekit.bench.processes import PINNED_ALLOCATOR
 from freezekit.bench.results import Raw, Workload
 from freezekit.bench.statistics import append_block, summarise
+from freezekit.bench.variant import Variant
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -124,8 +125,8 @@ def work(args: argparse.Namespace) -> None:
     from freezekit.bench.timing import run_timing
 
     torch.set_num_threads(args.threads)
-    specs = {label: "full" for pair in pairs(args.pairs) for label in pair}
-    for event in run_timing(workload(args), specs, design=design(args), seed=args.seed):
+    variants = {label: Variant("full") for pair in pairs(args.pairs) for label in pair}
+    for event in run_timing(workload(args), variants, design=design(args), seed=args.seed):
         print(json.dumps(event), flush=True)
 
 
@@ -144,7 +145,7 @@ def run_once(seed: int) -> Raw:
             print(f"\rrun {seed + 1}: turn {event['done']} of {event['total']}  ", end="")
         elif event["event"] == "failed":
             worker.kill()
-            sys.exit(f"\n{event['spec']}: {event['error']}")
+            sys.exit(f"\n{event['label']}: {event['error']}")
     if worker.wait():
         sys.exit(f"\nthe worker ended with code {worker.returncode}")
     return raw

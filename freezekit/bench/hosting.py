@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from freezekit.bench.results import Workload
+    from freezekit.bench.variant import Variant
     from freezekit.bench.workload import Session
     from freezekit.registry import Registry
 
@@ -34,21 +35,21 @@ class Hosts:
     Its methods yield events, as `run_timing` describes them.
 
     Attributes:
-        live: Label to spec of those that have not failed, the control included.
+        live: Those that have not failed by their labels, the control included.
         turns_done: In all blocks.
     """
 
     def __init__(
         self,
         workload: Workload,
-        specs: Mapping[str, str],
+        variants: Mapping[str, Variant],
         warmup_steps: int,
         registry: Registry | None,
     ) -> None:
         self.workload = workload
         self.registry = registry
-        self.baseline = next(iter(specs))
-        self.live = {**specs, CONTROL: specs[self.baseline]}
+        self.baseline = next(iter(variants))
+        self.live = {**variants, CONTROL: variants[self.baseline]}
         self.warmup_steps = warmup_steps
         self.turns_done = 0
         self._start_block(0)
@@ -149,7 +150,7 @@ class Hosts:
             torch.cuda.empty_cache()
         yield {
             "event": "failed",
-            "spec": name,
+            "label": name,
             "status": status,
             "error": reason,
             "block": self.block,
@@ -158,7 +159,8 @@ class Hosts:
     def _build(self, name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FreezekitWarning)  # the static worker has reported them
-            session = workloads.build(self.workload, self.live[name], self.registry)
+            variant = self.live[name]
+            session = workloads.build(self.workload, variant.spec, self.registry, lean=variant.lean)
         self.warmup[name] = self._time_steps(session, self.warmup_steps)
         self.sessions[name] = session
 

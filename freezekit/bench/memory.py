@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from freezekit.registry import Registry
 
 
-def measured_figures(workload: Workload, spec: str, registry: Registry | None = None) -> Memory:
+def measured_figures(
+    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+) -> Memory:
     """Run a strategy's training step for real and measure its memory.
 
     Meant for a fresh process per strategy, which is never timed. The first step allocates the
@@ -32,6 +34,12 @@ def measured_figures(workload: Workload, spec: str, registry: Registry | None = 
     The workspace is what the allocator saw beyond the tracker. It can be a little below zero (0.3 %
     of the peak in mobilenet_v3_small): where two gradients of one tensor meet, autograd adds them
     in place, but not while any dispatch mode such as the tracker is active.
+
+    Args:
+        workload: The training step.
+        spec: The strategy.
+        registry: Where it is looked up; None for the default one.
+        lean: As in `freeze_`.
 
     Raises:
         FreezekitError: The model cannot be had, or the strategy refuses it.
@@ -47,7 +55,7 @@ def measured_figures(workload: Workload, spec: str, registry: Registry | None = 
         >>> memory.peak_bytes == memory.tracker_peak_bytes + memory.workspace_bytes
         True
     """
-    session = build(workload, spec, registry)
+    session = build(workload, spec, registry, lean=lean)
     traced, idle_bytes = traced_memory(session)
     process: int | None
     if workload.device == "cuda":

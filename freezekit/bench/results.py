@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from freezekit.bench.variant import Variant
+
 SCHEMA_VERSION = 1
 PROTOCOL = "v1"
 
@@ -129,7 +131,8 @@ class Time:
 
     `ratio` and `verdict` are None where the baseline failed, `ratio_ci` also where there is one
     block only. `split` holds median seconds of "forward", "backward" and "optimizer" on CUDA, else
-    None.
+    None. `ratio_to_stock` is against the stock row of the same strategy, obtained like `ratio`, on
+    lean rows beside which that was timed; else None.
     """
 
     step_seconds: StepSeconds
@@ -137,13 +140,19 @@ class Time:
     ratio_ci: tuple[float, float] | None
     verdict: Verdict | None
     split: dict[str, float] | None = None
+    ratio_to_stock: float | None = None
+    ratio_to_stock_ci: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One strategy. `error` says why where `status` is not "ok"; figures obtained still stand."""
+    """One strategy, in stock PyTorch or lean.
+
+    `error` says why where `status` is not "ok"; figures obtained still stand.
+    """
 
     strategy: str
+    lean: bool = False
     status: Status = "ok"
     error: str | None = None
     plugin: Plugin | None = None
@@ -152,6 +161,16 @@ class Row:
     flops: Flops | None = None
     time: Time | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def variant(self) -> Variant:
+        """What the row measures; no two rows of a result measure the same."""
+        return Variant(self.strategy, self.lean)
+
+    @property
+    def label(self) -> str:
+        """How the row is called in `Raw`, tables and sentences."""
+        return self.variant.label
 
 
 @dataclass(frozen=True)
@@ -170,11 +189,11 @@ class Raw:
     """Every measured step, nothing dropped.
 
     Attributes:
-        order: Per block and round, the strategies in the order in which they took their turns.
-        steps: steps[block][round][strategy] is the list of seconds of that turn's steps, the first
-            of them discarded by the estimate; the control's name is "control".
-        warmup: warmup[block][strategy] is the list of seconds of the warm-up steps.
-        split: split[block][strategy] maps "forward", "backward" and "optimizer" to seconds on
+        order: Per block and round, the labels of rows in the order in which they took their turns.
+        steps: steps[block][round][label] is the list of seconds of that turn's steps, the first of
+            them discarded by the estimate; the control's label is "control".
+        warmup: warmup[block][label] is the list of seconds of the warm-up steps.
+        split: split[block][label] maps "forward", "backward" and "optimizer" to seconds on
             CUDA; empty elsewhere.
     """
 
@@ -186,7 +205,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Result:
-    """One model, several strategies, one run. The first row is `full`; ratios are against it.
+    """One model, several strategies, one run. The first row is stock `full`; ratios are against it.
 
     `complete` is False while a run goes on or where it was interrupted. `notes` are sentences for
     the reader, each with a figure behind it. `timing_design` records blocks, rounds, and what a

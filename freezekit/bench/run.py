@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit import __version__
-from freezekit.bench.design import load_warning
+from freezekit.bench.design import CONTROL, load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
 from freezekit.bench.processes import Event, Workers
 from freezekit.bench.results import (
@@ -24,15 +24,14 @@ from freezekit.bench.results import (
     Workload,
 )
 from freezekit.bench.statistics import append_block, summarise
+from freezekit.bench.variant import BASELINE, Variant
 from freezekit.errors import FreezekitError, ModelError, WorkerError
-from freezekit.spec import format_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from freezekit.registry import Registry
 
-BASELINE = "full"
 LEAST_TIMING_SECONDS = 5.0
 
 
@@ -41,7 +40,7 @@ class Options:
     """What a bench run is to do beside its workload.
 
     Attributes:
-        specs: Canonical specs, `full` first.
+        variants: What to measure, the baseline first, as `choose` returns it.
         block: Plugins not to load.
         threads: For torch; None for torch's own choice.
         budget_seconds: For the whole run; None for the full protocol, however long it takes.
@@ -49,7 +48,7 @@ class Options:
         skip_refused: Leave out, with a note, strategies that the model cannot take.
     """
 
-    specs: tuple[str, ...]
+    variants: tuple[Variant, ...]
     block: tuple[str, ...] = ()
     threads: int | None = None
     budget_seconds: float | None = None
@@ -67,16 +66,6 @@ class Doing:
     total: int | None = None
 
 
-def canonical_specs(texts: Sequence[str], registry: Registry) -> tuple[str, ...]:
-    """Return the canonical form of each spec once, with `full` first.
-
-    Raises:
-        SpecError: One of them cannot be read, or names an unknown strategy or option.
-    """
-    canonical = [" + ".join(map(format_strategy, registry.create(text))) for text in texts]
-    return tuple(dict.fromkeys([BASELINE, *canonical]))
-
-
 class Run:
     """One run, from the first process to the last; `result` is always what is known so far."""
 
@@ -92,7 +81,10 @@ class Run:
         self._on_change = on_change
         self._on_progress = on_progress
         self._started = time.monotonic()
-        rows = tuple(Row(spec, plugin=_plugin(spec, registry)) for spec in options.specs)
+        rows = tuple(
+            Row(variant.spec, variant.lean, plugin=_plugin(variant.spec, registry))
+            for variant in options.variants
+        )
         self.result = Result(__version__, workload, env=environment(), rows=rows)
 
     def measure(self) -> Result:
@@ -114,9 +106,9 @@ class Run:
     # --- the three kinds of worker -----------------------------------------------------------
 
     def _static(self, workers: Workers) -> None:
-        phase, total, done = "counting memory and FLOPs", len(self._options.specs), 0
+        phase, total, done = "counting memory and FLOPs", len(self._options.variants), 0
         self._on_progress(Doing(phase, phase, done, total))
-        for event in workers.events(self._job("static", self._options.specs)):
+        for event in workers.events(self._job("static", self._options.variants)):
             match event["event"]:
                 case "environment":
                     self._change(env={**self.result.env, **event["environment"]})
@@ -127,7 +119,7 @@ class Run:
                     self._change(workload=Workload(**workload))
                 case "static":
                     self._update(
-                        event["spec"],
+                        event["label"],
                         parameters=Parameters(**event["parameters"]),
                         memory=Memory(**event["memory"]),
                         flops=Flops(**event["flops"]) if event["flops"] else None,
@@ -135,7 +127,7 @@ class Run:
                     )
                     done += 1
                 case "failed":
-                    self._fail(event["spec"], event)
+                    self._fail(event["label"], event)
                     done += 1
                 case "broken":
                     raise _whole_run_failed(event)
@@ -146,47 +138,47 @@ class Run:
     def _memory(self, workers: Workers) -> None:
         """Measure real steps, one process each, two at a time on the CPU: none is timed."""
         phase = "measuring memory"
-        specs = self._live()
+        live = self._live()
         at_once = 2 if self.result.workload.device == "cpu" and self._two_fit() else 1
-        todo: queue.SimpleQueue[str] = queue.SimpleQueue()
+        todo: queue.SimpleQueue[Variant] = queue.SimpleQueue()
         found: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
-        for spec in specs:
-            todo.put(spec)
+        for variant in live:
+            todo.put(variant)
 
         def work() -> None:
             while not todo.empty():
                 try:
-                    spec = todo.get_nowait()
+                    variant = todo.get_nowait()
                 except queue.Empty:
                     return
-                for event in workers.events(self._job("memory", [spec])):
-                    found.put((spec, event))
-                found.put((spec, None))
+                for event in workers.events(self._job("memory", [variant])):
+                    found.put((variant.label, event))
+                found.put((variant.label, None))
 
         for _ in range(at_once):
             threading.Thread(target=work, daemon=True).start()
         done = 0
-        while done < len(specs):
-            self._on_progress(Doing(phase, phase, done, len(specs)))
-            spec, event = found.get()
+        while done < len(live):
+            self._on_progress(Doing(phase, phase, done, len(live)))
+            label, event = found.get()
             if event is None:
                 done += 1
             elif event["event"] == "memory":
-                self._update(spec, memory=_merged(self._row(spec).memory, event["memory"]))
+                self._update(label, memory=_merged(self._row(label).memory, event["memory"]))
             else:
-                self._fail(spec, event)
-        self._on_progress(Doing(phase, phase, done, len(specs)))
+                self._fail(label, event)
+        self._on_progress(Doing(phase, phase, done, len(live)))
 
     def _timing(self, workers: Workers) -> None:
         """Time all strategies in one process; the statistics are made anew after each block."""
-        specs = self._live()
-        if BASELINE not in specs:
+        live = self._live()
+        if BASELINE not in live:
             self._change(notes=(*self.result.notes, "no step times: the baseline `full` failed"))
             return
         budget = self._options.budget_seconds
         if budget is not None:
             budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
-        job = {**self._job("timing", specs), "budget_seconds": budget}
+        job = {**self._job("timing", live), "budget_seconds": budget}
         phase = "timing steps"
         broken: Event | None = None
         self._on_progress(Doing(phase, phase))
@@ -201,23 +193,24 @@ class Run:
                     self._on_progress(Doing(phase, event["doing"], event["done"], event["total"]))
                 case "block":
                     self._change(raw=append_block(self.result.raw or Raw(), event))
-                case "failed" if event["spec"] in specs:
-                    self._fail(event["spec"], event)
+                case "failed" if event["label"] != CONTROL:
+                    self._fail(event["label"], event)
                 case "broken":
                     broken = event
-        self._summarise(specs)
+        self._summarise(live)
         if broken:
             note = f"step times are missing or fewer: {broken['error']}"
             self._change(notes=(*self.result.notes, note))
-            for spec in specs:
-                if self._row(spec).time is None:
-                    self._fail(spec, broken)
+            for variant in live:
+                if self._row(variant.label).time is None:
+                    self._fail(variant.label, broken)
 
-    def _summarise(self, specs: Sequence[str]) -> None:
-        summary = summarise(self.result.raw or Raw(), specs)
-        for spec, warnings in summary.warnings.items():
-            row = self._row(spec)
-            self._update(spec, time=summary.times.get(spec), warnings=(*row.warnings, *warnings))
+    def _summarise(self, timed: Sequence[Variant]) -> None:
+        stock = {v.label: v.stock.label for v in timed if v.lean and v.stock in timed}
+        summary = summarise(self.result.raw or Raw(), [v.label for v in timed], stock)
+        for label, warnings in summary.warnings.items():
+            row = self._row(label)
+            self._update(label, time=summary.times.get(label), warnings=(*row.warnings, *warnings))
         self._change(control=summary.control, notes=(*self.result.notes, *summary.notes))
 
     def interrupted(self) -> Result:
@@ -228,11 +221,11 @@ class Run:
 
     # --- the result ----------------------------------------------------------------------------
 
-    def _job(self, kind: str, specs: Sequence[str]) -> Event:
+    def _job(self, kind: str, variants: Sequence[Variant]) -> Event:
         return {
             "kind": kind,
             "workload": dataclasses.asdict(self.result.workload),
-            "specs": list(specs),
+            "variants": [dataclasses.asdict(variant) for variant in variants],
             "block": list(self._options.block),
             "threads": self._options.threads,
             "budget_seconds": None,
@@ -242,27 +235,30 @@ class Run:
         self.result = replace(self.result, **fields)
         self._on_change(self.result)
 
-    def _row(self, spec: str) -> Row:
-        return next(row for row in self.result.rows if row.strategy == spec)
+    def _row(self, label: str) -> Row:
+        return next(row for row in self.result.rows if row.label == label)
 
-    def _update(self, spec: str, **fields: Any) -> None:  # Any: the fields of Row
-        changed = replace(self._row(spec), **fields)
-        self._change(rows=tuple(changed if r.strategy == spec else r for r in self.result.rows))
+    def _update(self, label: str, **fields: Any) -> None:  # Any: the fields of Row
+        changed = replace(self._row(label), **fields)
+        self._change(rows=tuple(changed if r.label == label else r for r in self.result.rows))
 
-    def _fail(self, spec: str, event: Event) -> None:
-        if event.get("model"):
+    def _fail(self, label: str, event: Event) -> None:
+        if event.get("model") and not self._row(label).lean:  # lean is not the model's own doing
             raise ModelError(event["error"])
-        self._update(spec, status=event["status"], error=event["error"])
+        self._update(label, status=event["status"], error=event["error"])
 
-    def _live(self) -> list[str]:
-        return [row.strategy for row in self.result.rows if row.status == "ok"]
+    def _live(self) -> list[Variant]:
+        return [row.variant for row in self.result.rows if row.status == "ok"]
 
     def _leave_out_refused(self) -> None:
-        others = (row for row in self.result.rows if row.strategy != BASELINE)
+        others = (row for row in self.result.rows if row.variant != BASELINE)
         refused = [row for row in others if row.status == "error"]
+        told: dict[tuple[str, str | None], str] = {}  # once where lean is refused like stock
+        for row in refused:
+            told.setdefault((row.strategy, row.error), f"left out {row.label}: {row.error}")
         self._change(
             rows=tuple(row for row in self.result.rows if row not in refused),
-            notes=(*self.result.notes, *(f"left out {r.strategy}: {r.error}" for r in refused)),
+            notes=(*self.result.notes, *told.values()),
         )
 
     def _two_fit(self) -> bool:

@@ -42,13 +42,19 @@ class StaticFigures:
 
 
 def static_figures(
-    workload: Workload, spec: str, registry: Registry | None = None
+    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
     The model is built on `meta`, so that it takes no memory and no weights, turned into fake
     tensors on the workload's device, frozen, and stepped; figures are those of the second step.
     The peak is that of live storages: only a real step can add the allocator's workspace.
+
+    Args:
+        workload: The training step.
+        spec: The strategy.
+        registry: Where it is looked up; None for the default one.
+        lean: As in `freeze_`; what backward then computes again is among its FLOPs.
 
     Raises:
         FreezekitError: The model cannot be had, or the strategy refuses it.
@@ -66,20 +72,20 @@ def static_figures(
         True
     """
     try:
-        return _figures(workload, spec, registry)
+        return _figures(workload, spec, registry, lean)
     except StagingError as error:
         if not needs_values(error):
             raise
-        return _figures(workload, _decided_for_real(workload, spec, registry), registry)
+        return _figures(workload, _decided_for_real(workload, spec, registry), registry, lean)
 
 
 def _figures(
-    workload: Workload, spec: str | FreezePlan, registry: Registry | None
+    workload: Workload, spec: str | FreezePlan, registry: Registry | None, lean: bool
 ) -> StaticFigures:
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
         as_laid_out = dataclasses.replace(workload, channels_last=False)
-        session = prepare(as_laid_out, model, spec, registry)
+        session = prepare(as_laid_out, model, spec, registry, lean=lean)
         if workload.channels_last:
             session.inputs = laid_out(session.inputs)
         warnings = session.frozen.plan.warnings
@@ -161,7 +167,8 @@ def count_flops(session: Session) -> Flops:
     """Count the floating-point operations of one step, forward (with the loss) and backward.
 
     Those of matrix products, convolutions and attention, as torch's `FlopCounterMode` has it, but
-    for the gradients of grouped convolutions; a multiply-add is two.
+    for the gradients of grouped convolutions; a multiply-add is two. Counted is what is run: in a
+    lean step also what backward computes again.
     """
     with FlopCounterMode(display=False) as forward:
         loss = session.loss()

@@ -34,11 +34,11 @@ class Summary:
     """What raw steps say.
 
     Attributes:
-        times: By strategy; one without a whole turn is missing.
+        times: By label; one without a whole turn is missing.
         control: None where the control or the baseline has no common block.
         noise_floor: The ratio less 1 under which no difference is claimed; None without an
             interval of the control.
-        warnings: By strategy, for its row.
+        warnings: By label, for its row.
         notes: For the whole run.
     """
 
@@ -123,13 +123,15 @@ def verdict(found: Estimate, floor: float | None) -> Verdict:
     return "faster" if found.ratio < 1 else "slower"
 
 
-def summarise(raw: Raw, names: Sequence[str]) -> Summary:
+def summarise(raw: Raw, names: Sequence[str], stock: Mapping[str, str] | None = None) -> Summary:
     """Return times, intervals and verdicts from the blocks there are.
 
     Args:
         raw: Whole blocks only; a strategy that failed is missing from some rounds, and counts in
             those blocks where it and the baseline have all turns.
-        names: The strategies without the control, the baseline first.
+        names: Labels of the rows, without the control, the baseline first.
+        stock: Of a lean row the label of the stock row of the same strategy; the two are compared
+            as each is with the baseline.
 
     Example:
         >>> block = [{"full": [2.0, 1.0, 1.0], "head-only": [1.0, 0.4, 0.4],
@@ -160,6 +162,9 @@ def summarise(raw: Raw, names: Sequence[str]) -> Summary:
             )
             if name == baseline:
                 time = replace(time, ratio=1.0, ratio_ci=(1.0, 1.0), verdict="baseline")
+        beside = _against(raw, name, stock[name]) if stock and name in stock else None
+        if beside is not None:
+            time = replace(time, ratio_to_stock=beside.ratio, ratio_to_stock_ci=beside.ci)
         times[name] = time
         warnings[name] = (*few, *_not_steady(raw, name))
     return Summary(

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from freezekit.bench.results import Workload
+    from freezekit.bench.variant import Variant
     from freezekit.registry import Registry
 
 
 def run_timing(
     workload: Workload,
-    specs: Mapping[str, str],
+    variants: Mapping[str, Variant],
     *,
     design: Design | None = None,
     budget_seconds: float | None = None,
@@ -45,8 +46,8 @@ def run_timing(
       known. One before each build and after each turn.
     - "block": "block" and its "order", "steps", "warmup" and "split", as in `Raw`; a block that did
       not end, or in which all failed, is never sent.
-    - "failed": "spec" (the label), "status" ("oom" or "error"), "error" and "block". It takes no
-      further part; the others go on. Without the baseline they get their seconds, but no ratio.
+    - "failed": "label", "status" ("oom" or "error"), "error" and "block". It takes no further part;
+      the others go on. Without the baseline they get their seconds, but no ratio.
     - "done": nothing more will come.
 
     The baseline is built and stepped once before the first block, and thrown away, so that lazy
@@ -54,7 +55,7 @@ def run_timing(
 
     Args:
         workload: The training step.
-        specs: Label to spec, the baseline first; "control" is taken by its second copy.
+        variants: What to time, by label, the baseline first; "control" is taken by its second copy.
         design: What to measure; None for 8 blocks of 3 rounds.
         budget_seconds: Size the design to this time instead, from the start of this call.
         seed: Of the random orders.
@@ -65,22 +66,25 @@ def run_timing(
 
     Example:
         >>> from freezekit.bench.results import Workload
+        >>> from freezekit.bench.variant import Variant
         >>> tiny = Workload("timm:test_resnet", batch_size=1, image_size=32)
         >>> design = Design(blocks=1, rounds=1)
-        >>> events = list(run_timing(tiny, {"full": "full"}, design=design))
+        >>> events = list(run_timing(tiny, {"full": Variant("full")}, design=design))
         >>> events[0]["event"], events[-1]["event"]
         ('design', 'done')
     """
     if design is not None and budget_seconds is not None:
         raise ValueError("give a design or a budget, not both: a budget makes its own design")
-    if not specs or CONTROL in specs:
-        raise ValueError(f"labels are {list(specs)!r}, expected at least one and none {CONTROL!r}")
+    if not variants or CONTROL in variants:
+        raise ValueError(
+            f"labels are {list(variants)!r}, expected at least one and none {CONTROL!r}"
+        )
     begun = perf_counter()
     warmup = WARMUP_STEPS["cuda" if workload.device.startswith("cuda") else "cpu"]
     if design is None and budget_seconds is None:
         design = Design(warmup=warmup)
     warmup = warmup if design is None else design.warmup
-    hosts = Hosts(workload, specs, warmup, registry)
+    hosts = Hosts(workload, variants, warmup, registry)
     if design is not None:
         yield {"event": "design", "design": design.record()}
     yield from hosts.rehearse()
@@ -90,7 +94,7 @@ def run_timing(
         while hosts.live and (design is None or len(took) < design.blocks):
             started = perf_counter()
             rounds = ROUNDS if design is None else design.rounds
-            order = block_order([*specs, CONTROL], len(took), seed, rounds)
+            order = block_order([*variants, CONTROL], len(took), seed, rounds)
             yield from hosts.set_up(order.build, len(took), design)
             if design is None:
                 design = fit_budget(

@@ -1,6 +1,6 @@
 """The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
 
-A job is one line of JSON: {"kind": "static" | "memory" | "timing", "workload", "specs", "block",
+A job is one line of JSON: {"kind": "static" | "memory" | "timing", "workload", "variants", "block",
 "threads", "budget_seconds"}. Each event is one JSON object on a line. What a model prints goes to
 stderr. When stdin ends, as it does when the parent dies in whatever way, the process ends too.
 """
@@ -21,6 +21,7 @@ from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.timing import run_timing
+from freezekit.bench.variant import Variant
 from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.registry import load_registry
@@ -63,34 +64,38 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     yield {"event": "environment", "environment": _environment(workload)}
     workload = describe_workload(workload)
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
-    for spec in job["specs"]:
+    for variant in _variants(job):
         try:
-            figures = static_figures(workload, spec, registry)
+            figures = static_figures(workload, variant.spec, registry, lean=variant.lean)
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-            yield {"event": "failed", "spec": spec, **_failure(error)}
+            yield {"event": "failed", "label": variant.label, **_failure(error)}
             continue
-        yield {"event": "static", "spec": spec, **dataclasses.asdict(figures)}
+        yield {"event": "static", "label": variant.label, **dataclasses.asdict(figures)}
 
 
 def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
-    (spec,) = job["specs"]
+    (variant,) = _variants(job)
     try:
-        memory = measured_figures(workload, spec, registry)
+        memory = measured_figures(workload, variant.spec, registry, lean=variant.lean)
     except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-        yield {"event": "failed", "spec": spec, **_failure(error)}
+        yield {"event": "failed", "label": variant.label, **_failure(error)}
         return
-    yield {"event": "memory", "spec": spec, "memory": dataclasses.asdict(memory)}
+    yield {"event": "memory", "label": variant.label, "memory": dataclasses.asdict(memory)}
 
 
 def _timing(workload: Workload, job: Event) -> Iterator[Event]:
     return run_timing(
         workload,
-        {spec: spec for spec in job["specs"]},
+        {variant.label: variant for variant in _variants(job)},
         budget_seconds=job["budget_seconds"],
         seed=workload.seed,
         registry=load_registry(job["block"]),
     )
+
+
+def _variants(job: Event) -> list[Variant]:
+    return [Variant(**variant) for variant in job["variants"]]
 
 
 def _failure(error: Exception) -> Event:

@@ -84,15 +84,23 @@ class Session:
         self.optimizer.step()
 
 
-def build(workload: Workload, spec: str, registry: Registry | None = None) -> Session:
+def build(
+    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+) -> Session:
     """Load the model of a workload on its device and prepare a strategy's session.
+
+    Args:
+        workload: The training step.
+        spec: The strategy.
+        registry: Where it is looked up; None for the default one.
+        lean: As in `freeze_`.
 
     Raises:
         ModelError: The model cannot be had.
         FreezekitError: The strategy refuses the model.
     """
     torch.manual_seed(workload.seed)
-    return prepare(workload, load(workload, workload.device), spec, registry)
+    return prepare(workload, load(workload, workload.device), spec, registry, lean=lean)
 
 
 def load(workload: Workload, device: str) -> nn.Module:
@@ -114,8 +122,10 @@ def prepare(
     model: nn.Module,
     spec: str | FreezePlan,
     registry: Registry | None = None,
+    *,
+    lean: bool = False,
 ) -> Session:
-    """Prepare a session on a model that exists already; it is frozen in place.
+    """Prepare a session on a model that exists already; it is frozen in place, lean as in `build`.
 
     Raises:
         FreezekitError: The strategy refuses the model.
@@ -128,9 +138,9 @@ def prepare(
         inputs = laid_out(inputs)
     model.train()
     try:  # stages are found on the model's own image size, where resolutions tell most
-        frozen = freeze_(model, spec, registry=registry)
+        frozen = freeze_(model, spec, lean=lean, registry=registry)
     except StagingError:
-        frozen = freeze_(model, spec, example_input=inputs, registry=registry)
+        frozen = freeze_(model, spec, lean=lean, example_input=inputs, registry=registry)
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from freezekit.bench.choosing import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 
@@ -69,6 +70,14 @@ DEFAULT_BUDGET_SECONDS = 75.0
     help="To aim at, for each model: step times take what memory leaves, but never too few steps "
     "to tell anything. 0: no limit, the full protocol.",
 )
+@click.option(
+    "--lean",
+    type=click.Choice(LEAN_CHOICES),
+    default="off",
+    show_default=True,
+    help="Keep between forward and backward only what gradients need: on, in every row but the "
+    "baseline, which is stock `full`; both, in a second row for each strategy.",
+)
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -87,10 +96,11 @@ def bench(
     Examples:
       freezekit bench
       freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o atto.json -o atto.md
+      freezekit bench torchvision:resnet50 -s batch-norm --lean both
       freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
     from freezekit.bench.results import Workload
-    from freezekit.bench.run import Options, canonical_specs
+    from freezekit.bench.run import Options
     from freezekit.bench.store import check_writable
     from freezekit.cli.screen import run_all
     from freezekit.registry import load_registry
@@ -102,7 +112,7 @@ def bench(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     how = Options(
-        specs=canonical_specs(specs or DEFAULT_SPECS, registry),
+        variants=choose(specs or DEFAULT_SPECS, registry, options.pop("lean")),
         block=block,
         threads=options.pop("threads"),
         budget_seconds=options.pop("budget") or None,

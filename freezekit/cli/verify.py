@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from freezekit.bench.variant import Variant
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 from freezekit.errors import FreezeError, FreezekitWarning, ModelError, StagingError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     shell_complete=complete_spec,
     help="What to freeze; default: what the model's factory froze by hand.",
 )
+@click.option("--lean", is_flag=True, help="Freeze with lean=True, and prove that of this model.")
 @click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
@@ -46,7 +48,13 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
 def verify(
-    model: str, spec: str | None, as_json: bool, steps: int, loss: str | None, **options: Any
+    model: str,
+    spec: str | None,
+    lean: bool,
+    as_json: bool,
+    steps: int,
+    loss: str | None,
+    **options: Any,
 ) -> None:
     """Train a few steps and prove that frozen is frozen.
 
@@ -61,6 +69,7 @@ def verify(
     \b
     Examples:
       freezekit verify torchvision:resnet18 -s first-n-stages:n=2
+      freezekit verify torchvision:resnet18 -s batch-norm --lean
       freezekit verify my_model.py:build_frozen --image-size 96
     """  # noqa: D301  # click reads the character
     from rich.console import Console
@@ -70,6 +79,8 @@ def verify(
     registry = load_registry(options.pop("block"))
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
+    if lean and spec is None:
+        raise FreezeError("--lean goes with -s SPEC: what a factory froze by hand is not lean")
     if spec is not None:
         registry.create(spec)  # before the model: a misspelt spec is told at once
     screen = Console(stderr=True)  # its status is shown on a terminal only
@@ -81,12 +92,14 @@ def verify(
         built, inputs = _build(model, **options)
         status.update(f"verifying {model}: training a copy")
         training = {"steps": steps, "loss": _loss(built, loss)}
-        found, frozen = _verify(model, built, inputs, spec, registry, training)
+        found, frozen = _verify(model, built, inputs, spec, lean, registry, training)
     if as_json:
-        said = {"model": model, "strategy": spec, "steps": steps, **json.loads(found.to_json())}
+        asked = {"model": model, "strategy": spec, "lean": lean, "steps": steps}
+        said = {**asked, **json.loads(found.to_json())}
         click.echo(json.dumps(said, indent=2))
     else:
-        click.echo(f"{model}, {spec or 'as its factory left it'}\n\n{found}")
+        how = Variant(spec, lean).label if spec else "as its factory left it"
+        click.echo(f"{model}, {how}\n\n{found}")
     for text in frozen.plan.warnings if frozen else ():
         click.echo(f"warning: {text}", err=True)
     click.get_current_context().exit(0 if found.passed else 1)
@@ -141,6 +154,7 @@ def _verify(
     model: nn.Module,
     inputs: tuple[Any, ...],  # Any: whatever the model takes
     spec: str | None,
+    lean: bool,
     registry: Registry,
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
@@ -157,9 +171,9 @@ def _verify(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)  # told below the table
         try:  # stages are found on the model's own image size, where resolutions tell most
-            frozen = freeze_(model, spec, registry=registry)
+            frozen = freeze_(model, spec, lean=lean, registry=registry)
         except StagingError:
-            frozen = freeze_(model, spec, example_input=inputs, registry=registry)
+            frozen = freeze_(model, spec, lean=lean, example_input=inputs, registry=registry)
     return frozen.verify(inputs, **training), frozen
 
 

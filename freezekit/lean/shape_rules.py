@@ -11,6 +11,7 @@ from freezekit.lean.kept import Form, Hollow, Kept
 from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
 from freezekit.lean.norm import FixedBatchNorm
 from freezekit.lean.pooling import Pooled, Window
+from freezekit.lean.recomputing_rules import rearranged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,11 +63,11 @@ def shape_only(mode: LeanMode, call: Call) -> Any:
 
 
 def pad(mode: LeanMode, call: Call) -> Any:
-    """Padding with the image's own edges; with a constant nothing is saved."""
+    """Padding with the image's own edges; with a constant it keeps nothing, and is a copy."""
     given = arguments(call, "input", "pad", "mode")
     if given.get("mode", "constant") in ("reflect", "replicate"):
         return shape_only(mode, call)
-    return plain(call)
+    return rearranged(mode, call)
 
 
 def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:

@@ -76,6 +76,7 @@ def _strategy(result: Result, row: Row) -> dict[str, Value]:
     plugin, parameters = row.plugin, row.parameters
     return {
         "strategy": row.strategy,
+        "lean": row.lean,
         "status": row.status,
         "error": row.error,
         "plugin_name": plugin.name if plugin else None,
@@ -100,6 +101,7 @@ def _time(result: Result, row: Row) -> dict[str, Value]:
     time, control = row.time, result.control
     seconds = time.step_seconds if time else None
     low, high = (time.ratio_ci if time else None) or (None, None)
+    stock_low, stock_high = (time.ratio_to_stock_ci if time else None) or (None, None)
     control_low, control_high = (control.ratio_ci if control else None) or (None, None)
     split = (time.split if time else None) or {}
     return {
@@ -113,6 +115,9 @@ def _time(result: Result, row: Row) -> dict[str, Value]:
         "ratio_ci_low": low,
         "ratio_ci_high": high,
         "verdict": time.verdict if time else None,
+        "ratio_to_stock": time.ratio_to_stock if time else None,
+        "ratio_to_stock_ci_low": stock_low,
+        "ratio_to_stock_ci_high": stock_high,
         "control_ratio": control.ratio if control else None,
         "control_ci_low": control_low,
         "control_ci_high": control_high,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.report.figures import baseline, flops, fraction, peak_change, trainable_fraction
+from freezekit.report.figures import (
+    baseline,
+    flops,
+    fraction,
+    peak_change,
+    peak_change_from,
+    stock_of,
+    trainable_fraction,
+)
 from freezekit.report.units import change, mib, ratio, share
 
 if TYPE_CHECKING:
@@ -18,7 +26,7 @@ FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of i
 
 
 def explain(result: Result) -> tuple[str, ...]:
-    """Return one sentence for each surprise in a result, none where nothing surprises.
+    """Return one sentence for each surprise, and one for each lean row beside its stock row.
 
     Example:
         >>> from freezekit.bench.results import Memory, Parameters, Result, Row, Workload
@@ -36,18 +44,28 @@ def explain(result: Result) -> tuple[str, ...]:
     if full is None:
         return ()
     others = [row for row in result.rows if row is not full]
+    # What surprises in a strategy is said of its stock row; beside that, lean has its own sentence.
+    alone = [row for row in others if stock_of(result, row) is None]
+    pairs = [(row, stock) for row in others if (stock := stock_of(result, row))]
     found = [
-        *_frees_no_activations(full, others),
-        *(_trains_the_same(full, row) for row in others),
-        *(_peak_against_saved(result, full, row) for row in others),
-        *(_time_against_flops(full, row) for row in others),
+        *_frees_no_activations(full, alone, lean_shown=any(row.lean for row in others)),
+        *(_trains_the_same(full, row) for row in alone),
+        *(_peak_against_saved(result, full, row) for row in alone),
+        *(_time_against_flops(full, row) for row in alone),
+        *(_beside_stock(row, stock) for row, stock in pairs),
         _flops_do_not_predict_time(full, others),
     ]
     return tuple(sentence for sentence in found if sentence)
 
 
-def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
+def _frees_no_activations(full: Row, others: list[Row], lean_shown: bool) -> list[str]:
     before = full.memory.saved_activations_bytes
+    reason = (
+        ": a layer that trains keeps its input for the gradient of its weights, and a frozen "
+        "convolution or norm keeps its own wherever a gradient passes through"
+    )
+    if not lean_shown:
+        reason += "; `--lean both` shows how much of that gradients need"
     sentences = []
     for row in others:
         after = row.memory.saved_activations_bytes
@@ -57,27 +75,25 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
             continue
         frees = share(1 - remaining) if remaining < 1 else "none"
         sentences.append(
-            f"{row.strategy} freezes {share(1 - trains)} of the parameters and frees {frees} of "
+            f"{row.label} freezes {share(1 - trains)} of the parameters and frees {frees} of "
             f"the saved activations ({mib(after)} MiB against {mib(before)} MiB of full)"
         )
-    if sentences:  # the reason once, however many strategies it holds for
-        sentences[0] += (
-            ": a layer that trains keeps its input for the gradient of its weights, and a frozen "
-            "convolution or norm keeps its own wherever a gradient passes through"
-        )
+        if not row.lean:  # the reason once, however many strategies it holds for
+            sentences[-1] += reason
+            reason = ""
     return sentences
 
 
 def _trains_the_same(full: Row, row: Row) -> str | None:
     before, after = full.memory.saved_activations_bytes, row.memory.saved_activations_bytes
     remaining = _saved_against(full, row)
-    if row.parameters is None or full.parameters is None or remaining is None:
+    if row.lean or row.parameters is None or full.parameters is None or remaining is None:
         return None
     same = row.parameters.trainable_digest == full.parameters.trainable_digest
     if not same or abs(remaining - 1) > FREES_LITTLE:
         return None
     return (
-        f"{row.strategy} trains every parameter that full trains, so it frees no activations: "
+        f"{row.label} trains every parameter that full trains, so it frees no activations: "
         f"{mib(after)} MiB are saved, {mib(before)} MiB by full"
     )
 
@@ -100,14 +116,14 @@ def _peak_against_saved(result: Result, full: Row, row: Row) -> str | None:
         if row.memory.peak_method == "measured" and (row.memory.workspace_bytes or 0) > 0:
             workspace = f" ({mib(row.memory.workspace_bytes)} MiB of it workspace)"
         return (
-            f"{row.strategy} {frees}: {mib(parts.saved)} MiB are saved from forward to backward, "
+            f"{row.label} {frees}: {mib(parts.saved)} MiB are saved from forward to backward, "
             f"at least {mib(short_lived)} MiB of the {mib(peak)} MiB live for a moment within "
             f"one of them{workspace}"
         )
     if -fell >= freed / 2:
         return None
     text = (
-        f"{row.strategy} {frees}: of its {mib(peak)} MiB, parameters, buffers and inputs take "
+        f"{row.label} {frees}: of its {mib(peak)} MiB, parameters, buffers and inputs take "
         f"{mib(parts.constant)} MiB, gradients and optimizer state up to {mib(parts.training)} MiB"
     )
     if short_lived > 0:
@@ -150,17 +166,39 @@ def _time_against_flops(full: Row, row: Row) -> str | None:
     measured = ratio(time.ratio, time.ratio_ci, time.verdict)
     if time.verdict == "no difference shown" and work < 1 - FEWER_FLOPS:
         return (
-            f"{row.strategy} does {work:.2f} of full's FLOPs, yet no difference in time is shown: "
+            f"{row.label} does {work:.2f} of full's FLOPs, yet no difference in time is shown: "
             f"{measured}"
         )
     if time.verdict == "slower" and work <= 1:
-        return f"{row.strategy} is slower, {measured}, with {work:.2f} of full's FLOPs"
+        return f"{row.label} is slower, {measured}, with {work:.2f} of full's FLOPs"
     return None
+
+
+def _beside_stock(row: Row, stock: Row) -> str | None:
+    """Tell what lean saves and what it costs, much or nothing."""
+    found = []
+    after, before = row.memory.saved_activations_bytes, stock.memory.saved_activations_bytes
+    if after is not None and before is not None:
+        less = f"where stock keeps {mib(before)} MiB ({share(fraction(after, before))})"
+        than_stock = "as stock does" if after == before else less
+        found.append(f"keeps {mib(after)} MiB of saved activations {than_stock}")
+    fell = peak_change_from(stock, row)
+    if fell is not None:
+        less = f"instead of {mib(stock.memory.peak_bytes)} MiB ({change(fell)})"
+        than_stock = "like stock" if fell == 0 else less
+        found.append(f"peaks at {mib(row.memory.peak_bytes)} MiB {than_stock}")
+    if row.time is not None and row.time.ratio_to_stock is not None:
+        times = ratio(row.time.ratio_to_stock, row.time.ratio_to_stock_ci)
+        found.append(f"takes {times} of the step time of stock")
+    if not found:
+        return None
+    *first, last = found
+    return f"{row.label} {', '.join(first)}{' and ' if first else ''}{last}"
 
 
 def _flops_do_not_predict_time(full: Row, others: list[Row]) -> str | None:
     pairs = [
-        (row.strategy, fraction(flops(row), flops(full)), row.time.ratio)
+        (row.label, fraction(flops(row), flops(full)), row.time.ratio)
         for row in others
         if row.time is not None
     ]

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezekit.bench.variant import BASELINE
+
 if TYPE_CHECKING:
     from freezekit.bench.results import Result, Row
 
 
 def baseline(result: Result) -> Row | None:
-    """Return the row of `full`, None where there is none."""
-    return next((row for row in result.rows if row.strategy == "full"), None)
+    """Return the row of stock `full`, None where there is none."""
+    return next((row for row in result.rows if row.variant == BASELINE), None)
+
+
+def stock_of(result: Result, row: Row) -> Row | None:
+    """Return the stock row beside a lean one, None where there is none or the row is stock."""
+    if not row.lean:
+        return None
+    return next((other for other in result.rows if other.variant == row.variant.stock), None)
 
 
 def fraction(part: float | None, whole: float | None) -> float | None:
@@ -35,9 +44,14 @@ def peak_change(result: Result, row: Row) -> float | None:
     holds workspace, a predicted one does not.
     """
     full = baseline(result)
-    if full is None or row is full or row.memory.peak_method != full.memory.peak_method:
+    return None if full is None or row is full else peak_change_from(full, row)
+
+
+def peak_change_from(before: Row, row: Row) -> float | None:
+    """Return the change of one row's peak against that of another, None as in `peak_change`."""
+    if row.memory.peak_method != before.memory.peak_method:
         return None
-    remaining = fraction(row.memory.peak_bytes, full.memory.peak_bytes)
+    remaining = fraction(row.memory.peak_bytes, before.memory.peak_bytes)
     return None if remaining is None else remaining - 1
 
 

@@ -42,7 +42,7 @@ def _one(result: Result) -> str:
         _line(rules),
     ]
     for row, texts in zip(result.rows, found.rows, strict=True):
-        lines.append(_line([_code(row.strategy), *map(_escape, texts)]))
+        lines.append(_line([_code(row.label), *map(_escape, texts)]))
     said = notes(result)
     if said:
         lines += ["", *map(_item, said)]

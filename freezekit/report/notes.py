@@ -65,7 +65,7 @@ def _interrupted(result: Result) -> list[Note]:
     counted = sum(row.memory.peak_bytes is not None for row in result.rows)
     timed = sum(row.time is not None for row in result.rows)
     text = (
-        f"interrupted: the run did not come to its end; of {len(result.rows)} strategies, "
+        f"interrupted: the run did not come to its end; of {len(result.rows)} rows, "
         f"{counted} have memory figures and {timed} step times; '-' was not measured"
     )
     return [Note("interrupted", text)]
@@ -75,7 +75,7 @@ def _failure(row: Row) -> str:
     plugin = ""
     if row.status == "error" and row.plugin:
         plugin = f" (plugin {row.plugin.name}, {row.plugin.distribution} {row.plugin.version})"
-    return f"{row.strategy}: {FAILED[row.status]}{plugin}: {row.error or 'no reason was given'}"
+    return f"{row.label}: {FAILED[row.status]}{plugin}: {row.error or 'no reason was given'}"
 
 
 def _timing(result: Result) -> list[str]:
@@ -108,13 +108,13 @@ def _warnings(result: Result) -> list[Note]:
     rows: dict[str, list[str]] = {}
     for row in result.rows:
         for warning in dict.fromkeys(row.warnings):
-            rows.setdefault(warning, []).append(row.strategy)
+            rows.setdefault(warning, []).append(row.label)
     return [Note("warning", f"{', '.join(names)}: {text}") for text, names in rows.items()]
 
 
 def _methods(result: Result) -> list[str]:
     texts = []
-    predicted = [row.strategy for row in result.rows if row.memory.peak_method == "predicted"]
+    predicted = [row.label for row in result.rows if row.memory.peak_method == "predicted"]
     if mixed_peaks(result):
         texts.append(
             "peak: measured in a real step, workspace included; predicted (~), without workspace, "
@@ -126,6 +126,11 @@ def _methods(result: Result) -> list[str]:
         texts.append("peak: measured in a real step, workspace included")
     if any(row.memory.saved_activations_bytes is not None for row in result.rows):
         texts.append("saved: activations kept from forward to backward, counted as the peak is")
+    if any(row.lean for row in result.rows):
+        texts.append(
+            "[lean]: frozen with lean=True; autograd keeps only what gradients need, and gradients "
+            "are the same to the last bit"
+        )
     if any(flops(row) is not None for row in result.rows):
         texts.append("GFLOP: forward and backward, counted and not timed")
     if result.workload.loss_text:

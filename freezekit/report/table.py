@@ -86,7 +86,7 @@ def render_table(result: Result, width: int, encoding: str = "utf-8") -> Rendera
         full    100%
     """
     found = cells(result)
-    names = [_escape(plain(row.strategy), encoding) for row in result.rows]
+    names = [_escape(plain(row.label), encoding) for row in result.rows]
     layout = _layout(found, names, width)
     heading = textwrap.wrap(_escape(title(result), encoding), width, break_on_hyphens=False)
     lines = [Text("\n".join(heading), style="bold"), Text()]

@@ -50,12 +50,12 @@ def deadly(tmp_path: Path) -> str:
     return str(tmp_path / "deadly.py")
 
 
-def job(kind: str, model: str, spec: str = "full") -> dict:
+def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
     workload = Workload(model, batch_size=2, image_size=16)
     return {
         "kind": kind,
         "workload": dataclasses.asdict(workload),
-        "specs": [spec],
+        "variants": [{"spec": spec, "lean": lean}],
         "block": [],
         "threads": 1,
         "budget_seconds": None,
@@ -82,6 +82,17 @@ def test_prints_of_a_model_are_no_events(deadly: str) -> None:
     with Workers() as workers:
         events = list(workers.events(job("static", f"{deadly}:fine")))
     assert [e["event"] for e in events] == ["environment", "workload", "static"], events
+
+
+@pytest.mark.parametrize("kind", ["static", "memory"])
+def test_a_lean_job_keeps_less_than_a_stock_one(kind: str) -> None:
+    saved = []
+    with Workers() as workers:
+        for lean in (False, True):
+            events = list(workers.events(job(kind, "timm:test_resnet", "batch-norm", lean)))
+            assert events[-1]["label"] == ("batch-norm [lean]" if lean else "batch-norm")
+            saved.append(events[-1]["memory"]["saved_activations_bytes"])
+    assert saved[1] < saved[0]
 
 
 def test_leaving_ends_what_still_runs(deadly: str) -> None:

@@ -141,6 +141,29 @@ def test_fake_equals_real_byte_for_byte(model, spec, options):
     assert [getattr(predicted, name) for name in BYTES] == [getattr(real, name) for name in BYTES]
 
 
+@pytest.mark.parametrize("spec", ["full", "batch-norm"])
+def test_fake_equals_real_in_lean_too(spec):
+    workload = Workload("timm:test_resnet", batch_size=2, image_size=32)
+    predicted = static_figures(workload, spec, lean=True)
+    real, _ = traced_memory(build(workload, spec, lean=True))
+    assert predicted.memory.predicted_peak_bytes == real.tracker_peak_bytes
+    assert [getattr(predicted.memory, name) for name in BYTES] == [
+        getattr(real, name) for name in BYTES
+    ]
+    stock = static_figures(workload, spec)
+    assert predicted.memory.saved_activations_bytes < stock.memory.saved_activations_bytes
+    assert predicted.parameters == stock.parameters
+    assert predicted.flops.forward == stock.flops.forward
+    assert predicted.flops.backward >= stock.flops.backward
+
+
+def test_lean_where_nothing_can_be_predicted(net):
+    stock, lean = (static_figures(net("ReadsValues"), "full", lean=lean) for lean in (False, True))
+    assert lean == stock
+    assert lean.flops is None
+    assert measured_figures(net("ReadsValues"), "full", lean=True).saved_activations_bytes > 0
+
+
 def test_under_autocast_statistics_of_batch_norms_are_predicted_too_small():
     """Torch's fake batch norm keeps them in bfloat16, the real one in float32."""
     workload = Workload("torchvision:resnet18", batch_size=2, image_size=32, amp="bfloat16")

@@ -165,6 +165,36 @@ def test_a_tenth_is_nearly_always_shown():
     assert claims.count("faster") / len(claims) > 0.95
 
 
+def test_lean_is_compared_with_stock_round_by_round():
+    """Stock full takes 1, 1, 9; stock head-only half of that, the lean one 10, 20, 5 % more."""
+    blocks = []
+    for extra in (1.0, 1.21):
+        rounds = []
+        for level, factor in ((1.0, 1.1), (1.0, 1.2), (9.0, 1.05)):
+            stock = level / 2
+            lean = [9.0, *[stock * factor * extra] * 2]
+            rounds.append({**a_round(level, stock), "head-only [lean]": lean})
+        blocks.append(rounds)
+    names = [*NAMES, "head-only [lean]"]
+    times = summarise(Raw(steps=blocks), names, {"head-only [lean]": "head-only"}).times
+    lean = times["head-only [lean]"]
+    assert lean.ratio_to_stock == pytest.approx(1.1 * 1.1)
+    half = 12.7062 * math.log(1.21) / 2
+    assert math.log(lean.ratio_to_stock_ci[1] / lean.ratio_to_stock) == pytest.approx(half, 1e-4)
+    assert lean.ratio == pytest.approx(1.1 * 1.1 / 2)
+    for name in NAMES:
+        assert (times[name].ratio_to_stock, times[name].ratio_to_stock_ci) == (None, None)
+    assert summarise(Raw(steps=blocks), names).times["head-only [lean]"].ratio_to_stock is None
+
+
+def test_lean_without_its_stock_row_in_any_block_has_no_ratio_to_it():
+    turns = {**without(a_round(1.0, 0.5), "head-only"), "head-only [lean]": [9.0, 0.6, 0.6]}
+    names = [*NAMES, "head-only [lean]"]
+    summary = summarise(Raw(steps=[[turns]] * 5), names, {"head-only [lean]": "head-only"})
+    assert summary.times["head-only [lean]"].ratio_to_stock is None
+    assert summary.times["head-only [lean]"].ratio == pytest.approx(0.6)
+
+
 def test_a_drift_that_hits_all_alike_cancels():
     raw = Raw(
         steps=[[a_round(1.0 + b + r, 0.5 * (1.0 + b + r)) for r in range(3)] for b in range(5)]

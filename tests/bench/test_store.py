@@ -56,6 +56,19 @@ RESULT = Result(
     notes=("a note",),
     complete=True,
 )
+LEAN = replace(
+    FULL,
+    lean=True,
+    time=Time(
+        StepSeconds(0.2, 0.19, 0.25),
+        1.02,
+        (1.0, 1.04),
+        "no difference shown",
+        ratio_to_stock=1.02,
+        ratio_to_stock_ci=(1.0, 1.04),
+    ),
+)
+WITH_LEAN = replace(RESULT, rows=(FULL, LEAN))
 OTHER = replace(RESULT, workload=Workload("timm:vit_tiny_patch16_224"))
 MINIMAL = Result("0.1.0", Workload("timm:resnet18"), env={})
 ONE_BLOCK = replace(
@@ -65,7 +78,9 @@ ONE_BLOCK = replace(
 )
 
 
-@pytest.mark.parametrize("written", [(RESULT,), (RESULT, OTHER), (MINIMAL,), (ONE_BLOCK,)])
+@pytest.mark.parametrize(
+    "written", [(RESULT,), (RESULT, OTHER), (MINIMAL,), (ONE_BLOCK,), (WITH_LEAN,)]
+)
 def test_what_is_written_is_valid_and_reads_back_equal(written: tuple[Result, ...]) -> None:
     text = store.to_json(written)
     VALIDATOR.validate(json.loads(text))
@@ -104,10 +119,10 @@ def test_the_schema_requires_exactly_the_fields_of_the_records() -> None:
     described = {**SCHEMA["$defs"], "stepseconds": seconds}
     records = _records()
     assert set(records) == {
-        name.lower()
+        "run" if kind is Result else name.lower()
         for name, kind in vars(results).items()
-        if isinstance(kind, type) and is_dataclass(kind) and name != "Result"
-    } | {"run"}
+        if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == results.__name__
+    }
     for name, record in records.items():
         names = {field.name for field in fields(record)}
         assert set(described[name]["properties"]) == names, name
@@ -179,6 +194,16 @@ def test_a_field_that_a_record_fills_by_itself_may_be_missing() -> None:
     (read,) = store.from_json(json.dumps(data))
     assert read.raw is not None
     assert read.raw.split == []
+
+
+def test_files_from_before_there_was_lean_are_read() -> None:
+    data = json.loads(store.to_json([RESULT]))
+    for row in data["rows"]:
+        del row["lean"]
+        for name in ("ratio_to_stock", "ratio_to_stock_ci"):
+            (row["time"] or {}).pop(name, None)
+    assert store.from_json(json.dumps(data)) == (RESULT,)
+    assert [row.label for row in RESULT.rows] == ["full", "head-only"]
 
 
 def test_a_file_cut_off_anywhere_is_refused_and_mostly_called_so() -> None:

@@ -11,13 +11,15 @@ from freezekit.bench.design import Design, block_order
 from freezekit.bench.results import Raw, Workload
 from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.timing import run_timing
+from freezekit.bench.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 STEM, FC = "by-name:contains=stem", "by-name:contains=fc"
-SPECS = {"full": "full", STEM: STEM, FC: FC}
+VARIANTS = {spec: Variant(spec) for spec in ("full", STEM, FC)}
+FULL = {"full": Variant("full")}
 SHORT = Design(blocks=2, rounds=2)
 
 # A model that does `fault` from its n-th forward pass with a frozen (or trained) stem on; every
@@ -76,12 +78,12 @@ def raw_of(events: list[dict[str, Any]]) -> Raw:
 
 
 def test_a_run_keeps_to_its_design(tmp_path):
-    events = list(run_timing(workload(tmp_path), SPECS, design=SHORT, seed=5))
+    events = list(run_timing(workload(tmp_path), VARIANTS, design=SHORT, seed=5))
     assert events[0] == {"event": "design", "design": SHORT.record()}
     assert events[-1] == {"event": "done"}
     assert only(events, "failed") == []
     raw = raw_of(events)
-    names = [*SPECS, "control"]
+    names = [*VARIANTS, "control"]
     assert raw.order == [
         [list(names) for names in block_order(names, block, seed=5).rounds[:2]] for block in (0, 1)
     ]
@@ -93,14 +95,14 @@ def test_a_run_keeps_to_its_design(tmp_path):
         sorted(warmup) == sorted(names) and {len(steps) for steps in warmup.values()} == {3}
         for warmup in raw.warmup
     )
-    summary = summarise(raw, list(SPECS))
-    assert list(summary.times) == list(SPECS)
+    summary = summarise(raw, list(VARIANTS))
+    assert list(summary.times) == list(VARIANTS)
     assert all(time.ratio_ci is not None and time.split is None for time in summary.times.values())
     assert summary.control is not None
 
 
 def test_progress_counts_every_turn(tmp_path):
-    events = list(run_timing(workload(tmp_path), SPECS, design=SHORT))
+    events = list(run_timing(workload(tmp_path), VARIANTS, design=SHORT))
     progress = only(events, "progress")
     assert {event["total"] for event in progress} == {2 * 2 * 4}
     done = [e["done"] for e in progress if e["doing"].startswith("timing")]
@@ -125,9 +127,9 @@ def test_progress_counts_every_turn(tmp_path):
 def test_a_strategy_that_fails_is_dropped_and_the_others_go_on(tmp_path, fault, status, said):
     # 3 passes of warm-up and 6 of turns make a block: this fails in its first turn of block 1.
     load = workload(tmp_path, fault, passes=12)
-    events = list(run_timing(load, SPECS, design=SHORT))
+    events = list(run_timing(load, VARIANTS, design=SHORT))
     (failed,) = only(events, "failed")
-    assert (failed["spec"], failed["status"], failed["block"]) == (STEM, status, 1)
+    assert (failed["label"], failed["status"], failed["block"]) == (STEM, status, 1)
     assert said in failed["error"]
     assert "\n" not in failed["error"]
     raw = raw_of(events)
@@ -135,16 +137,16 @@ def test_a_strategy_that_fails_is_dropped_and_the_others_go_on(tmp_path, fault, 
     assert not any(STEM in turns for turns in raw.steps[1])
     assert all({"full", FC, "control"} == set(turns) for turns in raw.steps[1])
     assert only(events, "progress")[-1]["done"] == only(events, "progress")[-1]["total"] == 14
-    summary = summarise(raw, list(SPECS))
+    summary = summarise(raw, list(VARIANTS))
     assert summary.warnings[STEM][0] == "timed in one block only: no interval"
     assert summary.times[FC].ratio_ci is not None
 
 
 def test_a_strategy_that_cannot_be_built_costs_its_rows_only(tmp_path):
-    specs = {"full": "full", "by-name:contains=": "by-name:contains=stem + no-such", FC: FC}
-    events = list(run_timing(workload(tmp_path), specs, design=SHORT))
+    variants = {**VARIANTS, "unknown": Variant("by-name:contains=stem + no-such")}
+    events = list(run_timing(workload(tmp_path), variants, design=SHORT))
     (failed,) = only(events, "failed")
-    assert (failed["spec"], failed["status"]) == ("by-name:contains=", "error")
+    assert (failed["label"], failed["status"]) == ("unknown", "error")
     assert "'no-such'" in failed["error"]
     assert len(raw_of(events).steps) == 2
 
@@ -152,8 +154,8 @@ def test_a_strategy_that_cannot_be_built_costs_its_rows_only(tmp_path):
 @pytest.mark.parametrize("passes", [0, 20])
 def test_without_the_baseline_the_others_get_their_seconds(tmp_path, passes):
     load = workload(tmp_path, "raise MemoryError", passes=passes, trained=True)
-    events = list(run_timing(load, {"full": "full", STEM: STEM}, design=SHORT))
-    assert only(events, "failed")[0]["spec"] in ("full", "control")
+    events = list(run_timing(load, {**FULL, STEM: Variant(STEM)}, design=SHORT))
+    assert only(events, "failed")[0]["label"] in ("full", "control")
     raw = raw_of(events)
     assert len(raw.steps) == 2
     assert all(list(turns) == [STEM] for turns in raw.steps[-1])
@@ -166,7 +168,7 @@ def test_without_the_baseline_the_others_get_their_seconds(tmp_path, passes):
 
 def test_a_run_in_which_all_fail_ends(tmp_path):
     load = workload(tmp_path, "raise MemoryError", trained=True)
-    events = list(run_timing(load, {"full": "full"}, design=SHORT))
+    events = list(run_timing(load, FULL, design=SHORT))
     assert [event["event"] for event in events] == ["design", "failed", "done"]
 
 
@@ -174,7 +176,7 @@ def test_a_run_in_which_all_fail_ends(tmp_path):
 def test_a_block_in_which_all_fail_is_no_block(tmp_path, budget):
     # The rehearsal makes 3 passes; the baseline and the control fail in the first block.
     load = workload(tmp_path, "raise MemoryError", passes=3, trained=True)
-    events = list(run_timing(load, {"full": "full"}, budget_seconds=budget))
+    events = list(run_timing(load, FULL, budget_seconds=budget))
     assert only(events, "block") == []
     assert [event["status"] for event in only(events, "failed")][:1] == ["oom"]
     assert events[-1] == {"event": "done"}
@@ -184,14 +186,14 @@ def test_an_interrupt_keeps_whole_blocks_and_leaves_the_collector_as_it_was(tmp_
     load = workload(tmp_path, "raise KeyboardInterrupt", passes=12)
     events: list[dict[str, Any]] = []
     with pytest.raises(KeyboardInterrupt):
-        events.extend(run_timing(load, SPECS, design=SHORT))
+        events.extend(run_timing(load, VARIANTS, design=SHORT))
     assert len(raw_of(events).steps) == 1
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
 
 
 def test_a_budget_is_kept_to_the_least_design(tmp_path):
-    events = list(run_timing(workload(tmp_path), {"full": "full"}, budget_seconds=0.001))
+    events = list(run_timing(workload(tmp_path), FULL, budget_seconds=0.001))
     last = only(events, "design")[-1]["design"]
     assert (last["blocks"], last["rounds"], last["warmup"]) == (5, 1, 3)
     assert "even this least design takes about" in last["cut"]
@@ -202,7 +204,7 @@ def test_a_budget_is_kept_to_the_least_design(tmp_path):
 
 
 def test_a_budget_with_time_to_spare_cuts_nothing(tmp_path):
-    events = list(run_timing(workload(tmp_path), {"full": "full"}, budget_seconds=3600))
+    events = list(run_timing(workload(tmp_path), FULL, budget_seconds=3600))
     last = only(events, "design")[-1]["design"]
     assert (last["blocks"], last["rounds"], last["cut"]) == (8, 3, None)
     assert last["overhead_seconds"] > 0
@@ -211,18 +213,32 @@ def test_a_budget_with_time_to_spare_cuts_nothing(tmp_path):
 
 def test_real_models_and_strategies_that_warn():
     load = Workload("torchvision:resnet18", batch_size=2, image_size=32)
-    specs = {spec: spec for spec in ("full", "by-name:contains=bn")}
-    events = list(run_timing(load, specs, design=Design(blocks=1, rounds=1)))
+    variants = {spec: Variant(spec) for spec in ("full", "by-name:contains=bn")}
+    events = list(run_timing(load, variants, design=Design(blocks=1, rounds=1)))
     assert only(events, "failed") == []
-    assert list(summarise(raw_of(events), list(specs)).times) == list(specs)
+    assert list(summarise(raw_of(events), list(variants)).times) == list(variants)
+
+
+def test_a_lean_row_is_timed_beside_its_stock_row():
+    load = Workload("timm:test_resnet", batch_size=2, image_size=32)
+    kinds = (Variant("full"), Variant("batch-norm"), Variant("batch-norm", lean=True))
+    variants = {variant.label: variant for variant in kinds}
+    events = list(run_timing(load, variants, design=Design(blocks=2, rounds=1)))
+    assert only(events, "failed") == []
+    raw = raw_of(events)
+    assert all(sorted(turns) == sorted([*variants, "control"]) for (turns,) in raw.steps)
+    pairs = {"batch-norm [lean]": "batch-norm"}
+    times = summarise(raw, list(variants), pairs).times
+    assert times["batch-norm [lean]"].ratio_to_stock_ci is not None
+    assert times["batch-norm"].ratio_to_stock is None
 
 
 def test_what_cannot_be_run_is_refused(tmp_path):
     load = workload(tmp_path)
     with pytest.raises(ValueError, match="a design or a budget, not both"):
-        next(run_timing(load, SPECS, design=SHORT, budget_seconds=1.0))
+        next(run_timing(load, VARIANTS, design=SHORT, budget_seconds=1.0))
     with pytest.raises(ValueError, match=r"labels are \['control'\]"):
-        next(run_timing(load, {"control": "full"}))
+        next(run_timing(load, {"control": Variant("full")}))
     with pytest.raises(ValueError, match=r"labels are \[\]"):
         next(run_timing(load, {}))
 
@@ -231,7 +247,9 @@ def test_what_cannot_be_run_is_refused(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_cuda_warm_up_is_longer_and_the_step_is_split():
     load = Workload("torchvision:resnet18", batch_size=2, image_size=64, device="cuda")
-    events = list(run_timing(load, {"full": "full", "head-only": "head-only"}, budget_seconds=0.01))
+    events = list(
+        run_timing(load, {**FULL, "head-only": Variant("head-only")}, budget_seconds=0.01)
+    )
     assert only(events, "failed") == []
     raw = raw_of(events)
     assert {len(steps) for block in raw.warmup for steps in block.values()} == {10}

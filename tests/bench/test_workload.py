@@ -24,6 +24,17 @@ def test_a_step_changes_what_is_trained_and_keeps_no_loss() -> None:
     assert moved == {"fc.weight", "fc.bias"}
 
 
+def test_lean_is_another_memory_and_the_same_step() -> None:
+    trained = []
+    for lean in (False, True):
+        session = build(TINY, "batch-norm", lean=lean)
+        assert session.frozen.lean is lean
+        session.step()
+        trained.append(session.model.state_dict())
+    stock, lean_too = trained
+    assert all(torch.equal(stock[name], lean_too[name]) for name in stock)
+
+
 def test_the_seed_fixes_weights_images_and_labels() -> None:
     losses = [build(replace(TINY, seed=seed), "full").loss().item() for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]

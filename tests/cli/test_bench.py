@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,114 @@ def test_static_figures_of_all_strategies_in_three_formats(tmp_path: Path) -> No
     with files[1].open(newline="") as lines:
         assert [line["strategy"] for line in csv.DictReader(lines)] == list(found)
     assert "| head-only |" in files[2].read_text().replace("`", "")
+
+
+def labels(path: Path) -> list[str]:
+    (result,) = load(path)
+    return [row.label for row in result.rows]
+
+
+def test_static_figures_in_stock_and_lean_side_by_side(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("r.json", "r.csv")]
+    outputs = [arg for file in files for arg in ("-o", str(file))]
+    done = bench(*TINY, "--static", "--lean", "both", "-s", "batch-norm", *outputs)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    (result,) = load(files[0])
+    assert labels(files[0]) == ["full", "full [lean]", "batch-norm", "batch-norm [lean]"]
+    stock, lean = result.rows[2:]
+    assert (stock.strategy, stock.parameters, stock.plugin) == (
+        lean.strategy,
+        lean.parameters,
+        lean.plugin,
+    )
+    assert lean.memory.saved_activations_bytes < stock.memory.saved_activations_bytes
+    said = " ".join(done.stdout.split())
+    assert "batch-norm [lean] keeps" in said
+    with files[1].open(newline="") as lines:
+        found = [(line["strategy"], line["lean"]) for line in csv.DictReader(lines)]
+    assert found[1:3] == [("full", "true"), ("batch-norm", "false")]
+
+
+def test_with_lean_on_the_baseline_alone_is_stock(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    done = bench(*TINY, "--static", "--lean", "on", "-s", "batch-norm", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    assert labels(file) == ["full", "batch-norm [lean]"]
+
+
+@pytest.mark.slow
+def test_the_default_strategies_with_lean_on(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    done = bench("timm:test_vit", "--static", "--lean", "on", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    assert labels(file)[:3] == ["full", "full [lean]", "head-only [lean]"]
+    (result,) = load(file)
+    left_out = [note for note in result.notes if note.startswith("left out")]
+    assert sum(note.startswith("left out batch-norm [lean]: ") for note in left_out) == 1
+    done = bench("timm:test_vit", "--static", "--lean", "both", "-o", str(file))
+    (result,) = load(file)
+    assert [note for note in result.notes if note.startswith("left out")] == [
+        note.replace(" [lean]", "") for note in left_out
+    ], "what is refused in stock and lean alike is told once"
+
+
+@pytest.mark.slow
+def test_a_whole_run_in_stock_and_lean(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    args = ("--lean", "both", "-s", "batch-norm", "-o", str(file), "--budget", "1")
+    done = bench(*TINY, *args)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    (result,) = load(file)
+    assert result.raw is not None
+    for row in result.rows:
+        memory = row.memory
+        assert memory.peak_method == "measured", row.label
+        assert memory.tracker_peak_bytes == memory.predicted_peak_bytes, row.label
+        assert row.time is not None
+        assert (row.time.ratio_to_stock_ci is not None) is row.lean, row.label
+        assert all(row.label in turns for rounds in result.raw.steps for turns in rounds)
+    assert re.search(
+        r"batch-norm \[lean\] keeps .* MiB \(-?.*\) and takes .* \[.*\] of the step time of stock",
+        " ".join(done.stdout.split()),
+    )
+
+
+def test_a_model_that_runs_in_stock_alone_costs_its_lean_rows(tmp_path: Path) -> None:
+    (tmp_path / "stock.py").write_text(
+        "from torch import nn\n"
+        "class Stock(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)\n"
+        "    def forward(self, x):\n"
+        "        if 'forward' in vars(self):\n            raise ValueError('no stand-in')\n"
+        "        return self.fc(self.conv(x).mean((2, 3)))\n"
+    )
+    file = tmp_path / "r.json"
+    args = ("--image-size", "16", "--static", "--lean", "both", "-s", "head-only", "-o", str(file))
+    done = bench(f"{tmp_path / 'stock.py'}:Stock", *args)
+    assert done.returncode == 4, done.stderr
+    (result,) = load(file)
+    assert [row.status for row in result.rows] == ["ok", "error", "ok", "error"]
+    assert all("no stand-in" in row.error for row in result.rows if row.error)
+
+
+@pytest.mark.slow
+def test_a_lean_row_that_fails_is_an_error_row_like_any_other(
+    tmp_path: Path, faulty: dict[str, str]
+) -> None:
+    file = tmp_path / "r.json"
+    args = ("--static", "--lean", "both", "-s", "faulty", "-s", "batch-norm", "-o", str(file))
+    done = bench(*TINY, *args, env=faulty)
+    assert done.returncode == 4, done.stderr
+    (result,) = load(file)
+    status = {row.label: row.status for row in result.rows}
+    assert status["faulty [lean]"] == status["faulty"] == "error"
+    assert status["batch-norm [lean]"] == status["batch-norm"] == "ok"
+    assert "faulty [lean]: error (plugin faulty, faulty-plugin 1.2)" in " ".join(
+        done.stdout.split()
+    )
 
 
 @pytest.mark.slow
@@ -155,6 +264,7 @@ def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
         (("-s", "first-n-stages:n=two"), "option 'n'"),
         (("-o", "/no/such/folder/r.json"), "there is no folder '/no/such/folder'"),
         (("-o", "/tmp"), "it is a folder"),
+        (("--lean", "yes"), "'yes' is not one of 'off', 'on', 'both'"),
         (("-o", "r.xlsx"), "expected .json, .csv or .md"),
         (("torchvision:alexnet", "--image-size", "16"), "try another --image-size"),
         (("timm:test_resnet", "--loss", "no.py:f"), "there is no file 'no.py'"),

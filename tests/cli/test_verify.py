@@ -98,6 +98,15 @@ def test_json_and_warnings_do_not_mix() -> None:
     assert "warning: the pattern looks like a norm's, but 3 of 20" in result.stderr
 
 
+def test_the_proof_is_made_of_the_lean_model() -> None:
+    args = ("timm:test_resnet", "-s", "batch-norm", "--image-size", "32")
+    lean = run(*args, "--lean")
+    assert lean.exit_code == 0, lean.output
+    assert lean.stdout.startswith("timm:test_resnet, batch-norm [lean]\n")
+    found = json.loads(run(*args, "--lean", "--json").stdout)
+    assert (found["lean"], found["passed"], found["strategy"]) == (True, True, "batch-norm")
+
+
 def test_a_module_that_says_what_it_takes_and_a_loss_of_its_own(models: str) -> None:
     loss = ("--loss", models + ":energy")
     result = run(f"{models}:Tokens", "-s", "head-only", "--batch-size", "3", "--json", *loss)
@@ -112,6 +121,7 @@ def test_a_module_that_says_what_it_takes_and_a_loss_of_its_own(models: str) -> 
     ("args", "message"),
     [
         (("timm:test_vit",), "nothing in 'timm:test_vit' is frozen: say what to freeze with -s"),
+        (("timm:test_vit", "--lean"), "--lean goes with -s SPEC"),
         (("timm:test_vit", "-s", "headonly"), "unknown strategy 'headonly', did you mean"),
         (("timm:test_vit", "-s", "head-only", "--image-size", "90"), "try another image size"),
         (("timm:test_vti", "-s", "head-only"), "did you mean 'test_vit'"),

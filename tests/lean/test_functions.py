@@ -250,6 +250,17 @@ def test_the_result_of_layer_norm_is_computed_again():
           shape=(16, 16, 64))  # fmt: skip
 
 
+def test_what_is_moved_about_after_it_is_computed_again_too():
+    def windows(x, weight):
+        x = F.layer_norm(x, (64,)).view(2, 8, 8, 64)
+        x = torch.roll(F.pad(x, (0, 0, 0, 0, 0, 0)), (1, 1), (1, 2))
+        x = x.view(2, 2, 4, 2, 4, 64).permute(0, 1, 3, 2, 4, 5).reshape(8, 16, 64)
+        return F.linear(x, weight)
+
+    statistics = 2 * 2 * 64 * 4
+    check(windows, 2 * 64 * 64 * 4 + statistics, trained(4, 64), shape=(2, 64, 64))
+
+
 def test_squeeze_and_excitation():
     def function(x, w, gate):
         x = F.silu(x)

@@ -14,6 +14,9 @@ MakeTime = Callable[..., Time]
 MakeResult = Callable[..., Result]
 
 
+TRAINABLE = 11_680_000  # with the norms of the made rows frozen
+
+
 def _about(result: Result, start: str) -> list[str]:
     return [sentence for sentence in explain(result) if sentence.startswith(start)]
 
@@ -101,10 +104,72 @@ def test_flops_that_happen_to_predict_time_are_no_surprise(
     assert not _about(make_result(rows=rows), "FLOPs")
 
 
+def test_a_lean_row_is_told_of_beside_its_stock_row(
+    make_result: MakeResult, make_row: MakeRow, make_time: MakeTime
+) -> None:
+    time = replace(
+        make_time(0.22, 1.04, (1.01, 1.07), "slower"),
+        ratio_to_stock=1.05,
+        ratio_to_stock_ci=(1.02, 1.08),
+    )
+    norms = make_row("batch-norm", trainable=TRAINABLE, saved=54.0, peak=241.8)
+    lean = replace(
+        make_row("batch-norm", trainable=TRAINABLE, saved=27.0, peak=215.0, time=time), lean=True
+    )
+    said = explain(make_result(rows=(make_row("full"), norms, lean)))
+    assert [sentence for sentence in said if sentence.startswith("batch-norm [lean]")] == [
+        "batch-norm [lean] keeps 27.0 MiB of saved activations where stock keeps 54.0 MiB (50.0%), "
+        "peaks at 215.0 MiB instead of 241.8 MiB (-11%) and takes 1.05 [1.02, 1.08] of the step "
+        "time of stock"
+    ]
+    untimed = make_result(rows=(make_row("full"), norms, replace(lean, time=None)))
+    (sentence,) = _about(untimed, "batch-norm [lean]")
+    assert sentence.endswith("(50.0%) and peaks at 215.0 MiB instead of 241.8 MiB (-11%)")
+
+
+def test_lean_that_saves_nothing_says_so(make_result: MakeResult, make_row: MakeRow) -> None:
+    rows = (make_row("full"), replace(make_row("full"), lean=True))
+    assert explain(make_result(rows=rows)) == (
+        "full [lean] keeps 54.1 MiB of saved activations as stock does and peaks at 242.0 MiB like "
+        "stock",
+    )
+
+
+def test_peaks_of_two_methods_are_not_compared_in_lean_either(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    lean = replace(make_row("full"), lean=True)
+    lean = replace(lean, memory=replace(lean.memory, peak_method="predicted"))
+    (sentence,) = explain(make_result(rows=(make_row("full"), lean)))
+    assert "peak" not in sentence
+
+
+def test_a_lean_row_alone_is_told_of_against_full(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    little = replace(make_row("batch-norm", trainable=TRAINABLE, saved=54.0), lean=True)
+    much = replace(make_row("norm-only", trainable=5, saved=10.0, gradients=0.1), lean=True)
+    rates = replace(make_row("discriminative-lr:decay=0.8"), lean=True)
+    result = make_result(rows=(make_row("full"), little, much, rates))
+    (sentence,) = _about(result, "batch-norm [lean] freezes")
+    assert sentence.endswith("54.1 MiB of full)"), "stock's reason does not hold"
+    (sentence,) = _about(result, "norm-only [lean] frees 81.5% of the saved activations but")
+    assert not _about(result, "discriminative-lr"), "its rates are not what keeps activations"
+
+
+def test_only_a_run_in_stock_points_to_lean(make_result: MakeResult, make_row: MakeRow) -> None:
+    assert "`--lean both` shows" in " ".join(explain(make_result()))
+    rows = (*make_result().rows, replace(make_row("batch-norm"), lean=True))
+    said = " ".join(explain(make_result(rows=rows)))
+    assert "keeps its input for the gradient" in said
+    assert "--lean both" not in said
+
+
 def test_no_sentence_without_figures(make_result: MakeResult) -> None:
     rows = make_result().rows
     bare = tuple(Row(row.strategy, parameters=row.parameters) for row in rows)
-    assert explain(make_result(rows=bare)) == ()
+    lean = tuple(replace(row, lean=True) for row in bare)
+    assert explain(make_result(rows=bare)) == explain(make_result(rows=(*bare, *lean))) == ()
     assert explain(make_result(rows=())) == ()
     assert explain(make_result(rows=rows[1:])) == (), "nothing to compare with"
     partly = tuple(replace(row, memory=Memory(peak_bytes=5), time=None) for row in rows)

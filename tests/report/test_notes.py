@@ -37,6 +37,17 @@ def test_a_warning_of_several_rows_is_said_once(make_result: MakeResult) -> None
     assert [n.text for n in found] == ["full, head-only, by-name:contains=bn: not_steady: 7%"]
 
 
+def test_lean_rows_have_names_of_their_own_and_are_explained(make_result: MakeResult) -> None:
+    rows = make_result().rows[:2]
+    lean = replace(rows[1], lean=True, warnings=("drifts",))
+    failed = replace(rows[0], lean=True, status="error", error="FreezeError: no")
+    texts = _texts(make_result(rows=(*rows, failed, lean)))
+    assert "head-only [lean]: drifts" in texts
+    assert "full [lean]: error (plugin full, freezekit 0.1.0): FreezeError: no" in texts
+    assert any(text.startswith("[lean]: frozen with lean=True") for text in texts)
+    assert not any(text.startswith("[lean]") for text in _texts(make_result()))
+
+
 def test_what_a_budget_cut_is_said(make_result: MakeResult) -> None:
     cut = "to fit 60 s, 5 blocks instead of 8"
     assert f"the time budget cut the timing: {cut}" in _texts(

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from freezekit.bench.results import Control, Memory, Result, Row
+from freezekit.report.figures import peak_change
 from freezekit.report.table import print_result
 
 MakeResult = Callable[..., Result]
@@ -45,6 +46,17 @@ def test_every_figure_of_every_row_is_there_within_the_width(
     figures = r"4\.4% +80\.0 +-67% +0\.05 +11\.6 +61\.2 +0\.29 \[0\.28, 0\.30\]"
     assert re.search(figures, text)
     assert _flat(text).count("no difference shown") == 4
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_lean_row_stands_under_its_stock_row(make_result: MakeResult, width: int) -> None:
+    rows = [row for row in make_result().rows[:5] for row in (row, replace(row, lean=True))]
+    text = _printed(make_result(rows=tuple(rows)), width)
+    assert max(map(len, text.splitlines())) <= width
+    named = re.findall(r"^(head-only(?: \[lean\])?)(?=$| {2}|:)", text, re.MULTILINE)
+    assert named == ["head-only", "head-only [lean]"]
+    lean = next(row for row in rows if row.lean and row.strategy == "full")
+    assert peak_change(make_result(rows=tuple(rows)), lean) == 0, "it has a change, stock has none"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -127,7 +139,7 @@ def test_interrupted_and_empty_results_render(make_result: MakeResult) -> None:
     for there, known in (((), 0), (rows, 2), ((*rows, Row("batch-norm")), 2)):
         text = _flat(_printed(make_result(rows=there, control=None, complete=False), 80))
         assert "interrupted: the run did not come to its end" in text
-        assert f"of {len(there)} strategies, {known} have memory figures and {known} step" in text
+        assert f"of {len(there)} rows, {known} have memory figures and {known} step" in text
     assert "interrupted" not in _printed(make_result(), 80)
 
 

@@ -71,6 +71,21 @@ def test_csv_has_a_line_for_each_row_with_bytes_and_seconds(make_result: MakeRes
     assert rows[0]["peak_change_fraction"] == "", "full is not compared with itself"
 
 
+def test_lean_rows_in_csv_and_markdown(make_result: MakeResult) -> None:
+    full, head = make_result().rows[:2]
+    assert head.time is not None
+    time = replace(head.time, ratio_to_stock=1.02, ratio_to_stock_ci=(1.0, 1.04))
+    result = make_result(rows=(full, head, replace(head, lean=True, time=time)))
+    _, stock, lean = _read_csv(render_csv([result]))
+    assert (stock["strategy"], lean["strategy"]) == ("head-only", "head-only")
+    assert (stock["lean"], lean["lean"]) == ("false", "true")
+    names = ("ratio_to_stock", "ratio_to_stock_ci_low", "ratio_to_stock_ci_high")
+    assert [stock[name] for name in names] == ["", "", ""]
+    assert [float(lean[name]) for name in names] == [1.02, 1.0, 1.04]
+    table = [line for line in render_markdown([result]).splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0] for line in table[3:]] == ["| `head-only`", "| `head-only [lean]`"]
+
+
 def test_csv_of_several_models_and_of_nothing_have_the_same_columns(
     make_result: MakeResult,
 ) -> None:
