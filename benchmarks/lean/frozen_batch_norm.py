@@ -1,0 +1,94 @@
+"""What people do without lean: batch norms that are held fixed become `FrozenBatchNorm2d`.
+
+That is torchvision's, as detectors use it: an affine map of buffers. After freezing, the
+`nn.BatchNorm2d` are converted in place that are wholly frozen and held in eval mode. Plain ones
+alone where there are any; else those of derived types too, as converters that ask `isinstance` do:
+one with an activation in it, as timm's `BatchNormAct2d`, loses that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from benchmarks.lean.sessions import fake_session, real_session
+from freezekit.bench.memory import traced_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.bench.results import Workload
+
+TOLERANCE = 1e-4  # of the largest output
+BUFFERS = "weight", "bias", "running_mean", "running_var"
+
+
+def frozen_batch_norm(workload: Workload, spec: str) -> dict[str, Any]:
+    """Return saved activations and peak with converted norms, or why there are none to tell."""
+    small = real_session(dataclasses.replace(workload, batch_size=2), spec).model
+    names = convertible(small)
+    if not names:
+        return {"status": "does not apply"}
+    off = difference(small, names, workload)
+    if not off < TOLERANCE:
+        return {"status": "wrong output", "converted": len(names), "off": off}
+    with fake_session(workload, spec, change=partial(convert, names=names)) as session:
+        memory, _ = traced_memory(session)
+    return {
+        "status": "ok",
+        "converted": len(names),
+        "off": off,
+        "saved_activations_bytes": memory.saved_activations_bytes,
+        "peak_bytes": memory.tracker_peak_bytes,
+    }
+
+
+def convertible(model: nn.Module) -> list[str]:
+    """Return the names of the norms to convert."""
+    held = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        and not module.training
+        and module.affine
+        and module.track_running_stats
+        and not any(p.requires_grad for p in module.parameters())
+    }
+    plain = [name for name, module in held.items() if type(module) is nn.BatchNorm2d]
+    return plain or list(held)
+
+
+def convert(model: nn.Module, names: Sequence[str]) -> None:
+    """Put `FrozenBatchNorm2d` in the place of the named norms, with their tensors."""
+    for name in names:
+        norm = model.get_submodule(name)
+        assert isinstance(norm, nn.BatchNorm2d)
+        frozen = FrozenBatchNorm2d(norm.num_features, norm.eps)
+        for buffer in BUFFERS:
+            tensor = getattr(norm, buffer)
+            assert isinstance(tensor, Tensor)
+            frozen.register_buffer(buffer, tensor.detach())
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, frozen)
+
+
+def difference(model: nn.Module, names: Sequence[str], workload: Workload) -> float:
+    """Convert a model and return by how much its output moved, as a share of the largest."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # As after training: at first a branch's last weight may be 0, which hides the branch.
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+            nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]  # not None
+            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    images = torch.randn(2, 3, *[workload.image_size or 224] * 2)
+    with torch.no_grad():
+        before = model.eval()(images)
+        convert(model, names)
+        after = model.eval()(images)
+    return ((after - before).abs().max() / before.abs().max()).item()

@@ -1,0 +1,102 @@
+"""The result file of `table.py`: a row for each model and spec, written as they come."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import freezekit
+from benchmarks.lean.cases import MODELS, SPECS, spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OUT = Path(__file__).parents[1] / "results" / "lean-memory.json"
+
+Row = dict[str, Any]
+_COUNTING = "bound.py", "cases.py", "frozen_batch_norm.py", "needs.py", "sessions.py"
+
+
+def environment() -> dict[str, Any]:
+    packages = ("freezekit", "torch", "torchvision", "timm")
+    return {
+        "when": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "threads": 1,
+        **{name: version(name) for name in packages},
+    }
+
+
+def code_digest() -> str:
+    """Return what tells one state of the code that is counted, or counts, from another."""
+    package = Path(freezekit.__file__).parent
+    files = [*sorted((package / "lean").glob("*.py")), package / "bench" / "tracker.py"]
+    files += [Path(__file__).with_name(name) for name in _COUNTING]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+class Records:
+    """The rows of a result file; the static part and the compile phase may write at one time."""
+
+    def __init__(self, path: Path = OUT) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def read(self) -> dict[str, Any]:
+        """Return all that the file holds: environment, rows, and the check of inductor."""
+        if not self.path.exists():
+            return {"environment": {}, "rows": [], "inductor": []}
+        found: dict[str, Any] = json.loads(self.path.read_text())
+        return found
+
+    def row(self, model: str, name: str) -> Row:
+        """Return what is known of a model under a spec, given by its column's name."""
+        for row in self.read()["rows"]:
+            if (row["model"], row["strategy"]) == (model, name):
+                return row  # type: ignore[no-any-return]  # JSON
+        return {"model": model, "strategy": name, "spec": spec_of(name, model)}
+
+    def put(self, model: str, name: str, **figures: Any) -> Row:
+        """Add figures to a row, or replace them."""
+        with self._locked():
+            everything = self.read()
+            row = {**self.row(model, name), **figures}
+            key = model, name
+            rows = [r for r in everything["rows"] if (r["model"], r["strategy"]) != key]
+            everything["rows"] = sorted([*rows, row], key=_place)
+            everything["environment"] = environment()
+            self._write(everything)
+        return row
+
+    def put_apart(self, key: str, value: Any) -> None:
+        """Set an entry beside the rows."""
+        with self._locked():
+            self._write({**self.read(), key: value})
+
+    def _write(self, everything: dict[str, Any]) -> None:
+        half = self.path.with_suffix(".half")
+        half.write_text(json.dumps(everything, indent=1) + "\n")
+        half.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+
+def _place(row: Row) -> tuple[int, int]:
+    return list(MODELS).index(row["model"]), SPECS.index(row["strategy"])

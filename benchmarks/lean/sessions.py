@@ -1,0 +1,79 @@
+"""A training step of one strategy, lean or stock, real or fake: the one place that makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from freezekit.backbone.tasks import make_inputs, task_of
+from freezekit.bench.fake import make_fake
+from freezekit.bench.workload import (
+    LEARNING_RATE,
+    OPTIMIZERS,
+    WEIGHT_DECAY,
+    Session,
+    load,
+    with_shape,
+)
+from freezekit.errors import StagingError
+from freezekit.freeze import freeze_
+from freezekit.loss import loss_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+    from freezekit.bench.results import Workload
+
+    Change = Callable[[nn.Module], None]
+
+
+@contextmanager
+def fake_session(
+    workload: Workload, spec: str, *, lean: bool = False, change: Change | None = None
+) -> Iterator[Session]:
+    """Make a session of fake tensors; the block is to run in their mode.
+
+    Raises:
+        FreezekitError: The strategy refuses the model.
+    """
+    model = load(dataclasses.replace(workload, pretrained=False), "meta")
+    with make_fake(model, workload.device):
+        yield _prepare(workload, model, spec, lean=lean, change=change)
+
+
+def real_session(
+    workload: Workload, spec: str, *, lean: bool = False, change: Change | None = None
+) -> Session:
+    """Make a session that really runs.
+
+    Raises:
+        FreezekitError: The strategy refuses the model.
+    """
+    torch.manual_seed(workload.seed)
+    model = load(workload, workload.device)
+    return _prepare(workload, model, spec, lean=lean, change=change)
+
+
+def _prepare(
+    workload: Workload, model: nn.Module, spec: str, *, lean: bool, change: Change | None
+) -> Session:
+    workload = with_shape(workload, model)
+    assert workload.input_shape is not None
+    inputs = make_inputs(model, workload.input_shape)
+    model.train()
+    try:
+        frozen = freeze_(model, spec, lean=lean)
+    except StagingError:
+        frozen = freeze_(model, spec, example_input=inputs, lean=lean)
+    if change:
+        change(model)
+    optimizer = OPTIMIZERS[workload.optimizer](
+        frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
+    )
+    loss = loss_function(task_of(model), workload.loss)
+    return Session(workload, model, frozen, optimizer, inputs, loss)

@@ -1,0 +1,91 @@
+"""Rows of the lean benchmark for the terminal and for the page."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.lean.targets import CLOSE, PEAK, SAVED, above_bound, counted, share_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.lean.records import Row
+
+MIB = 2**20
+HEAD = (
+    "strategy",
+    "stock saved",
+    "lean",
+    "least",
+    "`torch.compile`",
+    "FrozenBatchNorm2d",
+    "stock peak",
+    "lean peak",
+)
+
+
+def as_line(row: Row) -> str:
+    """Return a row in MiB: saved activations, then peaks."""
+    start = f"{row['model']:30}{row['strategy']:48}"
+    if row.get("status") != "ok":
+        return start + row.get("error", "not counted")
+    stock, lean = row["stock"], row["lean"]
+    if "error" in lean:
+        return f"{start}{_mib(stock[SAVED])}  lean failed: {lean['error']}"
+    figures = stock[SAVED], lean[SAVED], row["bound_bytes"]
+    others = (_other(row.get(name), _mib) for name in ("compiled", "frozen_batch_norm"))
+    peaks = "".join(_mib(column[PEAK]) for column in (stock, lean))
+    far = "  far from the bound" if above_bound(row) > CLOSE else ""
+    return start + "".join(map(_mib, figures)) + "".join(f"{o:>15}" for o in others) + peaks + far
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Return a table for each model: shares of stock, and in bold what is far from the bound."""
+    return "\n\n".join(
+        f"### {model}\n\n" + _table(list(group))
+        for model, group in groupby(rows, key=lambda row: row["model"])
+    )
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [HEAD, ["---", *["---:"] * (len(HEAD) - 1)], *map(_cells, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: Row) -> list[str]:
+    name = row["strategy"]
+    strategy = f"`{name}`" if " " not in name else name
+    if not counted(row):
+        said = "refused" if row.get("status") == "refused" else "failed"
+        return [strategy, said, *["-"] * (len(HEAD) - 2)]
+    stock = row["stock"]
+
+    def share(size: int) -> str:
+        return f"{100 * size / stock[SAVED]:.1f} %"
+
+    lean = share(row["lean"][SAVED])
+    return [
+        strategy,
+        f"{stock[SAVED] / MIB:.1f} MiB",
+        f"**{lean}**" if above_bound(row) > CLOSE else lean,
+        share(row["bound_bytes"]),
+        _other(row.get("compiled"), share),
+        _other(row.get("frozen_batch_norm"), share),
+        f"{stock[PEAK] / MIB:.1f} MiB",
+        f"{100 * share_of(row, 'lean', PEAK):.1f} %",
+    ]
+
+
+def _other(figures: dict[str, Any] | None, told: Any) -> str:
+    """Return what another way saves, or why that cannot be told."""
+    if figures is None:
+        return "-"
+    if SAVED in figures:
+        return str(told(figures[SAVED])).strip()
+    said = figures.get("status") or ("refused" if "refused" in figures else "failed")
+    return "-" if said == "does not apply" else said
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:10.2f}"
