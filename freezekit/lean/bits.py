@@ -175,9 +175,8 @@ def _unpack(bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtyp
     table = _table(zero, one, dtype, bits.device)
     values = torch.empty(len(bits), 8, dtype=dtype, device=bits.device)
     step = _chunk(bits) // 8
-    for start in range(0, len(bits), step):
-        chunk = slice(start, start + step)
-        torch.index_select(table, 0, bits[chunk].int(), out=values[chunk])
+    for some, part in zip(bits.split(step), values.split(step), strict=True):
+        torch.index_select(table, 0, some.int(), out=part)
     return values.view(-1)[:numel]
 
 
@@ -185,14 +184,12 @@ def _backward(
     grad: Tensor, bits: Tensor, zero: float, one: float, operator: str, numbers: list[float]
 ) -> Tensor:
     run = getattr(torch.ops.aten, operator).grad_input
-    out = torch.empty_like(grad)
-    flat_grad, flat_out = flat_in_memory(grad), flat_in_memory(out)
-    step = _chunk(grad)
-    for start in range(0, grad.numel(), step):
-        part, places = slice(start, start + step), slice(start // 8, (start + step) // 8)
-        numel = min(step, grad.numel() - start)
-        stand_in = _unpack(bits[places], numel, zero, one, grad.dtype)
-        run(flat_grad[part], stand_in, *numbers, grad_input=flat_out[part])
+    table = _table(zero, one, grad.dtype, grad.device)
+    out, step = torch.empty_like(grad), _chunk(grad)
+    chunks = (flat_in_memory(grad).split(step), flat_in_memory(out).split(step))
+    for given, part, some in zip(*chunks, bits.split(step // 8), strict=True):
+        stand_in = torch.index_select(table, 0, some.int()).view(-1)
+        run(given, stand_in[: len(given)], *numbers, grad_input=part)
     return out
 
 
