@@ -64,8 +64,7 @@ DEFAULT_BUDGET_SECONDS = 75.0
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
-    default=DEFAULT_BUDGET_SECONDS,
-    show_default=True,
+    show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both",
     metavar="SECONDS",
     help="To aim at, for each model: step times take what memory leaves, but never too few steps "
     "to tell anything. 0: no limit, the full protocol.",
@@ -111,11 +110,14 @@ def bench(
     registry = load_registry(block)
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
+    lean, budget = options.pop("lean"), options.pop("budget")
+    if budget is None:  # twice the rows take twice the time
+        budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
     how = Options(
-        variants=choose(specs or DEFAULT_SPECS, registry, options.pop("lean")),
+        variants=choose(specs or DEFAULT_SPECS, registry, lean),
         block=block,
         threads=options.pop("threads"),
-        budget_seconds=options.pop("budget") or None,
+        budget_seconds=budget or None,
         static_only=options.pop("static_only"),
         skip_refused=not specs,
     )
