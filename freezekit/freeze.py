@@ -35,7 +35,7 @@ class Frozen:
         self.backbone = backbone
         self.plan = plan
         self._record: Record = backbone.model.__dict__[RECORD]
-        self.lean = self._record.lean
+        self.lean = self._record.lean is not None
 
     def __repr__(self) -> str:
         return (
@@ -220,7 +220,7 @@ def freeze_(
 def _apply(model: nn.Module, decided: FreezePlan, lean: bool) -> None:
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
-    model.__dict__[RECORD] = Record(decided, before, lean)
+    record = model.__dict__[RECORD] = Record(decided, before)
     for name, parameter in parameters.items():
         trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
@@ -231,14 +231,14 @@ def _apply(model: nn.Module, decided: FreezePlan, lean: bool) -> None:
         if name in (decided.fixed or ()):
             HeldInEval(module).hold()
     if lean:
-        LeanForward(model).attach()
+        record.lean = LeanForward(model)
+        record.lean.attach()
 
 
 def _undo(model: nn.Module) -> None:
     record: Record = model.__dict__.pop(RECORD)
     if record.lean:
-        forward: LeanForward = model.__dict__["forward"]
-        forward.detach()
+        record.lean.detach()
     for module in model.modules():
         held = module.__dict__.get("train")
         if isinstance(held, HeldInEval):

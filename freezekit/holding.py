@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
+    from freezekit.lean import LeanForward
     from freezekit.strategy import FreezePlan
 
 RECORD = "_freezekit_record"
@@ -68,7 +69,7 @@ class Record:
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
-    lean: bool = False
+    lean: LeanForward | None = None
 
 
 def carried(model: nn.Module) -> frozenset[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-from math import inf
-from typing import TYPE_CHECKING, Any
+from math import inf, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,42 +21,43 @@ from freezekit.lean.bitwise import (
 from freezekit.lean.kept import Kept, TwoValues
 from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 LEAST_BYTES = 1 << 14  # packing and unpacking take some tens of microseconds, however few they are
 
 
 def relu(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, here and below
     """Whether the output is positive."""
     given = arguments(call, "input", "inplace")
-    return _activation(mode, call, given, lambda _: RELU)
+    return _activation(mode, call, given, RELU)
 
 
 def relu6(mode: LeanMode, call: Call) -> Any:
-    """Whether it is between the bounds."""
+    """Whether the input is between the bounds."""
     given = arguments(call, "input", "inplace")
-    return _activation(mode, call, given, partial(clipped, 0.0, 6.0))
+    return _activation(mode, call, given, clipped(0.0, 6.0))
 
 
 def hardtanh(mode: LeanMode, call: Call) -> Any:
-    """Whether it is between the bounds."""
+    """Whether the input is between the bounds."""
     given = arguments(call, "input", "min_val", "max_val", "inplace")
     bounds = given.get("min_val", -1.0), given.get("max_val", 1.0)
-    return _activation(mode, call, given, partial(clipped, *bounds))
+    if not all(map(isfinite, bounds)):
+        return plain(call)
+    return _activation(mode, call, given, clipped(*bounds))
 
 
 def leaky(mode: LeanMode, call: Call) -> Any:
-    """Whether it is positive."""
+    """Whether it is positive; of a change in place torch saves the output."""
     given = arguments(call, "input", "negative_slope", "inplace")
     slope = given.get("negative_slope", 0.01)
-    return _activation(mode, call, given, partial(leaky_relu, slope)) if slope > 0 else plain(call)
+    if slope <= 0:
+        return plain(call)
+    return _activation(mode, call, given, leaky_relu(slope, of_input=not _in_place(call, given)))
 
 
 def hardsigmoid(mode: LeanMode, call: Call) -> Any:
     """Whether the input is between the bounds."""
     given = arguments(call, "input", "inplace")
-    return _activation(mode, call, given, lambda _: HARDSIGMOID)
+    return _activation(mode, call, given, HARDSIGMOID)
 
 
 def dropout(mode: LeanMode, call: Call) -> Any:
@@ -80,13 +80,13 @@ def dropout(mode: LeanMode, call: Call) -> Any:
     return mode.run(call, keep)
 
 
-def _activation(
-    mode: LeanMode, call: Call, given: dict[str, Any], make: Callable[[bool], Activation]
-) -> Any:
-    """Run the activation that is made for the tensor to ask: whether that is the input."""
-    image = given["input"]
-    inplace = given.get("inplace", False) or call[0].__name__.endswith("_")
+def _activation(mode: LeanMode, call: Call, given: dict[str, Any], activation: Activation) -> Any:
+    image, inplace = given["input"], _in_place(call, given)
     worth_it = is_worth_it(image) and image.nbytes >= LEAST_BYTES
     if not (worth_it and needs_grad(image) and can_run_bitwise(image, inplace=inplace)):
         return plain(call)
-    return run_bitwise(mode.settling, image, make(not inplace), inplace=inplace)
+    return run_bitwise(mode.settling, image, activation, inplace=inplace)
+
+
+def _in_place(call: Call, given: dict[str, Any]) -> bool:
+    return bool(given.get("inplace", False)) or call[0].__name__.endswith("_")

@@ -149,8 +149,10 @@ def _pack_on_cpu(values: Tensor, low: float, high: float, inside: bool) -> Tenso
 
 
 def _array(values: Tensor) -> NDArray[Any]:
-    known = values.float() if values.dtype == torch.bfloat16 else values  # NumPy has none
-    return known.numpy()
+    # NumPy has no bfloat16, and would round the bounds to float16
+    return (
+        values.float() if values.element_size() < 4 and values.is_floating_point() else values
+    ).numpy()
 
 
 def _pack_elsewhere(values: Tensor, low: float, high: float, inside: bool) -> Tensor:

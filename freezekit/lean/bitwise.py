@@ -30,6 +30,7 @@ class Activation:
             the tensor that is asked or what stands for it, and `numbers`.
         numbers: The operator's further arguments.
         question: What the operator asks of each element.
+        numbers_for_bits: Instead of `numbers`, with what stands for the bits.
         of_input: It asks the input, not the output: the one that torch would save.
     """
 
@@ -37,6 +38,7 @@ class Activation:
     operator: str
     numbers: tuple[float, ...]
     question: Question
+    numbers_for_bits: tuple[float, ...]
     of_input: bool = False
 
     def backward(self, grad: Tensor, kept: Tensor, stride: tuple[int, ...]) -> Tensor:
@@ -50,12 +52,13 @@ class Activation:
         zero, one = self.question.zero, self.question.one
         packed = kept.dtype == torch.uint8
         if packed and not torch.is_grad_enabled() and grad.stride() == stride:
-            return bits_backward(grad, kept, zero, one, self.operator, self.numbers)
+            return bits_backward(grad, kept, zero, one, self.operator, self.numbers_for_bits)
+        numbers = self.numbers_for_bits if packed else self.numbers
         if packed:
             values = unpack_bits(kept, grad.numel(), zero, one, grad.dtype)
             kept = values.as_strided(grad.shape, stride)
         run = getattr(torch.ops.aten, self.operator)
-        return run(grad, kept, *self.numbers)  # type: ignore[no-any-return]
+        return run(grad, kept, *numbers)  # type: ignore[no-any-return]
 
 
 def run_bitwise(
@@ -99,11 +102,14 @@ class _Bitwise(torch.autograd.Function):
         ctx.activation = activation
         ctx.stride = image.stride() if activation.of_input else out.stride()
         ctx.save_for_backward(image.new_empty(0))
+        ctx.set_materialize_grads(False)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradient of the input."""
+        if grad is None:  # as torch's own functions, which pass nothing on
+            return None, None, None
         (kept,) = ctx.saved_tensors
         return ctx.activation.backward(grad, kept, ctx.stride), None, None
 
@@ -113,26 +119,41 @@ RELU = Activation(
     "threshold_backward",
     (0.0,),
     Question(low=0.0, high=inf, zero=1.0, one=0.0),
+    numbers_for_bits=(0.0,),
 )
 HARDSIGMOID = Activation(
     nn.functional.hardsigmoid,
     "hardsigmoid_backward",
     (),
     Question(-3.0, 3.0, zero=3.0, one=0.0, inside=True),
+    numbers_for_bits=(),
     of_input=True,
 )
 
 
-def clipped(low: float, high: float, of_input: bool) -> Activation:
-    """Return hardtanh, of which ReLU6 is one; either tensor answers alike."""
-    question = Question(low, high, zero=low, one=low / 2 + high / 2, inside=True)
-    forward = partial(nn.functional.hardtanh, min_val=low, max_val=high)
-    return Activation(forward, "hardtanh_backward", (low, high), question, of_input)
+def clipped(low: float, high: float) -> Activation:
+    """Return hardtanh between finite bounds, of which ReLU6 is one.
+
+    For the bits the operator is given bounds that any type of tensor has values at and between.
+    """
+    return Activation(
+        partial(nn.functional.hardtanh, min_val=low, max_val=high),
+        "hardtanh_backward",
+        (low, high),
+        Question(low, high, zero=0.0, one=1.0, inside=True),
+        numbers_for_bits=(0.0, 2.0),
+        of_input=True,
+    )
 
 
 def leaky_relu(slope: float, of_input: bool) -> Activation:
     """Return leaky ReLU of a slope above 0, so that either tensor answers alike."""
-    question = Question(0.0, inf, zero=-1.0, one=1.0, inside=True)
-    forward = partial(nn.functional.leaky_relu, negative_slope=slope)
     is_result = 0.0  # the operator is told that it is asked about the input
-    return Activation(forward, "leaky_relu_backward", (slope, is_result), question, of_input)
+    return Activation(
+        partial(nn.functional.leaky_relu, negative_slope=slope),
+        "leaky_relu_backward",
+        (slope, is_result),
+        Question(0.0, inf, zero=-1.0, one=1.0, inside=True),
+        numbers_for_bits=(slope, is_result),
+        of_input=of_input,
+    )

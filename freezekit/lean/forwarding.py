@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -26,10 +26,11 @@ class LeanForward:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.before = module.__dict__.get("forward")  # somebody's own
+        self.in_force = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Any: whatever the model takes
         """Do what the model's forward does; only what autograd keeps is different."""
-        if stands_down():
+        if not self.in_force or stands_down():
             return self._forward(*args, **kwargs)
         with LeanMode(RULES):
             return self._forward(*args, **kwargs)
@@ -38,12 +39,18 @@ class LeanForward:
         """Put the stand-in in place."""
         self.module.__dict__["forward"] = self
         self.module.__dict__["_replicate_for_data_parallel"] = self.replicate
+        self.in_force = True
 
     def detach(self) -> None:
-        """Leave the model as it was."""
-        del self.module.__dict__["forward"], self.module.__dict__["_replicate_for_data_parallel"]
+        """Leave the model as it was; what somebody has put around the stand-in stays there."""
+        self.in_force = False
+        held = self.module.__dict__
+        held.pop("_replicate_for_data_parallel", None)
+        if held.get("forward") is not self:
+            return
+        del held["forward"]
         if self.before is not None:
-            self.module.__dict__["forward"] = self.before
+            held["forward"] = self.before
 
     def replicate(self) -> nn.Module:
         """Copy the model as `DataParallel` does: a replica must not run the original's forward."""
@@ -52,6 +59,12 @@ class LeanForward:
         stand_in.before = self.before
         stand_in.attach()
         return replica
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"the forward of a lean model has no attribute {name!r}: to export or script it, first "
+            "call undo() on the handle that freeze_() returned"
+        )
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:  # Any: whatever the model returns

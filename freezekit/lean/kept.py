@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -126,6 +127,12 @@ class Derived:
     function: Callable[..., Tensor]
     args: Sequence[Any]  # Any: whatever the function takes
     kwargs: dict[str, Any] = field(default_factory=dict)  # Any: as above
+
+    @cached_property
+    def calls(self) -> int:
+        """How many functions are called to compute it, those of its arguments among them."""
+        given = (*self.args, *self.kwargs.values())
+        return 1 + sum(a.derived.calls for a in given if isinstance(a, Recomputed))
 
     def compute(self) -> Tensor:
         """Return the activation; autocast is off: what is kept has been cast already."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 LEAST_BYTES = 1 << 12  # below, a tensor is not worth the microseconds
+MOST_CALLS = 8  # to compute an activation again: chains of cheap functions must not grow
 _KNOWN_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})
+
+_DATA: Any = Tensor.data
 
 Call = tuple[Any, tuple[Any, ...], dict[str, Any]]  # Any: torch's own protocol, here and below
 
@@ -85,7 +88,7 @@ class LeanMode(TorchFunctionMode):
         """Keep a tensor by what it derives from, or whole."""
         known = self._derived.get(id(tensor))
         view = None
-        if known is None and self._derived and tensor._is_view():
+        if known is None and self._derived and _is_placed(tensor):
             known = self._derived.get(id(tensor._base))
             view = _placed(tensor)
         if known is None or known[1] != tensor._version:
@@ -94,8 +97,10 @@ class LeanMode(TorchFunctionMode):
 
     def derive(self, out: Any, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> None:
         """Remember how an activation can be computed again; arguments as in `Derived`."""
-        if isinstance(out, Tensor) and out.requires_grad and not out._is_view():
-            self._remember(out, Derived(Form.of(out), function, args, kwargs))
+        if isinstance(out, Tensor) and out.requires_grad and is_strided(out) and not out._is_view():
+            derived = Derived(Form.of(out), function, args, kwargs)
+            if derived.calls <= MOST_CALLS:
+                self._remember(out, derived)
 
     def derivation(self, tensor: Tensor) -> Derived | None:
         """Return how an activation can be computed again, None where that is not known."""
@@ -105,7 +110,11 @@ class LeanMode(TorchFunctionMode):
     # --- bookkeeping -----------------------------------------------------------------------------
 
     def _takes_derived(self, func: Any, args: tuple[Any, ...]) -> bool:
-        if not self._derived or func.__name__ == "__get__":  # an attribute, such as the shape
+        if not self._derived:
+            return False
+        if func.__name__ in ("__get__", "__set__"):  # an attribute, such as the shape
+            if func.__self__ is _DATA:  # a way to change values that no version tells
+                self._forget(args[0])
             return False
         return any(id(arg) in self._derived for arg in args)
 
@@ -113,8 +122,13 @@ class LeanMode(TorchFunctionMode):
         key, known = id(tensor), self._derived
         known[key] = weakref.ref(tensor, partial(_forget, known, key)), tensor._version, derived
 
+    def _forget(self, tensor: Tensor) -> None:
+        base = id(tensor._base) if tensor._is_view() else id(tensor)
+        for key in [k for k, (seen, *_) in self._derived.items() if _base_of(seen()) == base]:
+            del self._derived[key]
+
     def _pass_on(self, view: Tensor) -> None:
-        known = self._derived.get(id(view._base))
+        known = self._derived.get(id(view._base)) if _is_placed(view) else None
         if known is not None and known[1] == view._version:
             placed = Recomputed(known[2]), *_placed(view)
             self._remember(view, Derived(Form.of(view), torch.as_strided, placed))
@@ -131,6 +145,19 @@ class _Hook:
     def __call__(self, tensor: Tensor) -> Kept:
         assert self.keep is not None
         return self.keep(tensor)
+
+
+def _is_placed(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a view that shows its base's own values, not parts or conjugates."""
+    if not tensor._is_view() or not is_strided(tensor):
+        return False
+    assert tensor._base is not None
+    kind = tensor.dtype, tensor.is_conj(), tensor.is_neg()
+    return kind == (tensor._base.dtype, tensor._base.is_conj(), tensor._base.is_neg())
+
+
+def _base_of(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else id(tensor._base if tensor._is_view() else tensor)
 
 
 def _placed(view: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
@@ -154,7 +181,12 @@ def _may_hook() -> bool:
 
 def is_worth_it(tensor: Any) -> bool:
     """Tell whether a rule should apply to this input: a plain tensor, and not a tiny one."""
-    return type(tensor) in _KNOWN_TYPES and tensor.nbytes >= LEAST_BYTES
+    return type(tensor) in _KNOWN_TYPES and is_strided(tensor) and tensor.nbytes >= LEAST_BYTES
+
+
+def is_strided(tensor: Tensor) -> bool:
+    """Tell whether a tensor is an ordinary one, neither sparse nor nested."""
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def arguments(call: Call, *names: str) -> dict[str, Any]:

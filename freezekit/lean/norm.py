@@ -30,11 +30,14 @@ class FixedBatchNorm(torch.autograd.Function):
         ctx.save_for_backward(mean, variance, weight)
         ctx.eps = eps
         ctx.stride = image.stride()
+        ctx.set_materialize_grads(False)
         return nn.functional.batch_norm(image, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradients of input and bias."""
+        if grad is None:
+            return (None,) * 6
         mean, variance, weight = ctx.saved_tensors
         wants_input, _, _, _, wants_bias, _ = ctx.needs_input_grad
         differentiable = torch.is_grad_enabled()

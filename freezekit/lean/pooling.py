@@ -9,7 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 18  # elements at a time, for the sake of memory
+CHUNK = 1 << 15  # elements at a time, for the sake of memory
 MOST_PLACES = 256  # in a window, for its places to fit a byte
 
 

@@ -24,7 +24,9 @@ def convolution(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, 
 
 def transposed_convolution(mode: LeanMode, call: Call) -> Any:
     """As `convolution`."""
-    return _convolution(mode, call, arguments(call, *_CONVOLUTION, "output_padding", "groups"))
+    return _convolution(
+        mode, call, arguments(call, *_CONVOLUTION, "output_padding", "groups", "dilation")
+    )
 
 
 _CONVOLUTION = "input", "weight", "bias", "stride", "padding"
@@ -36,8 +38,10 @@ def _convolution(mode: LeanMode, call: Call, given: dict[str, Any]) -> Any:
         return mode.run(call) if mode.derivation(image) else plain(call)
     if not (needs_grad(image) or needs_grad(bias)) or not is_worth_it(image):
         return plain(call)
-    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that
-    reads = needs_grad(bias) and image.device.type != "cuda"
+    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that;
+    # kernels for dilated convolutions take the input image by image
+    dilated = given.get("dilation", 1) not in (1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2))
+    reads = (needs_grad(bias) and image.device.type != "cuda") or dilated
     # an input in plain layout is copied into that of the weight, a row seen as an image
     copies = (image.is_contiguous() and not weight.is_contiguous()) or weight.ndim == 3
     splits = given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
@@ -129,12 +133,12 @@ def hollow_first(mode: LeanMode, *, readable: bool = False) -> Callable[[Tensor]
 
 
 def _in_usual_layout(tensor: Tensor) -> bool:
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
     if tensor.is_contiguous():
         return True
-    if last is None or tensor.dtype == torch.float64:  # whose kernels know the plain layout only
+    # kernels for volumes and for double precision know the plain layout only
+    if tensor.ndim != 4 or tensor.dtype == torch.float64:
         return False
-    return tensor.is_contiguous(memory_format=last)
+    return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _per_dimension(given: Any, dimensions: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -380,3 +381,110 @@ def test_somebody_elses_hooks_are_left_alone():
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             gradients(model, torch.randn(SHAPE))
         assert packed == [torch.Size(SHAPE)]
+
+
+@pytest.mark.parametrize("bounds", [(0.0, float("inf")), (float("-inf"), 6.0), (-0.7, 0.7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_hardtanh_of_bounds_that_are_infinite_or_rounded(bounds, dtype):
+    check(lambda x: F.hardtanh(x, *bounds), None, dtype=dtype)
+    check(lambda x: F.hardtanh(x * 1, *bounds, inplace=True), None, dtype=dtype)
+    rounded = torch.tensor([*bounds, 0.1]).to(dtype).repeat(4096)
+    check(lambda x: F.hardtanh(x, *bounds), None, x=rounded, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dilated_convolutions_on_kernels_that_take_image_by_image(dtype):
+    check(lambda x, w: F.conv2d(x, w, dilation=2), None, frozen(8, 8, 3, 3), shape=(1, 8, 17, 17),
+          dtype=dtype)  # fmt: skip
+    last = torch.randn(1, 13, 13, 13, 8).permute(0, 4, 1, 2, 3)
+    for dilation in (1, 2, (1, 1, 2)):
+        check(lambda x, w, d=dilation: F.conv3d(x * 1, w, dilation=d), None,
+              frozen(8, 8, 2, 2, 2), x=last, dtype=dtype)  # fmt: skip
+        check(lambda x, w, d=dilation: F.conv_transpose3d(x * 1, w, dilation=d), None,
+              frozen(8, 8, 2, 2, 2), x=last, dtype=dtype)  # fmt: skip
+    check(lambda x, w: F.conv2d(x, w), None, frozen(8, 8, 3, 3), shape=(8, 32, 32), dtype=dtype)
+
+
+def test_chains_of_cheap_functions_do_not_grow():
+    gate = trained(8, 16, 16)
+
+    def products(x, g, w):
+        for _ in range(300):
+            x = x * g.sigmoid().add(0.5).clamp(0.9, 1.1)
+        return F.conv2d(x, w)
+
+    def doubling(x, w):
+        for _ in range(40):
+            x = x * F.silu(x).sigmoid()
+        return F.conv2d(x, w)
+
+    def gelus(x, w):
+        for _ in range(300):
+            x = F.gelu(x + 1)
+        return F.conv2d(x, w)
+
+    check(products, None, gate, trained(4, 8, 3, 3))
+    check(doubling, None, trained(4, 8, 3, 3))
+    check(gelus, None, trained(4, 8, 3, 3))
+
+
+def test_complex_views_of_what_is_computed_again():
+    numbers = nn.Parameter(torch.randn(4, 8, 16, 8, dtype=torch.complex64))
+
+    def rotary(x, w):
+        pairs = torch.view_as_complex(F.silu(x).view(4, 8, 16, 8, 2))
+        return torch.view_as_real(pairs * torch.view_as_complex(w))
+
+    def conjugate(x, w):
+        product = torch.view_as_complex(F.silu(x).view(4, 8, 16, 8, 2)) * torch.view_as_complex(w)
+        return torch.view_as_real(product.conj() * product.real)
+
+    for function in (rotary, conjugate):
+        check(function, None, nn.Parameter(torch.view_as_real(numbers.detach())))
+
+
+def test_values_changed_behind_autograds_back_are_those_that_count():
+    def through_data(x, w):
+        y = F.silu(x)
+        y.data.mul_(2)
+        return F.conv2d(y, w)
+
+    def replaced(x, w):
+        y = F.silu(x)
+        y.data = torch.round(y.data * 8) / 8
+        return F.conv2d(y, w)
+
+    for function in (through_data, replaced):
+        check(function, None, trained(4, 8, 3, 3))
+
+
+def test_where_no_gradient_comes_none_goes():
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None
+
+    for function in (F.relu, lambda x: F.batch_norm(x, mean, variance)):
+        check(lambda x, f=function: Stop.apply(f(x)) + 0 * x, None)
+
+
+def test_sparse_and_nested_tensors_pass_through():
+    def sparse(x):
+        return (x.to_sparse() * x.to_sparse()).to_dense()
+
+    x = torch.randn(64, 64)
+    for a, b in zip(gradients(lean(Around(sparse)), x), gradients(Around(sparse), x), strict=True):
+        assert torch.equal(a, b)
+
+    def nested(x):
+        together = torch.nested.as_nested_tensor(list(x.unbind()))
+        return torch.nested.to_padded_tensor(F.relu(together) * 2, 0.0)
+
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that it is a prototype
+        x = torch.randn(SHAPE)
+        found = gradients(lean(Around(nested)), x), gradients(Around(nested), x)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -218,6 +218,38 @@ def test_a_forward_that_somebody_put_there_runs_and_comes_back():
     assert model.forward is theirs
 
 
+def test_undo_where_somebody_has_wrapped_the_forward_since():
+    model = load_backbone("timm:test_resnet")
+    frozen = freeze_(model, "bias-only", lean=True)
+    lean = model.forward
+    model.forward = lambda x: lean(x) * 2  # as accelerate does
+    saved = _memory(model, images()).saved_activations_bytes
+    frozen.undo()
+    assert _memory(model, images()).saved_activations_bytes > 2 * saved
+    freeze_(model, "by-name:contains=layer").undo()
+    del model.forward
+    freeze_(model, "bias-only", lean=True)
+    del model.forward
+    freeze_(model, "bias-only").undo()
+
+
+def test_export_and_scripting_say_what_to_do():
+    model = load_backbone("timm:test_resnet").eval()
+    frozen = freeze_(model, "bias-only", lean=True)
+    expected = model(images())
+    assert torch.allclose(torch.fx.symbolic_trace(model)(images()), expected, atol=1e-5)
+    with (
+        warnings.catch_warnings(action="ignore", category=FutureWarning),  # it is deprecated
+        pytest.raises(AttributeError, match=r"call undo\(\) on the handle"),
+    ):
+        torch.jit.script(model)
+    with pytest.raises(AttributeError, match=r"call undo\(\) on the handle"):
+        torch.export.export(model, (images(),))
+    frozen.undo()
+    exported = torch.export.export(model, (images(),)).module()
+    assert torch.allclose(exported(images()), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save"])
 def test_copies_are_lean_too_and_run_their_own_weights(way, assert_same):
     model = load_backbone("timm:test_resnet")
