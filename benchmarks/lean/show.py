@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.lean.cases import FIRST_CONVOLUTION_AND_HEAD, MODELS
 from benchmarks.lean.targets import CLOSE, PEAK, SAVED, above_bound, counted, share_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,40 @@ def as_markdown(rows: Sequence[Row]) -> str:
         f"### {model}\n\n" + _table(list(group))
         for model, group in groupby(rows, key=lambda row: row["model"])
     )
+
+
+SUMMED_UP = (
+    "full",
+    "batch-norm",
+    "norm-only",
+    "bias-only",
+    "surgical:stages=stem",
+    "surgical:stages=first",
+    FIRST_CONVOLUTION_AND_HEAD,
+)
+
+
+def as_page(rows: Sequence[Row]) -> str:
+    """Return the tables of docs/lean.md: all models in short, resnet50 in full."""
+    first, *_ = MODELS
+    return f"{_summary(rows)}\n\n{_table([row for row in rows if row['model'] == first])}"
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    """Return lean's share of stock for each model, and in brackets the least that is needed."""
+    known = {(row["model"], row["strategy"]): row for row in rows}
+
+    def cell(model: str, strategy: str) -> str:
+        row = known.get((model, strategy), {})
+        if not counted(row):
+            return "-"
+        shares = row["lean"][SAVED], row["bound_bytes"]
+        return "{:.1f} % ({:.1f})".format(*(100 * size / row["stock"][SAVED] for size in shares))
+
+    head = ["", *(f"`{name}`" if " " not in name else name for name in SUMMED_UP)]
+    lines = [head, ["---", *["---:"] * len(SUMMED_UP)]]
+    lines += [[model, *(cell(model, strategy) for strategy in SUMMED_UP)] for model in MODELS]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _table(rows: list[Row]) -> str:

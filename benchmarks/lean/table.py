@@ -2,7 +2,8 @@
 
     python -m benchmarks.lean.table [--model NAME]... [--fresh]    the static part
     python -m benchmarks.lean.table --compile [--fresh]            what torch.compile keeps
-    python -m benchmarks.lean.table --markdown                     the table, nothing counted
+    python -m benchmarks.lean.table --markdown                     all tables, nothing counted
+    python -m benchmarks.lean.table --page                         those of docs/lean.md
 
 The static part is deterministic, under fake tensors: saved activations and peak in stock PyTorch,
 with `lean=True` and with `FrozenBatchNorm2d` (`frozen_batch_norm.py`), and the least that the
@@ -31,7 +32,7 @@ from benchmarks.lean.compile_phase import compile_all
 from benchmarks.lean.frozen_batch_norm import frozen_batch_norm
 from benchmarks.lean.records import OUT, Records, code_digest
 from benchmarks.lean.sessions import fake_session
-from benchmarks.lean.show import as_line, as_markdown
+from benchmarks.lean.show import as_line, as_markdown, as_page
 from benchmarks.lean.targets import checked
 from freezekit.bench.memory import traced_memory
 from freezekit.errors import FreezekitError
@@ -47,14 +48,15 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
     parser.add_argument("--compile", action="store_true", help="the compile phase instead")
     parser.add_argument("--fresh", action="store_true", help="count anew what is there")
-    parser.add_argument("--markdown", action="store_true", help="print the table of the page")
+    parser.add_argument("--markdown", action="store_true", help="print a table for each model")
+    parser.add_argument("--page", action="store_true", help="print the tables of docs/lean.md")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of strategies, that little is frozen
     records, models = Records(given.out), given.model or MODELS
-    if given.markdown:
-        print(as_markdown(records.read()["rows"]))
+    if given.markdown or given.page:
+        print((as_page if given.page else as_markdown)(records.read()["rows"]))
         return
     if given.compile:
         compile_all(records, models, fresh=given.fresh)
