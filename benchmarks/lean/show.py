@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.lean.cases import FIRST_CONVOLUTION_AND_HEAD, MODELS
+from benchmarks.lean.cases import COMPILED_SPECS, MODELS
 from benchmarks.lean.targets import CLOSE, PEAK, SAVED, above_bound, counted, share_of
 
 if TYPE_CHECKING:
@@ -49,17 +49,6 @@ def as_markdown(rows: Sequence[Row]) -> str:
     )
 
 
-SUMMED_UP = (
-    "full",
-    "batch-norm",
-    "norm-only",
-    "bias-only",
-    "surgical:stages=stem",
-    "surgical:stages=first",
-    FIRST_CONVOLUTION_AND_HEAD,
-)
-
-
 def as_page(rows: Sequence[Row]) -> str:
     """Return the tables of docs/lean.md: all models in short, resnet50 in full."""
     first, *_ = MODELS
@@ -77,9 +66,9 @@ def _summary(rows: Sequence[Row]) -> str:
         shares = row["lean"][SAVED], row["bound_bytes"]
         return "{:.1f} % ({:.1f})".format(*(100 * size / row["stock"][SAVED] for size in shares))
 
-    head = ["", *(f"`{name}`" if " " not in name else name for name in SUMMED_UP)]
-    lines = [head, ["---", *["---:"] * len(SUMMED_UP)]]
-    lines += [[model, *(cell(model, strategy) for strategy in SUMMED_UP)] for model in MODELS]
+    head = ["", *(f"`{name}`" if " " not in name else name for name in COMPILED_SPECS)]
+    lines = [head, ["---", *["---:"] * len(COMPILED_SPECS)]]
+    lines += [[model, *(cell(model, strategy) for strategy in COMPILED_SPECS)] for model in MODELS]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
