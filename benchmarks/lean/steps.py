@@ -19,8 +19,8 @@ from pathlib import Path
 RESULTS = Path(__file__).parents[1] / "results"
 MOST = 1.05
 MODELS = {
-    "resnet50": ("torchvision:resnet50", 128),
-    "efficientnet_b0": ("timm:efficientnet_b0", 128),
+    "resnet50": ("torchvision:resnet50", 224),
+    "efficientnet_b0": ("timm:efficientnet_b0", 224),
     "vit_small": ("timm:vit_small_patch16_224", 224),
 }
 SPECS = (

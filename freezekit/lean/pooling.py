@@ -69,7 +69,7 @@ class Pooled:
         table = torch.tensor(by_distance, dtype=torch.uint8, device=indices.device)
         places = torch.empty_like(indices, dtype=torch.uint8)
         for rows in _rows(indices, len(window.size)):
-            places[rows] = table[indices[rows] - first]
+            places[rows] = torch.take(table, indices[rows] - first)
         return cls(places, window)
 
     def restore(self) -> Tensor:
@@ -78,7 +78,7 @@ class Pooled:
         table = torch.tensor(self.window.distances, device=self.places.device)
         indices = torch.empty_like(self.places, dtype=torch.int64)
         for rows in _rows(self.places, len(self.window.size)):
-            torch.add(table[self.places[rows].int()], first, out=indices[rows])
+            torch.add(torch.take(table, self.places[rows].long()), first, out=indices[rows])
         return indices
 
 

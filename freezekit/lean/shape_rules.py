@@ -38,14 +38,24 @@ def _convolution(mode: LeanMode, call: Call, given: dict[str, Any]) -> Any:
         return mode.run(call) if mode.derivation(image) else plain(call)
     if not (needs_grad(image) or needs_grad(bias)) or not is_worth_it(image):
         return plain(call)
-    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that;
+    return mode.run(call, hollow_first(mode, readable=_reads_image(image, weight, bias, given)))
+
+
+def _reads_image(image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]) -> bool:
+    """Tell whether the backward kernel reads the input though the gradient does not need it."""
+    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that
+    if needs_grad(bias) and image.device.type != "cuda":
+        return True
     # kernels for dilated convolutions take the input image by image
-    dilated = given.get("dilation", 1) not in (1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2))
-    reads = (needs_grad(bias) and image.device.type != "cuda") or dilated
-    # an input in plain layout is copied into that of the weight, a row seen as an image
-    copies = (image.is_contiguous() and not weight.is_contiguous()) or weight.ndim == 3
-    splits = given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
-    return mode.run(call, hollow_first(mode, readable=reads or copies or splits))
+    if given.get("dilation", 1) not in (1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2)):
+        return True
+    # an input in plain layout is copied into that of the weight
+    if image.is_contiguous() and not weight.is_contiguous():
+        return True
+    # a row is seen as an image, and copied
+    if weight.ndim == 3:
+        return True
+    return given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
 
 
 def _runs_groups_at_once(weight: Tensor) -> bool:
