@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: bench test quick check format zoo clean
 
@@ -9,10 +10,10 @@ bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="tim
 	$(BIN)/freezekit bench $(ARGS)
 
 test: .venv/.installed-dev  ## all tests, the slow ones too
-	$(BIN)/python -m pytest --slow $(ARGS)
+	$(BIN)/python -m pytest --slow $(PARALLEL) $(ARGS)
 
 quick: .venv/.installed-dev  ## the tests without the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: .venv/.installed-dev  ## style, types, import rules
 	$(BIN)/ruff check .

@@ -66,6 +66,14 @@ class OutputError(FreezekitError):
     """A file cannot be written, or is not what it should be."""
 
 
+class GateError(FreezekitError):
+    """A gate cannot be read or judged; the message shows where."""
+
+
+class CompareError(FreezekitError):
+    """Two result files have nothing in common, or figures that are not to be compared."""
+
+
 class WorkerError(FreezekitError):
     """A measuring process failed; the message says how."""
 

@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [text for said, text in fenced if said == language]
 
 
@@ -51,7 +51,8 @@ def test_the_plugin_in_ten_lines_works() -> None:
 
 
 def test_every_command_exists_with_its_options() -> None:
-    lines = [line for block in blocks("") for line in block.splitlines()]
+    pages = [TEXT, (ROOT / "docs" / "ci.md").read_text()]
+    lines = [line for page in pages for block in blocks("", page) for line in block.splitlines()]
     commands = [line.split("#")[0] for line in lines if line.startswith("freezekit ")]
     assert len(commands) >= 5
     for command in commands:

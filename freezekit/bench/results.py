@@ -6,13 +6,14 @@ that was not obtained is None, never 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from freezekit.bench.variant import Variant
 
 SCHEMA_VERSION = 1
 PROTOCOL = "v1"
+FREES_LITTLE = 0.03  # of the saved activations of `full`: then it is asked what lean would bring
 
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
@@ -57,6 +58,18 @@ class Workload:
     loss: str | None = None
     loss_text: str | None = None
     seed: int = 0
+
+    @property
+    def key(self) -> tuple[Any, ...]:  # Any: values of many types
+        """What makes two workloads the same; the words for the loss follow from the rest.
+
+        Example:
+            >>> Workload("timm:resnet18").key == Workload("timm:resnet18", batch_size=16).key
+            False
+        """
+        facts = asdict(self)
+        del facts["loss_text"]
+        return tuple(facts.values())
 
 
 @dataclass(frozen=True)
@@ -145,10 +158,19 @@ class Time:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What a stock row would come to if it were lean, predicted under fake tensors."""
+
+    saved_activations_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One strategy, in stock PyTorch or lean.
 
-    `error` says why where `status` is not "ok"; figures obtained still stand.
+    `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
+    where a strategy frees few activations and was not measured in lean.
     """
 
     strategy: str
@@ -161,6 +183,7 @@ class Row:
     flops: Flops | None = None
     time: Time | None = None
     warnings: tuple[str, ...] = ()
+    with_lean: Outlook | None = None
 
     @property
     def variant(self) -> Variant:

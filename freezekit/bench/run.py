@@ -16,6 +16,7 @@ from freezekit.bench.processes import Event, Workers
 from freezekit.bench.results import (
     Flops,
     Memory,
+    Outlook,
     Parameters,
     Plugin,
     Raw,
@@ -23,6 +24,7 @@ from freezekit.bench.results import (
     Row,
     Workload,
 )
+from freezekit.bench.resuming import left_to_measure
 from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.variant import BASELINE, Variant
 from freezekit.errors import FreezekitError, ModelError, WorkerError
@@ -46,6 +48,7 @@ class Options:
         budget_seconds: For the whole run; None for the full protocol, however long it takes.
         static_only: Only the figures that need no run.
         skip_refused: Leave out, with a note, strategies that the model cannot take.
+        earlier: Results whose rows need not be measured again.
     """
 
     variants: tuple[Variant, ...]
@@ -54,6 +57,7 @@ class Options:
     budget_seconds: float | None = None
     static_only: bool = False
     skip_refused: bool = False
+    earlier: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,9 @@ class Run:
         self._on_change = on_change
         self._on_progress = on_progress
         self._started = time.monotonic()
-        rows = tuple(
-            Row(variant.spec, variant.lean, plugin=_plugin(variant.spec, registry))
-            for variant in options.variants
-        )
-        self.result = Result(__version__, workload, env=environment(), rows=rows)
+        self._registry = registry
+        self.result = Result(__version__, workload, env=environment())
+        self._take(options.variants)
 
     def measure(self) -> Result:
         """Measure all there is to measure and return the whole result.
@@ -95,6 +97,8 @@ class Run:
             KeyboardInterrupt: As the user wishes; `result` holds what was measured.
         """
         with Workers() as workers:
+            if self._options.earlier and not self._resume(workers):
+                return self.result
             self._static(workers)
             if not self._options.static_only:
                 self._memory(workers)
@@ -105,10 +109,23 @@ class Run:
 
     # --- the three kinds of worker -----------------------------------------------------------
 
+    def _resume(self, workers: Workers) -> bool:
+        """Leave out what earlier runs have measured; tell whether anything is left."""
+        phase = "looking up what is measured already"
+        self._on_progress(Doing(phase, phase))
+        found = Run(self.result.workload, Options(()), self._registry, _ignore, _ignore)
+        found._static(workers)
+        static_only = self._options.static_only
+        asked = self._options.variants
+        left = left_to_measure(asked, self._options.earlier, found.result, static_only=static_only)
+        self._take(left)
+        return bool(left)
+
     def _static(self, workers: Workers) -> None:
-        phase, total, done = "counting memory and FLOPs", len(self._options.variants), 0
+        variants = [row.variant for row in self.result.rows]
+        phase, total, done = "counting memory and FLOPs", len(variants), 0
         self._on_progress(Doing(phase, phase, done, total))
-        for event in workers.events(self._job("static", self._options.variants)):
+        for event in workers.events(self._job("static", variants)):
             match event["event"]:
                 case "environment":
                     self._change(env={**self.result.env, **event["environment"]})
@@ -118,12 +135,14 @@ class Run:
                     workload["input_shape"] = tuple(workload["input_shape"])
                     self._change(workload=Workload(**workload))
                 case "static":
+                    outlook = event.get("with_lean")
                     self._update(
                         event["label"],
                         parameters=Parameters(**event["parameters"]),
                         memory=Memory(**event["memory"]),
                         flops=Flops(**event["flops"]) if event["flops"] else None,
                         warnings=tuple(event["warnings"]),
+                        with_lean=Outlook(**outlook) if outlook else None,
                     )
                     done += 1
                 case "failed":
@@ -231,6 +250,13 @@ class Run:
             "budget_seconds": None,
         }
 
+    def _take(self, variants: Sequence[Variant]) -> None:
+        rows = (
+            Row(variant.spec, variant.lean, plugin=_plugin(variant.spec, self._registry))
+            for variant in variants
+        )
+        self.result = replace(self.result, rows=tuple(rows))
+
     def _change(self, **fields: Any) -> None:  # Any: the fields of Result
         self.result = replace(self.result, **fields)
         self._on_change(self.result)
@@ -270,6 +296,10 @@ class Run:
         warning = load_warning(threads, self.result.env["load_before"] or 0.0, cores())
         if warning:
             self._change(notes=(*self.result.notes, warning))
+
+
+def _ignore(_: object) -> None:
+    pass
 
 
 def _merged(predicted: Memory, measured: dict[str, Any]) -> Memory:  # Any: JSON

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
-from freezekit.bench.results import Flops, Memory, Parameters
+from freezekit.bench.results import FREES_LITTLE, Flops, Memory, Parameters
 from freezekit.bench.workload import Session, build, laid_out, load, prepare
 from freezekit.errors import FreezekitError, StagingError
 
@@ -77,6 +77,15 @@ def static_figures(
         if not needs_values(error):
             raise
         return _figures(workload, _decided_for_real(workload, spec, registry), registry, lean)
+
+
+def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
+    """Tell whether a strategy trains less than `full` and still keeps nearly all activations."""
+    saved, before = (f.memory.saved_activations_bytes for f in (figures, full))
+    if not saved or not before:
+        return False
+    freezes = figures.parameters.trainable < full.parameters.trainable
+    return freezes and saved > before * (1 - FREES_LITTLE)
 
 
 def _figures(

@@ -23,7 +23,7 @@ from freezekit.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXTENSIONS = (".json", ".csv", ".md")
+EXTENSIONS = (".json", ".csv", ".md", ".github.json", ".bencher.json")
 """What a result can be written as; `freezekit.report.write` does it."""
 
 
@@ -130,7 +130,7 @@ def check_writable(path: str | Path) -> None:
         >>> check_writable("results.xlsx")
         Traceback (most recent call last):
         ...
-        freezekit.errors.OutputError: cannot write 'results.xlsx': ... .json, .csv or .md
+        freezekit.errors.OutputError: cannot write 'results.xlsx': ...
     """
     try:
         _check_target(str(path), Path(os.path.realpath(path)))
@@ -139,23 +139,25 @@ def check_writable(path: str | Path) -> None:
 
 
 def extension_of(path: str | Path) -> str:
-    """Return the path's extension in lower case, one of `EXTENSIONS`.
+    """Return the path's extension in lower case, the longest of `EXTENSIONS` that fits.
 
     Raises:
         OutputError: It is none of them.
 
     Example:
-        >>> extension_of("runs/resnet.JSON")
-        '.json'
+        >>> extension_of("runs/resnet.JSON"), extension_of("resnet.bencher.json")
+        ('.json', '.bencher.json')
     """
-    extension = Path(path).suffix.lower()
-    if extension not in EXTENSIONS:
-        found = f"the extension {Path(path).suffix!r}" if extension else "a name without extension"
+    name = Path(path).name.lower()
+    fitting = [known for known in EXTENSIONS if name.endswith(known) and name != known]
+    if not fitting:
+        extension = Path(path).suffix
+        found = f"the extension {extension!r}" if extension else "a name without extension"
         raise OutputError(
             f"cannot write {str(path)!r}: {found} does not say what to write; "
             f"expected {', '.join(EXTENSIONS[:-1])} or {EXTENSIONS[-1]}"
         )
-    return extension
+    return max(fitting, key=len)
 
 
 def _check_target(given: str, target: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
-from freezekit.bench.static import static_figures
+from freezekit.bench.static import StaticFigures, frees_little, static_figures
 from freezekit.bench.timing import run_timing
 from freezekit.bench.variant import Variant
 from freezekit.bench.workload import describe_workload
@@ -29,6 +29,8 @@ from freezekit.shortage import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from freezekit.registry import Registry
 
 Event = dict[str, Any]  # Any: JSON
 
@@ -64,13 +66,34 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     yield {"event": "environment", "environment": _environment(workload)}
     workload = describe_workload(workload)
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
-    for variant in _variants(job):
+    variants = _variants(job)
+    full: StaticFigures | None = None
+    for variant in variants:
         try:
             figures = static_figures(workload, variant.spec, registry, lean=variant.lean)
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
             yield {"event": "failed", "label": variant.label, **_failure(error)}
             continue
-        yield {"event": "static", "label": variant.label, **dataclasses.asdict(figures)}
+        full = full or figures  # the baseline is the first
+        found = {"event": "static", "label": variant.label, **dataclasses.asdict(figures)}
+        wants_outlook = Variant(variant.spec, lean=True) not in variants
+        if wants_outlook and frees_little(figures, full):
+            found["with_lean"] = _outlook(workload, variant, registry)
+        yield found
+
+
+def _outlook(workload: Workload, variant: Variant, registry: Registry) -> Event | None:
+    """Predict what the strategy would come to in lean; None where that cannot be told."""
+    try:
+        memory = static_figures(workload, variant.spec, registry, lean=True).memory
+    except Exception:  # noqa: BLE001  # the row stands without it
+        return None
+    if memory.saved_activations_bytes is None or memory.peak_bytes is None:
+        return None
+    return {
+        "saved_activations_bytes": memory.saved_activations_bytes,
+        "peak_bytes": memory.peak_bytes,
+    }
 
 
 def _memory(workload: Workload, job: Event) -> Iterator[Event]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from freezekit.bench.choosing import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_spec
+from freezekit.cli.gates import fail_if_option
 from freezekit.cli.options import block_option
+
+if TYPE_CHECKING:
+    from freezekit.bench.results import Result
+    from freezekit.gate.judge import Gate
 
 DEFAULT_MODEL = "torchvision:resnet18"
 DEFAULT_IMAGE_SIZE = 128  # with the default model alone: quick on two cores
@@ -41,7 +47,8 @@ DEFAULT_BUDGET_SECONDS = 75.0
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json, .csv or .md; may be given several times.",
+    help="Write .json, .csv or .md, or for services .github.json (github-action-benchmark) or "
+    ".bencher.json; may be given several times.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
@@ -77,35 +84,61 @@ DEFAULT_BUDGET_SECONDS = 75.0
     help="Keep between forward and backward only what gradients need: on, in every row but the "
     "baseline, which is stock `full`; both, in a second row for each strategy.",
 )
+@fail_if_option
+@click.option(
+    "--baseline",
+    metavar="FILE.json",
+    type=click.Path(),
+    help="An earlier result: the new one is compared with it, and conditions may name it.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep what the output .json holds already, and measure only what it lacks.",
+)
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @block_option
 def bench(
-    models: tuple[str, ...], specs: tuple[str, ...], outputs: tuple[str, ...], **options: Any
+    models: tuple[str, ...],
+    specs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    gates: tuple[Gate, ...],
+    baseline: str | None,
+    resume: bool,
+    **options: Any,
 ) -> None:
     """Compare strategies: memory and step time.
 
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
     Without arguments: torchvision:resnet18, batch 8, 128 px, all built-in strategies.
-    Images are synthetic. Exit codes: 0 all measured, 2 wrong usage, 4 a strategy failed (the other
-    rows stand), 130 interrupted (what was measured is kept).
+    Images are synthetic. Exit codes: 0 all measured, 1 a --fail-if condition holds, 2 wrong usage,
+    3 too noisy to say, 4 a strategy failed (the other rows stand), 130 interrupted (what was
+    measured is kept; --resume goes on).
 
     \b
     Examples:
       freezekit bench
       freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o atto.json -o atto.md
       freezekit bench torchvision:resnet50 -s batch-norm --lean both
+      freezekit bench timm:resnet10t timm:resnet14t -s head-only -o two.json --resume
+      freezekit bench timm:resnet10t -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
+    from freezekit.bench.locking import locked
     from freezekit.bench.results import Workload
     from freezekit.bench.run import Options
-    from freezekit.bench.store import check_writable
+    from freezekit.bench.store import check_writable, load
     from freezekit.cli.screen import run_all
+    from freezekit.compare.pairing import find_run
+    from freezekit.gate.judge import check_gates
     from freezekit.registry import load_registry
 
     for path in outputs:
         check_writable(path)
+    before = load(baseline) if baseline else ()
+    check_gates(gates, has_baseline=bool(before), static_only=options["static_only"])
     block = options.pop("block")
     registry = load_registry(block)
     for note in registry.notes:
@@ -113,15 +146,32 @@ def bench(
     lean, budget = options.pop("lean"), options.pop("budget")
     if budget is None:  # twice the rows take twice the time
         budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
-    how = Options(
-        variants=choose(specs or DEFAULT_SPECS, registry, lean),
-        block=block,
-        threads=options.pop("threads"),
-        budget_seconds=budget or None,
-        static_only=options.pop("static_only"),
-        skip_refused=not specs,
-    )
+    threads, static_only = options.pop("threads"), options.pop("static_only")
+    variants = choose(specs or DEFAULT_SPECS, registry, lean)
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
     workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]
-    click.get_current_context().exit(run_all(workloads, how, registry, outputs))
+    for workload in workloads if before else ():
+        find_run(before, workload)
+    with locked(outputs):
+        how = Options(
+            variants=variants,
+            block=block,
+            threads=threads,
+            budget_seconds=budget or None,
+            static_only=static_only,
+            skip_refused=not specs,
+            earlier=_earlier(outputs) if resume else (),
+        )
+        code = run_all(workloads, how, registry, outputs, gates=gates, baseline=before)
+    click.get_current_context().exit(code)
+
+
+def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
+    """Return what the first .json output holds."""
+    from freezekit.bench.store import extension_of, load
+
+    path = next((path for path in outputs if extension_of(path) == ".json"), None)
+    if path is None:
+        raise click.UsageError("--resume goes on with a result file: name it with -o FILE.json")
+    return load(path) if Path(path).exists() else ()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from freezekit.report import units
 from freezekit.report.figures import flops, mixed_peaks, peak_change, trainable_fraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from freezekit.bench.results import Result, Row
 
@@ -23,13 +23,13 @@ class Column:
     Attributes:
         title: In full, with the unit.
         head: The same in two short lines, for a terminal.
-        text: The cell of a row.
+        text: The cell of a row, from what the row is made of.
         is_number: Whether to align it to the right.
     """
 
     title: str
     head: tuple[str, str]
-    text: Callable[[Result, Row], str]
+    text: Callable[..., str]
     is_number: bool = True
 
 
@@ -51,9 +51,17 @@ def cells(result: Result) -> Cells:
         >>> [column.title for column in found.columns], found.rows
         (['trainable'], (('25.0%',),))
     """
-    said = [(column, [column.text(result, row) for row in result.rows]) for column in COLUMNS]
+    return tabulate(COLUMNS, [(result, row) for row in result.rows])
+
+
+def tabulate(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Cells:
+    """Return the columns in which at least one row has something to say.
+
+    Any: whatever the columns' `text` takes.
+    """
+    said = [(column, [column.text(*row) for row in rows]) for column in columns]
     said = [(column, texts) for column, texts in said if set(texts) - {units.MISSING, ""}]
-    by_row = zip(*(texts for _, texts in said), strict=True) if said else [()] * len(result.rows)
+    by_row = zip(*(texts for _, texts in said), strict=True) if said else [()] * len(rows)
     return Cells(tuple(column for column, _ in said), tuple(tuple(texts) for texts in by_row))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.bench.results import FREES_LITTLE
 from freezekit.report.figures import (
     baseline,
     flops,
@@ -19,14 +20,13 @@ from freezekit.report.units import change, mib, ratio, share
 if TYPE_CHECKING:
     from freezekit.bench.results import Memory, Result, Row
 
-FREES_LITTLE = 0.03  # of full's saved activations
 MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
 FEWER_FLOPS = 0.05  # of full's
 FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of it
 
 
 def explain(result: Result) -> tuple[str, ...]:
-    """Return one sentence for each surprise, and one for each lean row beside its stock row.
+    """Return what each strategy's saving is made of, what surprises in it, and what lean adds.
 
     Example:
         >>> from freezekit.bench.results import Memory, Parameters, Result, Row, Workload
@@ -48,7 +48,8 @@ def explain(result: Result) -> tuple[str, ...]:
     alone = [row for row in others if stock_of(result, row) is None]
     pairs = [(row, stock) for row in others if (stock := stock_of(result, row))]
     found = [
-        *_frees_no_activations(full, alone, lean_shown=any(row.lean for row in others)),
+        *(_where_the_saving_is(full, row) for row in alone),
+        *_frees_no_activations(full, alone),
         *(_trains_the_same(full, row) for row in alone),
         *(_peak_against_saved(result, full, row) for row in alone),
         *(_time_against_flops(full, row) for row in alone),
@@ -58,14 +59,12 @@ def explain(result: Result) -> tuple[str, ...]:
     return tuple(sentence for sentence in found if sentence)
 
 
-def _frees_no_activations(full: Row, others: list[Row], lean_shown: bool) -> list[str]:
+def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
     before = full.memory.saved_activations_bytes
     reason = (
         ": a layer that trains keeps its input for the gradient of its weights, and a frozen "
         "convolution or norm keeps its own wherever a gradient passes through"
     )
-    if not lean_shown:
-        reason += "; `--lean both` shows how much of that gradients need"
     sentences = []
     for row in others:
         after = row.memory.saved_activations_bytes
@@ -74,14 +73,43 @@ def _frees_no_activations(full: Row, others: list[Row], lean_shown: bool) -> lis
         if remaining is None or trains is None or trains >= 1 or remaining < 1 - FREES_LITTLE:
             continue
         frees = share(1 - remaining) if remaining < 1 else "none"
-        sentences.append(
+        sentence = (
             f"{row.label} freezes {share(1 - trains)} of the parameters and frees {frees} of "
             f"the saved activations ({mib(after)} MiB against {mib(before)} MiB of full)"
         )
         if not row.lean:  # the reason once, however many strategies it holds for
-            sentences[-1] += reason
+            sentence += reason
             reason = ""
+        if row.with_lean is not None:
+            left = row.with_lean.saved_activations_bytes
+            sentence += (
+                f"; --lean on would bring them to {mib(left)} MiB, {share(fraction(left, before))} "
+                "of full's (predicted)"
+            )
+        sentences.append(sentence)
     return sentences
+
+
+def _where_the_saving_is(full: Row, row: Row) -> str | None:
+    """Divide what a row needs less than `full` among gradients, optimizer state, activations."""
+    parts = {
+        "gradients": (full.memory.gradients_bytes, row.memory.gradients_bytes),
+        "optimizer state": (full.memory.optimizer_bytes, row.memory.optimizer_bytes),
+        "saved activations": (
+            full.memory.saved_activations_bytes,
+            row.memory.saved_activations_bytes,
+        ),
+    }
+    less = {n: b - a for n, (b, a) in parts.items() if b is not None and a is not None}
+    total = sum(less.values())
+    whole = sum(before for before, _ in parts.values() if before is not None)
+    if len(less) < len(parts) or min(less.values()) < 0 or total < FREES_LITTLE * whole:
+        return None
+    shares = [f"{share(part / total)} {name}" for name, part in less.items()]
+    return (
+        f"of the {mib(total)} MiB that {row.label} saves on full, {', '.join(shares[:-1])} and "
+        f"{shares[-1]}"
+    )
 
 
 def _trains_the_same(full: Row, row: Row) -> str | None:

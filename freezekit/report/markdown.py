@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.bench.results import Result
+    from freezekit.report.cells import Cells
 
 
 def render_markdown(results: Sequence[Result]) -> str:
@@ -33,17 +34,21 @@ def render_markdown(results: Sequence[Result]) -> str:
 
 
 def _one(result: Result) -> str:
-    found = cells(result)
+    labels = [row.label for row in result.rows]
+    return markdown_table(title(result), cells(result), labels, notes(result))
+
+
+def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Sequence[Note]) -> str:
+    """Return a title, a table and notes."""
     rules = ["---", *("---:" if column.is_number else "---" for column in found.columns)]
     lines = [
-        f"**{_escape(title(result))}**",
+        f"**{_escape(heading)}**",
         "",
         _line(["strategy", *(column.title for column in found.columns)]),
         _line(rules),
     ]
-    for row, texts in zip(result.rows, found.rows, strict=True):
-        lines.append(_line([_code(row.label), *map(_escape, texts)]))
-    said = notes(result)
+    for label, texts in zip(labels, found.rows, strict=True):
+        lines.append(_line([_code(label), *map(_escape, texts)]))
     if said:
         lines += ["", *map(_item, said)]
     return "\n".join(lines) + "\n"

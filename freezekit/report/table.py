@@ -19,9 +19,12 @@ from freezekit.report.notes import notes
 from freezekit.report.units import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console, RenderableType
 
     from freezekit.bench.results import Result
+    from freezekit.report.notes import Note
 
 INDENT = 2
 STRATEGY_WIDTH = 28  # a column narrower than this is no use to most specs
@@ -85,21 +88,35 @@ def render_table(result: Result, width: int, encoding: str = "utf-8") -> Rendera
         ------------
         full    100%
     """
-    found = cells(result)
-    names = [_escape(plain(row.label), encoding) for row in result.rows]
+    labels = [row.label for row in result.rows]
+    return Group(
+        heading(title(result), width, encoding),
+        Text(),
+        *table_lines(cells(result), labels, width, encoding),
+        *note_lines(notes(result), width, encoding),
+    )
+
+
+def heading(text: str, width: int, encoding: str) -> Text:
+    """Return what stands above a table."""
+    lines = textwrap.wrap(_escape(text, encoding), width, break_on_hyphens=False)
+    return Text("\n".join(lines), style="bold")
+
+
+def table_lines(found: Cells, labels: Sequence[str], width: int, encoding: str) -> list[Text]:
+    """Return the lines of a table, its header first."""
+    names = [_escape(plain(label), encoding) for label in labels]
     layout = _layout(found, names, width)
-    heading = textwrap.wrap(_escape(title(result), encoding), width, break_on_hyphens=False)
-    lines = [Text("\n".join(heading), style="bold"), Text()]
-    if found.columns:
-        lines += _header(found, layout)
+    lines = _header(found, layout) if found.columns else []
     for name, texts in zip(names, found.rows, strict=True):
         lines += _row(name, texts, found, layout)
-    said = notes(result)
-    if said:
-        lines.append(Text())
-    for note in said:
-        lines.append(_note(_escape(note.text, encoding), width, STYLES.get(note.kind, "")))
-    return Group(*lines)
+    return lines
+
+
+def note_lines(said: Sequence[Note], width: int, encoding: str) -> list[Text]:
+    """Return notes as the lines of a list, set off from what is above."""
+    lines = [_note(_escape(n.text, encoding), width, STYLES.get(n.kind, "")) for n in said]
+    return [Text(), *lines] if lines else []
 
 
 def _layout(found: Cells, names: list[str], width: int) -> Layout:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from freezekit.bench.store import extension_of, to_json, write_text
 from freezekit.report.delimited import render_csv
 from freezekit.report.markdown import render_markdown
+from freezekit.report.trackers import render_bencher, render_github_action
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,16 +19,19 @@ RENDERERS: dict[str, Callable[[Sequence[Result]], str]] = {
     ".json": to_json,
     ".csv": render_csv,
     ".md": render_markdown,
+    ".github.json": render_github_action,
+    ".bencher.json": render_bencher,
 }
 
 
 def write(results: Sequence[Result], path: str | Path) -> None:
-    """Write results as JSON, CSV or Markdown: a whole file, or what was there before.
+    """Write results as the extension says: a whole file, or what was there before.
 
     Args:
         results: One for each model. JSON holds one as an object and several as an array of objects;
             CSV and Markdown put them one after the other.
-        path: Ends in .json, .csv or .md.
+        path: Ends in .json, .csv, .md, .github.json (for github-action-benchmark) or .bencher.json
+            (Bencher Metric Format).
 
     Raises:
         OutputError: The extension is another one, or the file cannot be written.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from freezekit.bench.results import Memory, Result, Row, Time
+from freezekit.bench.results import Memory, Outlook, Result, Row, Time
 from freezekit.report.explain import explain
 
 MakeRow = Callable[..., Row]
@@ -14,6 +14,7 @@ MakeTime = Callable[..., Time]
 MakeResult = Callable[..., Result]
 
 
+MIB = 2**20
 TRAINABLE = 11_680_000  # with the norms of the made rows frozen
 
 
@@ -157,12 +158,24 @@ def test_a_lean_row_alone_is_told_of_against_full(
     assert not _about(result, "discriminative-lr"), "its rates are not what keeps activations"
 
 
-def test_only_a_run_in_stock_points_to_lean(make_result: MakeResult, make_row: MakeRow) -> None:
-    assert "`--lean both` shows" in " ".join(explain(make_result()))
-    rows = (*make_result().rows, replace(make_row("batch-norm"), lean=True))
-    said = " ".join(explain(make_result(rows=rows)))
-    assert "keeps its input for the gradient" in said
-    assert "--lean both" not in said
+def test_what_lean_would_bring_is_told_where_it_was_counted(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    assert "--lean" not in " ".join(explain(make_result()))
+    row = make_row("batch-norm", trainable=TRAINABLE, saved=54.0, with_lean=Outlook(MIB * 27, 1))
+    (sentence,) = _about(make_result(rows=(make_row("full"), row)), "batch-norm freezes")
+    assert sentence.endswith("--lean on would bring them to 27.0 MiB, 49.9% of full's (predicted)")
+
+
+def test_the_saving_is_divided(make_result: MakeResult) -> None:
+    (sentence,) = (s for s in explain(make_result()) if "head-only saves on full" in s)
+    gradients = optimizer = 44.6 - 2.0
+    total = gradients + optimizer + 54.1 - 0.05
+    assert sentence == (
+        f"of the {total:.1f} MiB that head-only saves on full, {gradients / total:.1%} gradients, "
+        f"{optimizer / total:.1%} optimizer state and {(54.1 - 0.05) / total:.1%} saved activations"
+    )
+    assert not [s for s in explain(make_result()) if "discriminative-lr:decay=0.8 saves" in s]
 
 
 def test_no_sentence_without_figures(make_result: MakeResult) -> None:

@@ -50,7 +50,7 @@ def test_every_extension_that_is_accepted_is_written(
     for extension in EXTENSIONS:
         write([make_result()], tmp_path / f"r{extension}")
         assert "first-n-stages:n=2" in (tmp_path / f"r{extension}").read_text()
-    with pytest.raises(OutputError, match=r"'\.html'.*expected \.json, \.csv or \.md"):
+    with pytest.raises(OutputError, match=r"'\.html'.*expected \.json, \.csv, \.md, "):
         write([make_result()], tmp_path / "r.html")
 
 

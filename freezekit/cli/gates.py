@@ -1,0 +1,67 @@
+"""Gates on the command line: the option, the lines that tell how they went, the exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from freezekit.errors import GateError
+from freezekit.gate.judge import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.gate.judge import Judgement
+
+GATE_FAILED = 1
+INCONCLUSIVE = 3
+
+
+class GateType(click.ParamType[Gate]):
+    """A condition; an error in it shows the place."""
+
+    name = "gate"
+
+    def convert(
+        self, value: str | Gate, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Gate:
+        """Read the gate."""
+        if isinstance(value, Gate):
+            return value
+        try:
+            return Gate.read(value)
+        except GateError as error:
+            self.fail(str(error), param, ctx)
+
+
+fail_if_option = click.option(
+    "--fail-if",
+    "gates",
+    multiple=True,
+    metavar="CONDITION",
+    type=GateType(),
+    help="Exit with 1 where it holds for a row, with 3 where noise leaves it open; such as "
+    "'peak_bytes > full * 0.6'. May be given several times; docs/ci.md tells all of it.",
+)
+
+
+def tell(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> int:
+    """Print what each gate says and return the exit code."""
+    for gate in gates:
+        found = [judgement for judgement in judgements if judgement.gate is gate]
+        passed = sum(judgement.outcome == "passed" for judgement in found)
+        if passed:
+            click.echo(f"pass: {gate.text} ({passed} of {len(found)} rows)")
+        elif not found:
+            click.echo(f"cannot say: {gate.text}: there is no row that it concerns", err=True)
+        for judgement in found:
+            if judgement.outcome != "passed":
+                word = "FAIL" if judgement.outcome == "failed" else "cannot say"
+                text = f"{word}: {gate.text}: {judgement.label}: {judgement.reason}"
+                click.echo(text, err=True)
+    outcomes = {judgement.outcome for judgement in judgements}
+    if "failed" in outcomes:
+        return GATE_FAILED
+    unheard = {gate.text for gate in gates} - {judgement.gate.text for judgement in judgements}
+    return INCONCLUSIVE if "unclear" in outcomes or unheard else 0

@@ -1,0 +1,1 @@
+"""Two result files, row by row: bytes and FLOPs exactly, times as ratios of ratios."""

@@ -1,0 +1,139 @@
+"""What two result files have in common: the same workload, and the same rows in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from freezekit.errors import CompareError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from freezekit.bench.results import Result, Row, Workload
+
+ENVIRONMENT = (
+    "device",
+    "cpu",
+    "cores",
+    "threads",
+    "platform",
+    "python",
+    "torch",
+    "torchvision",
+    "timm",
+    "cuda",
+    "allocator",
+)
+"""Facts of a machine and its software that step times depend on."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One workload, measured twice.
+
+    Attributes:
+        old, new: The two runs.
+        rows: Rows that both have, in the order of the new one.
+        only_old, only_new: Labels of rows that no run of the other file has.
+    """
+
+    old: Result
+    new: Result
+    rows: tuple[tuple[Row, Row], ...]
+    only_old: tuple[str, ...] = ()
+    only_new: tuple[str, ...] = ()
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """Facts of the environment in which the runs differ, each with both values."""
+        facts = [(name, self.old.env.get(name), self.new.env.get(name)) for name in ENVIRONMENT]
+        return tuple(f"{name} ({a} -> {b})" for name, a, b in facts if a != b)
+
+
+def find_run(results: Sequence[Result], asked: Workload) -> Result:
+    """Return the run of a workload that is not resolved yet: what it leaves open may be anything.
+
+    Raises:
+        CompareError: There is none; the message says what there is instead.
+    """
+    open_yet = {name for name in ("image_size", "input_shape") if getattr(asked, name) is None}
+    facts = dataclasses.asdict(asked)
+    given = {name: facts[name] for name in facts.keys() - open_yet - {"loss_text"}}
+    for result in reversed(results):
+        if all(getattr(result.workload, name) == value for name, value in given.items()):
+            return result
+    said = _differences([result.workload for result in results], [asked], open_yet)
+    raise CompareError(f"the baseline has no such run: {said}")
+
+
+def pair(old: Sequence[Result], new: Sequence[Result]) -> tuple[Pair, ...]:
+    """Return the runs of the two files that have rows in common.
+
+    A file may hold several runs of one workload, as after `--resume`: a row is compared with the
+    last of the old runs that has it.
+
+    Args:
+        old: Results of one file.
+        new: Of the other.
+
+    Raises:
+        CompareError: No workload is in both; the message says in what they differ.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Row, Workload
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full"),))
+        >>> [(a.label, b.label) for a, b in pair([result], [result])[0].rows]
+        [('full', 'full')]
+    """
+    found = [pair for run in new for pair in _pairs([o for o in old if _same(o, run)], run)]
+    if not found:
+        before, after = ([result.workload for result in side] for side in (old, new))
+        said = _differences(before, after)
+        raise CompareError(f"the files have no workload in common: {said}")
+    return tuple(found)
+
+
+def earlier_rows(old: Sequence[Result], new: Result) -> dict[str, tuple[Result, Row]]:
+    """Return by label the old rows of a new run's workload, as gates take them."""
+    return {row.label: (run, row) for run in old if _same(run, new) for row in run.rows}
+
+
+def _same(old: Result, new: Result) -> bool:
+    return old.workload.key == new.workload.key
+
+
+def _pairs(olds: list[Result], new: Result) -> list[Pair]:
+    left = list(new.rows)
+    found = []
+    for old in reversed(olds):
+        before = {row.variant: row for row in old.rows}
+        rows = tuple((before[row.variant], row) for row in left if row.variant in before)
+        if rows:
+            found.append(Pair(old, new, rows))
+            left = [row for row in left if row.variant not in before]
+    if found:
+        known = {row.variant for row in new.rows}
+        gone = {row.label: None for old in olds for row in old.rows if row.variant not in known}
+        found[0] = replace(
+            found[0], only_old=tuple(gone), only_new=tuple(row.label for row in left)
+        )
+    return found
+
+
+def _differences(
+    old: Sequence[Workload], new: Sequence[Workload], besides: Collection[str] = ()
+) -> str:
+    models = {workload.model for workload in old} & {workload.model for workload in new}
+    if not models:
+        names = [", ".join(sorted({workload.model for workload in side})) for side in (old, new)]
+        return f"the old one holds {names[0]}, the new one {names[1]}"
+    model = min(models)
+    a, b = (
+        dataclasses.asdict(next(workload for workload in side if workload.model == model))
+        for side in (old, new)
+    )
+    names = [name for name in a if a[name] != b[name] and name not in {*besides, "loss_text"}]
+    differing = [f"{name} ({a[name]} -> {b[name]})" for name in names]
+    return f"{model} was measured with another {', '.join(differing)}"

@@ -1,0 +1,231 @@
+"""Gates against results: which rows fail, which pass, and of which this run cannot say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from freezekit.bench.variant import BASELINE
+from freezekit.errors import GateError
+from freezekit.gate.figures import FIGURES, KINDS, shown
+from freezekit.gate.language import parse
+from freezekit.gate.spans import LackingError, Span, Value, combine, compare
+from freezekit.gate.tree import (
+    Arithmetic,
+    Comparison,
+    Constant,
+    Figure,
+    Logic,
+    Negation,
+    Node,
+    figures,
+)
+from freezekit.report.figures import baseline, stock_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from freezekit.bench.results import Result, Row
+
+Outcome = Literal["passed", "failed", "unclear"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition that fails a run, read from its text."""
+
+    text: str
+    condition: Node
+
+    @classmethod
+    def read(cls, text: str) -> Gate:
+        """Return the gate of a text.
+
+        Raises:
+            GateError: The text cannot be read; the message shows where.
+
+        Example:
+            >>> Gate.read("time.ratio_ci.high > 1.05").text
+            'time.ratio_ci.high > 1.05'
+        """
+        return cls(text, parse(text, KINDS))
+
+    @property
+    def names_baseline(self) -> bool:
+        """Whether it compares with an earlier result."""
+        return any(found.of == "baseline" for found in figures(self.condition))
+
+    @property
+    def names_stock(self) -> bool:
+        """Whether it compares lean rows with stock ones: stock rows have nothing to say then."""
+        named = figures(self.condition)
+        return any(f.of == "stock" or f.name.startswith("time.ratio_to_stock") for f in named)
+
+    @property
+    def names_time(self) -> bool:
+        """Whether it needs step times."""
+        return any(found.name.startswith("time.") for found in figures(self.condition))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one gate says of one row; `reason` holds the figures."""
+
+    gate: Gate
+    model: str
+    label: str
+    outcome: Outcome
+    reason: str
+
+
+def judge(
+    gates: Sequence[Gate],
+    result: Result,
+    earlier: Mapping[str, tuple[Result, Row]] | None = None,
+) -> tuple[Judgement, ...]:
+    """Judge every row, but for stock `full`, with which the others are compared.
+
+    `full` is judged too by a gate that names `baseline`, and lean rows alone by one that names
+    `stock`. A row that failed is not judged: it has failed the run already.
+
+    Args:
+        gates: Conditions under which a row fails.
+        result: To be judged.
+        earlier: By label, rows of an earlier run of the same workload, with their result.
+
+    Example:
+        >>> from freezekit.bench.results import Memory, Row, Workload, Result
+        >>> rows = (Row("full", memory=Memory(100)), Row("head-only", memory=Memory(70)))
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, rows)
+        >>> (found,) = judge([Gate.read("peak_bytes > full * 0.6")], result)
+        >>> found.label, found.outcome
+        ('head-only', 'failed')
+    """
+    return tuple(
+        _judge_row(gate, result, row, earlier or {})
+        for gate in gates
+        for row in result.rows
+        if row.status == "ok" and _concerns(gate, row)
+    )
+
+
+def _concerns(gate: Gate, row: Row) -> bool:
+    if gate.names_stock:
+        return row.lean
+    return row.variant != BASELINE or gate.names_baseline
+
+
+def _judge_row(
+    gate: Gate, result: Result, row: Row, earlier: Mapping[str, tuple[Result, Row]]
+) -> Judgement:
+    scene = _Scene(result, row, earlier)
+    try:
+        answer = scene.truth(gate.condition)
+    except LackingError as lacking:
+        return Judgement(gate, result.workload.model, row.label, "unclear", str(lacking))
+    outcome: Outcome = "unclear" if answer is None else ("failed" if answer else "passed")
+    reason = "; ".join(scene.sides(gate.condition))
+    if answer is None:
+        reason += ": the interval and the noise floor of this run allow either"
+    return Judgement(gate, result.workload.model, row.label, outcome, reason)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A row and those around it, in which a gate's names have values."""
+
+    result: Result
+    row: Row
+    earlier: Mapping[str, tuple[Result, Row]]
+
+    def truth(self, node: Node) -> bool | None:
+        """Return whether a condition holds, None where intervals leave it open."""
+        match node:
+            case Logic(word, left, right):
+                decisive = word == "or"  # one side that decides is enough
+                first = self.truth(left)
+                if first is decisive:
+                    return decisive
+                second = self.truth(right)
+                if second is decisive:
+                    return decisive
+                return None if None in (first, second) else not decisive
+            case Negation(condition):
+                answer = self.truth(condition)
+                return None if answer is None else not answer
+            case Comparison(sign, left, right):
+                return compare(sign, self.value(left), self.value(right))
+            case Figure():
+                return bool(self.value(node))
+        raise AssertionError(node)
+
+    def value(self, node: Node) -> Value:
+        """Return what a side of a comparison comes to."""
+        match node:
+            case Constant(value):
+                return value if isinstance(value, str) else Span(value, value)
+            case Figure():
+                return self._figure(node)
+            case Arithmetic(sign, left, right):
+                return combine(sign, self.value(left), self.value(right))
+        raise AssertionError(node)
+
+    def sides(self, node: Node) -> Iterator[str]:
+        """Yield each comparison with its figures."""
+        match node:
+            case Comparison(sign, left, right):
+                units = [FIGURES[named.name].unit for named in figures(node)]
+                unit = units[0] if units else "count"
+                yield f"{shown(self.value(left), unit)} {sign} {shown(self.value(right), unit)}"
+            case Logic(_, left, right):
+                yield from self.sides(left)
+                yield from self.sides(right)
+            case Negation(condition):
+                yield from self.sides(condition)
+            case Figure(name):
+                yield f"{name} is {shown(self.value(node), FIGURES[name].unit)}"
+
+    def _figure(self, node: Figure) -> Value:
+        result, row = self._place(node)
+        found = FIGURES[node.name].read(result, row)
+        if found is None:
+            raise LackingError(f"{node.of or 'the row'} has no {node.name}")
+        if node.name == "peak_bytes" and row.memory.peak_method != self.row.memory.peak_method:
+            raise LackingError(
+                f"the peak is {self.row.memory.peak_method}, that of {node.of} "
+                f"{row.memory.peak_method}: the two are not compared"
+            )
+        return found
+
+    def _place(self, node: Figure) -> tuple[Result, Row]:
+        if node.of == "baseline":
+            if self.row.label not in self.earlier:
+                raise LackingError("the baseline file has no such row")
+            return self.earlier[self.row.label]
+        rows = {None: self.row, "full": baseline(self.result)}
+        row = rows[node.of] if node.of in rows else stock_of(self.result, self.row)
+        if row is None:
+            raise LackingError(f"there is no {node.of} row beside it")
+        return self.result, row
+
+
+def check_gates(gates: Sequence[Gate], *, has_baseline: bool, static_only: bool) -> None:
+    """Raise where a gate cannot be judged whatever is measured.
+
+    Raises:
+        GateError: It names a baseline and none is given, or step times and none are taken.
+
+    Example:
+        >>> check_gates([Gate.read("time.ratio > 1")], has_baseline=False, static_only=True)
+        Traceback (most recent call last):
+        ...
+        freezekit.errors.GateError: the gate 'time.ratio > 1' needs step times, ...
+    """
+    for gate in gates:
+        if gate.names_baseline and not has_baseline:
+            raise GateError(
+                f"the gate {gate.text!r} names a baseline; give the earlier result: "
+                "--baseline FILE.json"
+            )
+        if gate.names_time and static_only:
+            raise GateError(f"the gate {gate.text!r} needs step times, which --static leaves out")

@@ -1,0 +1,79 @@
+"""Numbers known up to an interval: what they come to, and how they compare."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SIGNS: dict[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number, or all that an interval leaves possible."""
+
+    low: float
+    high: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is one number."""
+        return self.low == self.high
+
+
+Value = Span | str | bool
+
+
+class LackingError(Exception):
+    """A figure is not there to be compared; the message says which."""
+
+
+def combine(sign: str, left: Value, right: Value) -> Value:
+    """Return all that `+ - * /` of two numbers may come to.
+
+    Raises:
+        LackingError: It divides by what may be 0.
+
+    Example:
+        >>> combine("*", Span(0.9, 1.1), Span(-2.0, -2.0))
+        Span(low=-2.2, high=-1.8)
+    """
+    assert isinstance(left, Span)
+    assert isinstance(right, Span)
+    if sign == "/":
+        if right.low <= 0.0 <= right.high:
+            raise LackingError("it divides by what may be 0")
+        return combine("*", left, Span(1 / right.high, 1 / right.low))
+    ends = [_SIGNS[sign](a, b) for a in (left.low, left.high) for b in (right.low, right.high)]
+    known = [end for end in ends if end == end]  # 0 times an endless interval is 0
+    return Span(min(known, default=0.0), max(known, default=0.0))
+
+
+def compare(sign: str, left: Value, right: Value) -> bool | None:
+    """Return whether a comparison holds, None where the spans leave it open.
+
+    Example:
+        >>> wide = Span(0.9, 1.1)
+        >>> [compare(">", wide, Span(x, x)) for x in (0.8, 1.0, 1.2)]
+        [True, None, False]
+    """
+    if not isinstance(left, Span) or not isinstance(right, Span):
+        return (left == right) is (sign == "==")
+    if sign in ("==", "!="):
+        if left.is_exact and right.is_exact:
+            return (left == right) is (sign == "==")
+        return None if left.low <= right.high and right.low <= left.high else sign == "!="
+    if sign in (">", ">="):
+        return compare(_TURNED[sign], right, left)
+    if sign == "<":
+        return True if left.high < right.low else False if left.low >= right.high else None
+    return True if left.high <= right.low else False if left.low > right.high else None

@@ -1,0 +1,70 @@
+"""A gate's text in pieces, and errors that show the place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from freezekit.errors import GateError
+
+UNITS = {
+    "KiB": 2.0**10,
+    "MiB": 2.0**20,
+    "GiB": 2.0**30,
+    "kB": 1e3,
+    "MB": 1e6,
+    "GB": 1e9,
+    "ms": 1e-3,
+    "s": 1.0,
+    "%": 1e-2,
+}
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)(?P<unit>[A-Za-z]+|%)?"
+    r"|(?P<name>[A-Za-z_][\w.]*)"
+    r"|(?P<text>'[^']*'|\"[^\"]*\")"
+    r"|(?P<sign><=|>=|==|!=|[<>+\-*/()]))"
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of text: a "number" with its unit, "name", "text", "sign", or the "end"."""
+
+    kind: str
+    text: str
+    start: int
+    unit: str | None = None
+
+
+def split(text: str) -> list[Token]:
+    """Return the pieces of a gate, the end last.
+
+    Raises:
+        GateError: A character has no meaning.
+
+    Example:
+        >>> [token.text for token in split("flops<=2e9")]
+        ['flops', '<=', '2e9', '']
+    """
+    tokens, at, whole = [], 0, text.rstrip()
+    while at < len(whole):
+        found = _TOKEN.match(whole, at)
+        if not found:
+            start = len(whole) - len(whole[at:].lstrip())
+            fail_at(text, Token("sign", whole[start], start), f"unexpected {whole[start]!r}")
+        kind = next(k for k in ("number", "name", "text", "sign") if found[k] is not None)
+        tokens.append(Token(kind, found[kind], found.start(kind), found["unit"]))
+        at = found.end()
+    return [*tokens, Token("end", "", len(whole))]
+
+
+def fail_at(text: str, token: Token, message: str) -> NoReturn:
+    """Raise with the place marked under the gate's text.
+
+    Raises:
+        GateError: Always.
+    """
+    line = "".join(c if c.isprintable() else " " for c in text)
+    mark = " " * token.start + "^" * max(1, len(token.text) + len(token.unit or ""))
+    raise GateError(f"{message}\n  {line}\n  {mark}")

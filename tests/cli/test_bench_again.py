@@ -1,0 +1,139 @@
+"""freezekit bench against files that are there: gates, a baseline, --resume, two runs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from freezekit.bench.locking import locked
+from freezekit.bench.store import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")
+COMMAND = [sys.executable, "-m", "freezekit", "bench"]
+
+
+def bench(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *args], capture_output=True, text=True, check=False)
+
+
+def labels(path: Path) -> list[list[str]]:
+    return [[row.label for row in result.rows] for result in load(path)]
+
+
+def test_gates_and_a_baseline(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    done = bench(*TINY, "-s", "head-only", "--static", "-o", str(old))
+    assert done.returncode == 0, done.stderr
+    changed = json.loads(old.read_text())
+    changed["rows"][1]["memory"]["peak_bytes"] -= 1
+    old.write_text(json.dumps(changed))
+    gates = ("peak_bytes > baseline", "peak_bytes > full * 2")
+    options = [word for gate in gates for word in ("--fail-if", gate)]
+    baseline = ("--baseline", str(old), "-o", str(new))
+    done = bench(*TINY, "-s", "head-only", "--static", *baseline, *options)
+    assert done.returncode == 1, done.stderr
+    assert "FAIL: peak_bytes > baseline: head-only: " in done.stderr
+    assert "pass: peak_bytes > baseline (1 of 2 rows)" in done.stdout
+    assert "pass: peak_bytes > full * 2 (1 of 1 rows)" in done.stdout
+    assert "bytes (+1)" in done.stdout, "the comparison with the baseline"
+    assert len(load(new)[0].rows) == 2, "a failed gate loses nothing"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--fail-if", "peak_byte > 1"), "unknown figure 'peak_byte', did you mean 'peak_bytes'"),
+        (("--fail-if", "peak_bytes > baseline"), "give the earlier result: --baseline FILE.json"),
+        (("--static", "--fail-if", "time.ratio > 1"), "needs step times, which --static leaves"),
+        (("--baseline", "missing.json"), "cannot read 'missing.json'"),
+        (("--resume",), "--resume goes on with a result file: name it with -o FILE.json"),
+        (("--resume", "-o", "x.bencher.json"), "name it with -o FILE.json"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_measured(
+    options: tuple[str, ...], message: str
+) -> None:
+    done = bench(*TINY, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_baseline_of_another_workload_is_refused_first(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    assert bench(*TINY, "-s", "full", "--static", "-o", str(old)).returncode == 0
+    done = bench(*TINY[:4], "8", "-s", "full", "--baseline", str(old))
+    assert done.returncode == 2
+    assert "timm:test_resnet was measured with another batch_size (2 -> 8)" in done.stderr
+
+
+def test_resume_measures_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    run = (*TINY, "--static", "-o", str(path), "-o", str(tmp_path / "r.md"), "--resume")
+    assert bench(*run, "-s", "head-only").returncode == 0, "no file yet: nothing to go on with"
+    first = load(path)
+    done = bench(*run, "-s", "head-only", "-s", "bias-only")
+    assert done.returncode == 0, done.stderr
+    assert labels(path) == [["full", "head-only"], ["full", "bias-only"]]
+    assert load(path)[0] == first[0]
+    assert "head-only" in (tmp_path / "r.md").read_text(), "other files hold all of it too"
+    before = path.read_bytes()
+    done = bench(*run, "-s", "bias-only", "-s", "head-only")
+    assert (done.returncode, path.read_bytes()) == (0, before)
+    assert "timm:test_resnet: nothing is left to measure" in done.stdout
+    other = ("--batch-size", "3", "-s", "head-only")
+    assert bench(*run, *other).returncode == 0
+    assert labels(path)[2:] == [["full", "head-only"]], "another batch is another workload"
+
+
+def test_a_broken_file_is_not_resumed_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text('{"schema_version": 1, "freez')
+    done = bench(*TINY, "--static", "-o", str(path), "--resume")
+    assert done.returncode == 2
+    assert "is cut off" in done.stderr
+    assert path.read_text() == '{"schema_version": 1, "freez'
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("mine")
+    (tmp_path / "link.json").symlink_to(path)
+    with locked([str(path)]):
+        done = bench(*TINY, "--static", "-o", str(tmp_path / "link.json"))
+    assert done.returncode == 2
+    assert "another run is writing" in done.stderr
+    assert path.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.json", "r.json"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    models = ("timm:test_resnet", "timm:test_vit")
+    run = (*models, *TINY[1:], "--budget", "1", "-s", "head-only", "-o", str(path), "--resume")
+    with subprocess.Popen(
+        [*COMMAND, *run], stderr=subprocess.PIPE, start_new_session=True
+    ) as killed:
+        while not (path.exists() and len(load(path)) == 2):  # whole at any moment
+            assert killed.poll() is None
+            time.sleep(0.1)
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert [result.complete for result in load(path)] == [True, False]
+    first = load(path)[0]
+    done = bench(*run)
+    assert done.returncode == 0, done.stderr
+    assert "timm:test_resnet: nothing is left to measure" in done.stdout
+    assert "timm:test_vit (2 of 2): timing steps" in done.stderr
+    assert load(path)[0] == first
+    assert [result.complete for result in load(path)] == [True, True]
+    assert all(row.time for result in load(path) for row in result.rows)

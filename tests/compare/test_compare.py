@@ -1,0 +1,207 @@
+"""Two result files: paired by workload and row, compared exactly or by ratios of ratios."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from freezekit.bench.results import Flops, Memory, Raw, Result, Row, Workload
+from freezekit.bench.statistics import estimate_change, summarise
+from freezekit.bench.store import to_json
+from freezekit.compare.differences import differences
+from freezekit.compare.pairing import find_run, pair
+from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
+from freezekit.errors import CompareError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORK = Workload("timm:resnet18", input_shape=(8, 3, 128, 128), image_size=128)
+ENV = {"cpu": "a", "threads": 2, "torch": "2.15.0"}
+
+
+def made(ratio: float = 0.5, peak: int = 700, seed: int = 0, **fields: object) -> Result:
+    """Return a run of `full` and `head-only` with noisy raw steps of that ratio."""
+    dice = random.Random(seed)
+    names = {"full": 1.0, "head-only": ratio, "control": 1.0}
+    steps = [
+        [{n: [9.0, *(mean * dice.gauss(1, 0.01) for _ in "ab")] for n, mean in names.items()}]
+        for _ in range(8)
+    ]
+    raw = Raw(steps=steps)
+    summary = summarise(raw, ["full", "head-only"])
+    rows = tuple(
+        Row(name, memory=Memory(size, "measured", saved_activations_bytes=size), flops=Flops(3, 6))
+        for name, size in (("full", 1000), ("head-only", peak))
+    )
+    rows = tuple(replace(row, time=summary.times[row.label]) for row in rows)
+    whole = Result("0.1.0", WORK, ENV, rows, summary.control, raw, complete=True)
+    return replace(whole, **fields)  # type: ignore[arg-type]
+
+
+def text(old: Result, new: Result, width: int = 80, *, absolute: bool = False) -> str:
+    console = Console(width=width, no_color=True, record=True, file=io.StringIO())
+    print_comparison(pair([old], [new])[0], console, absolute=absolute)
+    return console.export_text()
+
+
+def test_bytes_are_compared_exactly() -> None:
+    full, head = differences(pair([made()], [made(peak=701)])[0])
+    assert full.peak_bytes.change == 0.0
+    assert head.peak_bytes.change == pytest.approx(1 / 700)
+    shown = text(made(), made(peak=701))
+    assert "head-only: peak 700 -> 701 bytes (+1), saved 700 -> 701 bytes (+1)" in shown
+    assert "bytes and FLOPs: equal to the last one" in text(made(), made())
+
+
+def test_times_are_ratios_of_ratios_with_an_interval() -> None:
+    _, head = differences(pair([made(0.5)], [made(0.6, seed=1)])[0])
+    assert head.time is not None
+    assert head.time.ci is not None
+    assert head.time.ci[0] < 1.2 < head.time.ci[1]
+    assert head.time.ci[1] - head.time.ci[0] < 0.1
+    assert head.time.verdict == "slower"
+    _, same = differences(pair([made(0.5)], [made(0.5, seed=1)])[0])
+    assert same.time is not None
+    assert same.time.verdict == "no difference shown"
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    dice = random.Random(5)
+
+    def run(blocks: int, spread: float) -> list[float]:
+        return [math.log(0.5) + dice.gauss(0, spread) for _ in range(blocks)]
+
+    hits = 0
+    for _ in range(2000):
+        found = estimate_change(run(8, 0.01), run(5, 0.03))
+        assert found.ci is not None
+        hits += found.ci[0] <= 1.0 <= found.ci[1]
+    assert 0.935 <= hits / 2000 <= 0.965
+
+
+def test_step_times_in_ms_need_one_environment() -> None:
+    elsewhere = made(env={**ENV, "cpu": "b"})
+    with pytest.raises(
+        CompareError, match=r"environments differ: cpu \(a -> b\); leave --absolute"
+    ):
+        check_absolute(pair([made()], [elsewhere])[0])
+    check_absolute(pair([made()], [made(seed=1)])[0])
+    assert "cpu (a -> b)" in text(made(), elsewhere)
+
+
+def test_other_protocols_are_not_compared_in_time() -> None:
+    shown = text(made(), made(protocol="v2"))
+    assert "times not compared: measured by protocol v1 and v2" in " ".join(shown.split())
+    assert "ratio," not in shown
+
+
+def test_peaks_of_two_methods_are_not_compared() -> None:
+    rows = tuple(replace(r, memory=replace(r.memory, peak_method="predicted")) for r in made().rows)
+    found = differences(pair([made()], [made(rows=rows)])[0])
+    assert found[0].peak_bytes.change is None
+
+
+def test_rows_of_one_side_are_named() -> None:
+    more = made(rows=(*made().rows, Row("bias-only", status="error", error="none")))
+    assert "only in the new run: bias-only" in text(made(), more)
+    assert "only in the old run: bias-only" in text(more, made())
+
+
+def test_a_row_that_failed_says_so() -> None:
+    rows = (made().rows[0], Row("head-only", status="oom", error="killed"))
+    assert "head-only: failed in the new run: killed" in text(made(), made(rows=rows))
+
+
+def test_after_resume_a_row_finds_the_run_that_has_it() -> None:
+    full, head = made().rows
+    olds = [made(rows=(full, head)), made(rows=(full, Row("bias-only")))]
+    news = [made(rows=(full, head, Row("bias-only")))]
+    found = pair(olds, news)
+    assert [[new.label for _, new in p.rows] for p in found] == [
+        ["full", "bias-only"],
+        ["head-only"],
+    ]
+    assert not any(p.only_old or p.only_new for p in found)
+
+
+def test_files_with_nothing_in_common_are_told_apart() -> None:
+    other = made(workload=replace(WORK, batch_size=16))
+    with pytest.raises(CompareError, match=r"timm:resnet18 was measured with another batch_size"):
+        pair([made()], [other])
+    with pytest.raises(CompareError, match="the old one holds timm:resnet18, the new one timm:b"):
+        pair([made()], [made(workload=Workload("timm:b"))])
+
+
+def test_a_baseline_is_looked_up_before_anything_is_measured() -> None:
+    assert find_run([made()], Workload("timm:resnet18")) == made()
+    with pytest.raises(CompareError, match=r"no such run.*another batch_size \(8 -> 4\)$"):
+        find_run([made()], Workload("timm:resnet18", batch_size=4))
+    with pytest.raises(CompareError, match=r"image_size \(128 -> 64\)$"):
+        find_run([made()], Workload("timm:resnet18", image_size=64))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_it_fits_the_terminal(width: int) -> None:
+    lines = text(made(), made(0.6, 650, seed=1), width, absolute=True).splitlines()
+    assert max(map(len, lines)) <= width
+
+
+def test_markdown_has_the_same_figures() -> None:
+    shown = comparison_markdown(pair([made()], [made(peak=350)])[0])
+    assert r"| `head-only` | \<0.01 | -50% | \<0.01 | -50% | 0% | 1.00 [0.99, 1.01] |" in shown
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "freezekit", "compare", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    for name, result in (("old", made()), ("new", made(0.6, 690, seed=1))):
+        (tmp_path / f"{name}.json").write_text(to_json([result]))
+    return str(tmp_path / "old.json"), str(tmp_path / "new.json")
+
+
+def test_the_command_prints_the_table_and_passes(files: tuple[str, str]) -> None:
+    done = run(*files)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1.2" in done.stdout
+    assert "slower" in done.stdout
+
+
+def test_the_command_fails_by_a_gate(files: tuple[str, str]) -> None:
+    done = run(*files, "--fail-if", "time.ratio > baseline * 1.05", "--fail-if", "peak_bytes > 1GB")
+    assert done.returncode == 1
+    assert "FAIL: time.ratio > baseline * 1.05: head-only: [0.5" in done.stderr
+    assert "pass: peak_bytes > 1GB (1 of 1 rows)" in done.stdout
+    done = run(*files, "--fail-if", "time.ratio > baseline * 1.2")
+    assert done.returncode == 3
+    assert "cannot say" in done.stderr
+    assert run(*files, "--fail-if", "peak_bytes > stock").returncode == 3, "no row is lean"
+
+
+def test_the_command_refuses(files: tuple[str, str], tmp_path: Path) -> None:
+    done = run(*files, "--fail-if", "peak_byte > 1")
+    assert done.returncode == 2
+    assert "unknown figure 'peak_byte', did you mean 'peak_bytes'" in done.stderr
+    assert "\n  peak_byte > 1\n  ^^^^^^^^^\n" in done.stderr
+    for content, message in (('{"a"', "cut off"), ('[{"a": 1}]', "not a freezekit result")):
+        (tmp_path / "bad.json").write_text(content)
+        done = run(files[0], str(tmp_path / "bad.json"))
+        assert done.returncode == 2
+        assert message in done.stderr
+    assert "cannot read" in run(files[0], "missing.json").stderr
+
+
+def test_the_command_writes_markdown(files: tuple[str, str]) -> None:
+    assert run(*files, "--markdown").stdout.startswith("**timm:resnet18, 8x3x128x128")

@@ -1,0 +1,141 @@
+"""A gate fails a row only where the figures leave no doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from freezekit.bench.results import (
+    Control,
+    Flops,
+    Memory,
+    Parameters,
+    Result,
+    Row,
+    StepSeconds,
+    Time,
+    Workload,
+)
+from freezekit.errors import GateError
+from freezekit.gate.judge import Gate, Judgement, check_gates, judge
+
+STEPS = StepSeconds(0.2, 0.19, 0.22)
+
+
+def _row(strategy: str, peak: int, ratio: float, half: float, *, lean: bool = False) -> Row:
+    time = Time(STEPS, ratio, (ratio - half, ratio + half), "no difference shown")
+    memory = Memory(peak_bytes=peak, peak_method="measured", saved_activations_bytes=peak // 2)
+    return Row(strategy, lean, parameters=Parameters(9, 3, "a"), memory=memory, time=time)
+
+
+def _result(*rows: Row, floor: float = 0.01) -> Result:
+    full = replace(_row("full", 1000, 1.0, 0.0), flops=Flops(1, 2))
+    assert full.time is not None
+    full = replace(full, time=replace(full.time, verdict="baseline"))
+    control = Control(1.0, (1 / (1 + floor), 1 + floor))
+    return Result("0.1.0", Workload("timm:resnet18"), {}, (full, *rows), control=control)
+
+
+def _judged(gate: str, *rows: Row, floor: float = 0.01) -> list[str]:
+    return [found.outcome for found in judge([Gate.read(gate)], _result(*rows, floor=floor))]
+
+
+def test_bytes_are_exact() -> None:
+    row = _row("head-only", 600, 0.5, 0.1)
+    assert _judged("peak_bytes > full * 0.6", row) == ["passed"]
+    assert _judged("peak_bytes >= full * 0.6", row) == ["failed"]
+    assert _judged("peak_bytes != 600", row) == ["passed"]
+    assert _judged("saved_activations_bytes == 300 and peak_bytes < 1KiB", row) == ["failed"]
+
+
+def test_a_ratio_is_as_wide_as_its_interval() -> None:
+    row = _row("head-only", 600, 1.0, 0.1)
+    assert _judged("time.ratio > 1.05", row) == ["unclear"]
+    assert _judged("time.ratio > 1.2", row) == ["passed"]
+    assert _judged("time.ratio > 0.8", row) == ["failed"]
+    assert _judged("time.ratio_ci.high > 1.05", row) == ["failed"], "its end is a number"
+    assert _judged("1.05 < time.ratio_ci.low", row) == ["passed"]
+
+
+def test_a_ratio_is_no_surer_than_identical_code() -> None:
+    row = _row("head-only", 600, 1.1, 0.01)
+    assert _judged("time.ratio > 1.05", row) == ["failed"]
+    assert _judged("time.ratio > 1.05", row, floor=0.2) == ["unclear"]
+
+
+def test_what_one_side_decides_needs_no_other() -> None:
+    row = _row("head-only", 600, 1.0, 0.1)
+    assert _judged("time.ratio > 1.05 and peak_bytes > 700", row) == ["passed"]
+    assert _judged("time.ratio > 1.05 or peak_bytes > 500", row) == ["failed"]
+    assert _judged("not time.ratio > 1.05", row) == ["unclear"]
+    assert _judged("not (peak_bytes > 700 or time.ratio > 2)", row) == ["failed"]
+
+
+def test_arithmetic_goes_over_intervals() -> None:
+    row = _row("head-only", 600, 1.0, 0.1)
+    assert _judged("time.ratio * -1 < -0.8", row) == ["failed"]
+    assert _judged("2 / time.ratio > 3", row) == ["passed"]
+    assert _judged("time.ratio - time.ratio > 0.5", row) == ["passed"]
+
+
+def test_a_lacking_figure_is_said_and_decides_nothing() -> None:
+    bare = Row("head-only", memory=Memory(peak_bytes=10, peak_method="predicted"))
+    (found,) = judge([Gate.read("time.ratio > 1")], _result(bare))
+    assert (found.outcome, found.reason) == ("unclear", "the row has no time.ratio")
+    (found,) = judge([Gate.read("peak_bytes > full")], _result(bare))
+    assert found.reason.startswith("the peak is predicted, that of full measured")
+    (found,) = judge([Gate.read("peak_bytes / flops > full.peak_bytes")], _result(bare))
+    assert found.outcome == "unclear"
+
+
+def test_stock_concerns_lean_rows_alone() -> None:
+    stock, lean = _row("bias-only", 900, 1.0, 0.1), _row("bias-only", 300, 1.1, 0.1, lean=True)
+    found = judge([Gate.read("peak_bytes > stock * 0.5")], _result(stock, lean))
+    assert [(j.label, j.outcome) for j in found] == [("bias-only [lean]", "passed")]
+    (alone,) = judge([Gate.read("peak_bytes > stock * 0.5")], _result(lean))
+    assert alone.reason == "there is no stock row beside it"
+
+
+def test_one_strategy_can_be_picked() -> None:
+    rows = (_row("head-only", 600, 0.5, 0.1), _row("bias-only", 600, 0.5, 0.1))
+    gate = "strategy == 'head-only' and peak_bytes > 500"
+    assert _judged(gate, *rows) == ["failed", "passed"]
+    assert _judged("lean and peak_bytes > 1", *rows) == ["passed", "passed"]
+
+
+def test_a_failed_row_is_not_judged_and_full_only_against_the_baseline() -> None:
+    failed = Row("bias-only", status="error", error="no bias")
+    assert _judged("peak_bytes > 1", failed) == []
+    result = _result()
+    gate = Gate.read("peak_bytes > baseline")
+    earlier = {"full": (result, replace(result.rows[0], memory=Memory(999, "measured")))}
+    (found,) = judge([gate], result, earlier)
+    assert (found.label, found.outcome) == ("full", "failed")
+    (found,) = judge([gate], result, {})
+    assert found.reason == "the baseline file has no such row"
+
+
+def test_the_reason_holds_the_figures() -> None:
+    def reason(gate: str) -> str:
+        found: Judgement
+        (found,) = judge([Gate.read(gate)], _result(_row("head-only", 2**20, 1.0, 0.1)))
+        return found.reason
+
+    assert reason("peak_bytes > 3MiB") == "1.00 MiB > 3.00 MiB"
+    assert reason("time.ratio > 1.05") == (
+        "[0.900, 1.100] > 1.050: the interval and the noise floor of this run allow either"
+    )
+    assert reason("parameters.trainable > 2 and lean") == "3.00 > 2.00; lean is false"
+
+
+@pytest.mark.parametrize(
+    ("gate", "static", "message"),
+    [
+        ("peak_bytes > baseline", False, "names a baseline; give the earlier result"),
+        ("time.ratio > 1", True, "needs step times, which --static leaves out"),
+    ],
+)
+def test_what_can_never_be_judged_is_refused_first(gate: str, static: bool, message: str) -> None:
+    with pytest.raises(GateError, match=message):
+        check_gates([Gate.read(gate)], has_baseline=False, static_only=static)

@@ -1,0 +1,82 @@
+"""Gates are read as they are meant, and an error shows the place."""
+
+from __future__ import annotations
+
+import pytest
+
+from freezekit.errors import GateError
+from freezekit.gate.figures import KINDS
+from freezekit.gate.judge import Gate
+from freezekit.gate.language import parse
+from freezekit.gate.tree import Comparison, Constant, Figure, Logic, Negation
+
+
+def test_and_binds_closer_than_or_and_not_closest() -> None:
+    node = parse("not lean and peak_bytes > 1 or lean", KINDS)
+    assert isinstance(node, Logic)
+    assert node.word == "or"
+    assert isinstance(node.left, Logic)
+    assert isinstance(node.left.left, Negation)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2GiB", 2**31), ("1.5 ", 1.5), ("10ms", 0.01), ("60%", 0.6), ("1e3", 1e3), (".5kB", 500.0)],
+)
+def test_numbers_have_units(text: str, value: float) -> None:
+    node = parse(f"peak_bytes > {text}", KINDS)
+    assert isinstance(node, Comparison)
+    assert node.right == Constant(pytest.approx(value))
+
+
+def test_a_row_alone_takes_the_figure_of_the_comparison() -> None:
+    for text in ("peak_bytes > full", "full < peak_bytes", "peak_bytes - full > 3"):
+        found = parse(text, KINDS)
+        assert isinstance(found, Comparison)
+        assert "Figure(name='peak_bytes', of='full'" in repr(found)
+
+
+def test_the_path_in_the_result_file_is_a_name_too() -> None:
+    node = parse("memory.peak_bytes > full.memory.saved_activations_bytes", KINDS)
+    assert isinstance(node, Comparison)
+    assert node.left == Figure("peak_bytes", None, 0)
+    assert node.right == Figure("saved_activations_bytes", "full", 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ("peek_bytes > 1", "unknown figure 'peek_bytes', did you mean 'peak_bytes'", "peek_bytes"),
+        ("full.tim.ratio > 1", "unknown figure 'tim.ratio', did you mean 'time.ratio'", "full"),
+        ("x > 1", "unknown figure 'x'; expected one of peak_bytes, ", "x"),
+        ("peak_bytes > 3Q", "unknown unit 'Q'; expected one of KiB", "3Q"),
+        ("peak_bytes >", "unexpected the end", ""),
+        ("peak_bytes > 1 1", "unexpected '1'; expected 'and', 'or' or the end", "1"),
+        ("peak_bytes $ 1", "unexpected '$'", "$"),
+        ("peak_bytes = 1", "unexpected '='", "="),
+        ("(peak_bytes > 1", "a bracket is open", ""),
+        ("peak_bytes", "expected a condition", ""),
+        ("1 < peak_bytes < 3", "comparisons do not chain", "<"),
+        ("strategy > 'a'", "texts are compared with '==' and '!='", ">"),
+        ("strategy == 1", "'==' compares two numbers or two texts", "=="),
+        ("strategy + 1 > 2", "'+' takes numbers", "+"),
+        ("lean > 1", "'>' compares two numbers or two texts", ">"),
+        ("full > 1", "'full' alone takes the one figure of the comparison, and none is", "full"),
+        ("peak_bytes > flops + full", "and flops, peak_bytes are named; say which", "full"),
+        ("   ", "a gate is empty", ""),
+        ("(" * 60 + "lean" + ")" * 60, "more than 50 brackets deep", "("),
+        ("-" * 60 + "1 > 2", "more than 50 brackets deep", "-"),
+        ("not " * 60 + "lean", "more than 50 brackets deep", "not"),
+        ("__import__('os') > 1", "unknown figure '__import__'", "__import__"),
+        ("peak_bytes.__class__ > 1", "unknown figure 'peak_bytes.__class__'", "peak_bytes"),
+    ],
+)
+def test_an_error_points_at_the_place(text: str, message: str, place: str) -> None:
+    with pytest.raises(GateError) as caught:
+        Gate.read(text)
+    first, line, mark = str(caught.value).split("\n")
+    assert message in first
+    assert line == f"  {text}"
+    assert mark.strip("^ ") == ""
+    start = mark.index("^") - 2
+    assert text[start : start + len(place)] == place
