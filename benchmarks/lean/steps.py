@@ -1,11 +1,12 @@
 """What lean costs: step times of lean against stock, in one interleaved run for each model.
 
     python -m benchmarks.lean.steps [--model NAME]... [--budget SECONDS]
+    python -m benchmarks.lean.steps --page       # the table of docs/lean.md, from the results
 
 Runs `freezekit bench MODEL -s SPEC... --lean both`, whose rows carry the ratio to the stock row of
 the same strategy with its 95 % interval, and writes benchmarks/results/lean-steps-MODEL.json with
-all raw steps. To reach: the upper end of each interval at most 1.05. On a quiet machine, without a
-budget: some ten minutes for each model on two cores.
+all raw steps. To reach: the upper end of each interval at most 1.05. A quarter of an hour for each
+model, on a quiet machine of two cores.
 """
 
 from __future__ import annotations
@@ -36,15 +37,19 @@ SPECS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
-    parser.add_argument("--budget", default="0", help="seconds for each; 0: the full protocol")
+    parser.add_argument("--budget", default="900", help="seconds for each; 0: the full protocol")
+    parser.add_argument("--page", action="store_true", help="print the table, measure nothing")
     given = parser.parse_args()
+    if given.page:
+        print(as_page())
+        return
     for name in given.model or MODELS:
-        file = RESULTS / f"lean-steps-{name}.json"
-        measure(name, file, given.budget)
-        show(name, file)
+        measure(name, given.budget)
+        show(name)
 
 
-def measure(name: str, file: Path, budget: str) -> None:
+def measure(name: str, budget: str) -> None:
+    file = RESULTS / f"lean-steps-{name}.json"
     model, size = MODELS[name]
     refused = "batch-norm" if name == "vit_small" else None  # it has none
     specs = [word for spec in SPECS if spec != refused for word in ("-s", spec)]
@@ -53,18 +58,35 @@ def measure(name: str, file: Path, budget: str) -> None:
     subprocess.run(command, check=True)
 
 
-def show(name: str, file: Path) -> None:
-    result = json.loads(file.read_text())
-    for row in result["rows"]:
-        if not row["lean"]:
-            continue
-        time = row["time"]
-        low, high = time["ratio_to_stock_ci"]
+def lean_times(name: str) -> dict[str, tuple[float, float, float]]:
+    """Return by strategy the ratio of lean to stock with its interval, of what was measured."""
+    file = RESULTS / f"lean-steps-{name}.json"
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    return {
+        row["strategy"]: (row["time"]["ratio_to_stock"], *row["time"]["ratio_to_stock_ci"])
+        for row in rows
+        if row["lean"]
+    }
+
+
+def show(name: str) -> None:
+    for strategy, (ratio, low, high) in lean_times(name).items():
         verdict = "ok" if high <= MOST else f"above {MOST}"
-        print(
-            f"{name:18}{row['strategy']:24}{time['ratio_to_stock']:6.3f}"
-            f" [{low:.3f}, {high:.3f}]  {verdict}"
-        )
+        print(f"{name:18}{strategy:24}{ratio:6.3f} [{low:.3f}, {high:.3f}]  {verdict}")
+
+
+def as_page() -> str:
+    """Return the table of docs/lean.md."""
+    times = {name: lean_times(name) for name in MODELS}
+    lines = [f"| lean / stock | {' | '.join(MODELS)} |", "|---" * (len(MODELS) + 1) + "|"]
+    for spec in SPECS:
+        cells = (_cell(found.get(spec)) for found in times.values())
+        lines.append(f"| `{spec}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(found: tuple[float, float, float] | None) -> str:
+    return "refused" if found is None else f"{found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]"
 
 
 if __name__ == "__main__":

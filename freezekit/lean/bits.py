@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CHUNK = 1 << 18  # elements at a time on the CPU: they stay in its cache, and need little memory
+CHUNK = 1 << 20  # elements at a time on the CPU: more than the calls cost, and little memory
 CHUNK_ELSEWHERE = 1 << 24
 _GATHER = 0x8040201008040201 - (1 << 64)  # times eight bytes of 0 or 1: their bits in the top byte
 
