@@ -117,8 +117,12 @@ def bits_backward(
 
 
 def _is_on_cpu(tensor: Tensor) -> bool:
-    """Tell whether an operator would run the function for the CPU: calling that is quicker."""
-    return type(tensor) is Tensor and tensor.device.type == "cpu"
+    """Tell whether the function for the CPU can be called at once, which is quicker.
+
+    To a dispatch mode, such as one that counts memory, an operator is one step.
+    """
+    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
+    return plain and torch._C._len_torch_dispatch_stack() == 0
 
 
 def flat_in_memory(tensor: Tensor) -> Tensor:

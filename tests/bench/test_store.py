@@ -343,8 +343,8 @@ def test_check_writable_says_what_to_do(tmp_path: Path) -> None:
         "locked.json/r.json": "there is no folder",
         "locked.json": r"the file is read-only; unlock it \(chmod u\+w\)",
         "pipe.json": "not a regular file",
-        "r.xlsx": "the extension '.xlsx' .*expected .json, .csv or .md",
-        "r": "a name without extension .*expected .json, .csv or .md",
+        "r.xlsx": "the extension '.xlsx' .*expected .json, .csv, .md, ",
+        "r": "a name without extension .*expected .json, .csv, .md, ",
         "n" * 300 + ".json": "file name too long",
     }.items():
         with pytest.raises(OutputError, match=message):

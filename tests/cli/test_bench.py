@@ -265,7 +265,7 @@ def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
         (("-o", "/no/such/folder/r.json"), "there is no folder '/no/such/folder'"),
         (("-o", "/tmp"), "it is a folder"),
         (("--lean", "yes"), "'yes' is not one of 'off', 'on', 'both'"),
-        (("-o", "r.xlsx"), "expected .json, .csv or .md"),
+        (("-o", "r.xlsx"), "expected .json, .csv, .md, "),
         (("torchvision:alexnet", "--image-size", "16"), "try another --image-size"),
         (("timm:test_resnet", "--loss", "no.py:f"), "there is no file 'no.py'"),
         (("--batch-size", "0"), "--batch-size"),
