@@ -70,6 +70,14 @@ class GateError(FreezekitError):
     """A gate cannot be read or judged; the message shows where."""
 
 
+class SizeError(FreezekitError):
+    """A size of memory cannot be read."""
+
+
+class ShortageError(FreezekitError):
+    """What was asked for would need more memory than there is."""
+
+
 class CompareError(FreezekitError):
     """Two result files have nothing in common, or figures that are not to be compared."""
 

@@ -14,12 +14,13 @@ from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.results import FREES_LITTLE, Flops, Memory, Parameters
 from freezekit.bench.workload import Session, build, laid_out, load, prepare
-from freezekit.errors import FreezekitError, StagingError
+from freezekit.errors import FreezekitError, ModelError, StagingError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.bench.results import Workload
+    from freezekit.bench.variant import Variant
     from freezekit.registry import Registry
     from freezekit.strategy import FreezePlan
 
@@ -42,7 +43,12 @@ class StaticFigures:
 
 
 def static_figures(
-    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload,
+    spec: str,
+    registry: Registry | None = None,
+    *,
+    lean: bool = False,
+    flops: bool = True,
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
@@ -55,6 +61,7 @@ def static_figures(
         spec: The strategy.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`; what backward then computes again is among its FLOPs.
+        flops: Count them too; without, it takes half the time.
 
     Raises:
         FreezekitError: The model cannot be had, or the strategy refuses it.
@@ -72,11 +79,25 @@ def static_figures(
         True
     """
     try:
-        return _figures(workload, spec, registry, lean)
+        return _figures(workload, spec, registry, lean, flops)
     except StagingError as error:
         if not needs_values(error):
             raise
-        return _figures(workload, _decided_for_real(workload, spec, registry), registry, lean)
+        decided = _decided_for_real(workload, spec, registry)
+        return _figures(workload, decided, registry, lean, flops)
+
+
+def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:
+    """Return what a step's memory comes to; its peak is there.
+
+    Raises:
+        FreezekitError: The model cannot be had, the strategy refuses it, or it runs on real numbers
+            only, so that nothing can be predicted.
+    """
+    found = static_figures(workload, variant.spec, registry, lean=variant.lean, flops=False)
+    if found.memory.peak_bytes is None:
+        raise ModelError(f"{workload.model!r}: {found.warnings[-1]}")
+    return found.memory
 
 
 def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
@@ -89,7 +110,11 @@ def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
 
 
 def _figures(
-    workload: Workload, spec: str | FreezePlan, registry: Registry | None, lean: bool
+    workload: Workload,
+    spec: str | FreezePlan,
+    registry: Registry | None,
+    lean: bool,
+    wants_flops: bool,
 ) -> StaticFigures:
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
@@ -100,7 +125,7 @@ def _figures(
         warnings = session.frozen.plan.warnings
         try:
             memory, _ = traced_memory(session)
-            flops = count_flops(session)
+            flops = count_flops(session) if wants_flops else None
         except (RuntimeError, FreezekitError) as error:
             if not needs_values(error):
                 raise

@@ -117,7 +117,7 @@ def write_text(path: str | Path, text: str) -> None:
             draft.unlink(missing_ok=True)
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> None:
     """Raise unless a result could be written there; nothing that exists is touched.
 
     To be called before hours of measuring, not after.
@@ -133,13 +133,13 @@ def check_writable(path: str | Path) -> None:
         freezekit.errors.OutputError: cannot write 'results.xlsx': ...
     """
     try:
-        _check_target(str(path), Path(os.path.realpath(path)))
+        _check_target(str(path), Path(os.path.realpath(path)), extensions)
     except OSError as error:  # such as a name that is too long even to ask about
         raise OutputError(f"cannot write {str(path)!r}: {_reason(error)}") from None
 
 
-def extension_of(path: str | Path) -> str:
-    """Return the path's extension in lower case, the longest of `EXTENSIONS` that fits.
+def extension_of(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> str:
+    """Return the path's extension in lower case, the longest of those given that fits.
 
     Raises:
         OutputError: It is none of them.
@@ -149,24 +149,24 @@ def extension_of(path: str | Path) -> str:
         ('.json', '.bencher.json')
     """
     name = Path(path).name.lower()
-    fitting = [known for known in EXTENSIONS if name.endswith(known) and name != known]
+    fitting = [known for known in extensions if name.endswith(known) and name != known]
     if not fitting:
         extension = Path(path).suffix
         found = f"the extension {extension!r}" if extension else "a name without extension"
         raise OutputError(
             f"cannot write {str(path)!r}: {found} does not say what to write; "
-            f"expected {', '.join(EXTENSIONS[:-1])} or {EXTENSIONS[-1]}"
+            f"expected {', '.join(extensions[:-1])} or {extensions[-1]}"
         )
     return max(fitting, key=len)
 
 
-def _check_target(given: str, target: Path) -> None:
+def _check_target(given: str, target: Path, extensions: Sequence[str]) -> None:
     if target.is_dir():
         raise OutputError(
             f"cannot write {given!r}: it is a folder; name a file in it, such as "
             f"{str(Path(given) / 'results.json')!r}"
         )
-    extension_of(given)
+    extension_of(given, extensions)
     if not target.parent.is_dir():
         raise OutputError(
             f"cannot write {given!r}: there is no folder {str(target.parent)!r}; "
@@ -228,6 +228,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _read_run(data: object, source: str, label: str) -> Result:
+    if isinstance(data, dict) and data.get("kind") == "freezekit fit":
+        _reject(source, f"{label}it is what `freezekit fit` wrote")
     version = data.get("schema_version") if isinstance(data, dict) else None
     if not isinstance(data, dict) or type(version) is not int or "freezekit" not in data:
         _reject(source, f"{label}it lacks 'schema_version' and 'freezekit'")

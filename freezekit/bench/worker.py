@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import sys
@@ -17,9 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.bench.environment import available_bytes
+from freezekit.bench.fitting import FIRST_TRIED, Largest, largest_batch
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
-from freezekit.bench.static import StaticFigures, frees_little, static_figures
+from freezekit.bench.static import (
+    StaticFigures,
+    frees_little,
+    predicted_memory,
+    static_figures,
+)
 from freezekit.bench.timing import run_timing
 from freezekit.bench.variant import Variant
 from freezekit.bench.workload import describe_workload
@@ -30,6 +38,7 @@ from freezekit.shortage import is_out_of_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from freezekit.bench.results import Memory
     from freezekit.registry import Registry
 
 Event = dict[str, Any]  # Any: JSON
@@ -44,7 +53,7 @@ def main() -> None:
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     workload = Workload(**job["workload"])
-    jobs = {"static": _static, "memory": _memory, "timing": _timing}
+    jobs = {"static": _static, "memory": _memory, "timing": _timing, "fit": _fit}
     try:
         for event in jobs[job["kind"]](workload, job):
             events.write(json.dumps(event) + "\n")
@@ -60,8 +69,7 @@ def _end_with_the_parent() -> None:
 
 
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
-    if workload.device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    _check_device(workload)
     registry = load_registry(job["block"])
     yield {"event": "environment", "environment": _environment(workload)}
     workload = describe_workload(workload)
@@ -115,6 +123,52 @@ def _timing(workload: Workload, job: Event) -> Iterator[Event]:
         seed=workload.seed,
         registry=load_registry(job["block"]),
     )
+
+
+def _fit(workload: Workload, job: Event) -> Iterator[Event]:
+    _check_device(workload)
+    registry = load_registry(job["block"])
+    yield {"event": "environment", "environment": _environment(workload)}
+    memory_bytes = job["memory_bytes"]
+    if workload.device == "cuda" and memory_bytes is None:
+        memory_bytes = torch.cuda.mem_get_info()[0]
+    if memory_bytes is None:
+        memory_bytes = available_bytes()
+    yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
+    asked = job["batch_size"]
+    workload = describe_workload(dataclasses.replace(workload, batch_size=asked or FIRST_TRIED[0]))
+    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
+    limit = math.floor(memory_bytes / (1 + job["margin"]))
+    for variant in _variants(job):
+        predicted: dict[int, Memory] = {}
+
+        def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
+            step = dataclasses.replace(workload, batch_size=batch, input_shape=None)
+            known[batch] = predicted_memory(step, variant, registry)
+            return int(known[batch].peak_bytes)
+
+        yield {"event": "trying", "what": f"predicting {variant.label}"}
+        try:
+            found = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
+            batch = found.batch or 1
+            if batch not in predicted:
+                peak(batch)
+        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+            yield {"event": "failed", "label": variant.label, **_failure(error)}
+            continue
+        yield {
+            "event": "fit",
+            "label": variant.label,
+            "batch_size": found.batch,
+            "memory": dataclasses.asdict(predicted[batch]),
+            "next_peak_bytes": found.next_peak_bytes,
+            "tried": len(predicted),
+        }
+
+
+def _check_device(workload: Workload) -> None:
+    if workload.device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("--device cuda: torch sees no CUDA device here; use --device cpu")
 
 
 def _variants(job: Event) -> list[Variant]:

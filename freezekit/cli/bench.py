@@ -10,7 +10,7 @@ import click
 from freezekit.bench.choosing import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.gates import fail_if_option
-from freezekit.cli.options import block_option
+from freezekit.cli.options import block_option, workload_options
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Result
@@ -51,23 +51,7 @@ DEFAULT_BUDGET_SECONDS = 75.0
     ".bencher.json; may be given several times.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own.")
-@click.option("--pretrained", is_flag=True, help="Load the library's default weights.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-    default="float32",
-    show_default=True,
-    help="Of weights and images.",
-)
-@click.option("--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type.")
-@click.option(
-    "--optimizer", type=click.Choice(["sgd", "adamw", "adam"]), default="sgd", show_default=True
-)
-@click.option("--channels-last", is_flag=True, help="Weights and images in channels-last layout.")
-@click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar.")
+@workload_options
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
@@ -98,7 +82,6 @@ DEFAULT_BUDGET_SECONDS = 75.0
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
-@click.option("--seed", type=int, default=0, show_default=True)
 @block_option
 def bench(
     models: tuple[str, ...],

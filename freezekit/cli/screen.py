@@ -72,7 +72,7 @@ def run_all(
     code = 0
     for number, workload in enumerate(workloads, start=1):
         of_all = f" ({number} of {len(workloads)})" if len(workloads) > 1 else ""
-        with _progress(f"{workload.model}{of_all}") as show:
+        with progress(f"{workload.model}{of_all}") as show:
             write = partial(writer.write_also, [*earlier, *done])
             run = Run(workload, options, registry, write, show)
             try:
@@ -150,7 +150,7 @@ class _Writer:
 
 
 @contextmanager
-def _progress(model: str) -> Iterator[Callable[[Doing], None]]:
+def progress(model: str) -> Iterator[Callable[[Doing], None]]:
     """Show progress on stderr: a line for each phase, and a bar below them on a terminal."""
     console = Console(stderr=True, highlight=False, emoji=False)
     columns = (

@@ -6,19 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import NoReturn
 
+from freezekit import sizes
 from freezekit.errors import GateError
 
-UNITS = {
-    "KiB": 2.0**10,
-    "MiB": 2.0**20,
-    "GiB": 2.0**30,
-    "kB": 1e3,
-    "MB": 1e6,
-    "GB": 1e9,
-    "ms": 1e-3,
-    "s": 1.0,
-    "%": 1e-2,
-}
+UNITS: dict[str, float] = {**sizes.UNITS, "ms": 1e-3, "s": 1.0, "%": 1e-2}
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)(?P<unit>[A-Za-z]+|%)?"
     r"|(?P<name>[A-Za-z_][\w.]*)"

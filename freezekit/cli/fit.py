@@ -1,0 +1,156 @@
+"""`freezekit fit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from freezekit.bench.choosing import LEAN_CHOICES, choose
+from freezekit.bench.fit import MARGIN
+from freezekit.cli.bench import DEFAULT_SPECS
+from freezekit.cli.completion import complete_model, complete_spec
+from freezekit.cli.options import block_option, workload_options
+
+if TYPE_CHECKING:
+    from freezekit.bench.fit import Fit
+    from freezekit.bench.results import Workload
+    from freezekit.report.fit import Speed
+
+DID_NOT_HOLD = 1
+STRATEGY_FAILED = 4
+INTERRUPTED = 130
+EXTENSIONS = (".json", ".md")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", shell_complete=complete_model)
+@click.option(
+    "-s",
+    "--strategy",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    shell_complete=complete_spec,
+    help="May be given several times; default: `full` and those of `freezekit bench`.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Such as 8GiB or 500MB; default: what the device, or the machine, has free.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Ask whether this batch fits.")
+@click.option(
+    "--lean",
+    type=click.Choice(LEAN_CHOICES),
+    default="both",
+    show_default=True,
+    help="Stock PyTorch, lean, or both.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=100 * MARGIN,
+    show_default=True,
+    metavar="PERCENT",
+    help="Of the predicted peak, left free for the allocator.",
+)
+@click.option("--verify", is_flag=True, help="Run real steps of the answer and of the next batch.")
+@click.option("--timing", metavar="FILE.json", help="A bench result, for images a second.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="Write .json or .md; may be given several times.",
+)
+@workload_options
+@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@block_option
+def fit(
+    model: str,
+    specs: tuple[str, ...],
+    memory: str | None,
+    batch_size: int | None,
+    lean: Any,
+    margin: float,
+    verify: bool,
+    timing: str | None,
+    outputs: tuple[str, ...],
+    threads: int | None,
+    block: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Tell the largest batch that fits into a memory, strategy by strategy.
+
+    Predicted under fake tensors, in seconds: nothing is run unless --verify asks for it. Exit
+    codes: 0, 1 a real step of --verify took more than there is, 2 wrong usage, 4 a strategy failed.
+
+    \b
+    Examples:
+      freezekit fit torchvision:resnet50 --memory 8GiB
+      freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full -s bias-only --verify
+      freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
+    """  # noqa: D301  # click reads the character
+    from freezekit.bench.fit import FitOptions, FitRun
+    from freezekit.bench.results import Workload
+    from freezekit.bench.store import check_writable
+    from freezekit.cli.screen import progress
+    from freezekit.registry import load_registry
+    from freezekit.sizes import read_bytes
+
+    for path in outputs:
+        check_writable(path, EXTENSIONS)
+    workload = Workload(model, **options)
+    speed = _speeds(timing, workload) if timing else {}
+    how = FitOptions(
+        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
+        memory_bytes=read_bytes(memory) if memory else None,
+        margin=margin / 100,
+        batch_size=batch_size,
+        verify=verify,
+        block=block,
+        threads=threads,
+    )
+    with progress(model) as show:
+        run = FitRun(workload, how, show)
+        try:
+            run.find()
+            code = 0
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+    _show(run.result, speed, outputs)
+    if code == INTERRUPTED:
+        click.echo("interrupted; rows without a figure were not asked", err=True)
+    elif any(row.status != "ok" for row in run.result.rows):
+        code = STRATEGY_FAILED
+    elif any(run.result.held(row) is False for row in run.result.rows):
+        code = DID_NOT_HOLD
+    click.get_current_context().exit(code)
+
+
+def _show(result: Fit, speed: dict[str, Speed], outputs: tuple[str, ...]) -> None:
+    from rich.console import Console, Group
+
+    from freezekit.bench.store import extension_of, write_text
+    from freezekit.report.fit import fit_json, fit_lines, fit_markdown
+
+    console = Console(highlight=False, emoji=False)
+    console.print(Group(*fit_lines(result, speed, console.width, console.encoding)))
+    for path in outputs:
+        is_json = extension_of(path, EXTENSIONS) == ".json"
+        write_text(path, fit_json(result) if is_json else fit_markdown(result, speed))
+
+
+def _speeds(path: str, workload: Workload) -> dict[str, Speed]:
+    """Return the speeds of the file's last run of this model."""
+    from freezekit.bench.store import load
+    from freezekit.errors import CompareError
+    from freezekit.report.fit import speeds
+
+    runs = [result for result in load(path) if result.workload.model == workload.model]
+    if not runs:
+        raise CompareError(f"{path!r} holds no run of {workload.model!r}: --timing needs one")
+    return speeds(runs[-1])

@@ -1,0 +1,204 @@
+"""What fits, as a table, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.bench.variant import BASELINE
+from freezekit.report import units
+from freezekit.report.cells import FAILED, Column, tabulate, title
+from freezekit.report.markdown import markdown_table
+from freezekit.report.notes import Note
+from freezekit.report.table import heading, note_lines, table_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.text import Text
+
+    from freezekit.bench.fit import Fit, FitRow
+    from freezekit.bench.results import Memory, Result, Workload
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second that a bench run measured, at its own batch size."""
+
+    images_per_second: float
+    batch_size: int
+
+
+def speeds(result: Result) -> dict[str, Speed]:
+    """Return by label the speed of each row with a step time.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
+        >>> row = Row("full", time=Time(StepSeconds(0.5, 0.4, 0.6), 1.0, None, "baseline"))
+        >>> speeds(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
+        {'full': Speed(images_per_second=16.0, batch_size=8)}
+    """
+    batch = result.workload.batch_size
+    return {
+        row.label: Speed(batch / row.time.step_seconds.median, batch)
+        for row in result.rows
+        if row.time
+    }
+
+
+def fit_lines(fit: Fit, speed: Mapping[str, Speed], width: int, encoding: str) -> list[Text]:
+    """Return a table and its notes for a terminal of that many columns."""
+    cells = tabulate(_columns(fit, speed), [(row,) for row in fit.rows])
+    labels = [row.label for row in fit.rows]
+    return [
+        heading(_title(fit), width, encoding),
+        heading("", width, encoding),
+        *table_lines(cells, labels, width, encoding),
+        *note_lines(_notes(fit, speed), width, encoding),
+    ]
+
+
+def fit_markdown(fit: Fit, speed: Mapping[str, Speed]) -> str:
+    """Return the same as Markdown."""
+    cells = tabulate(_columns(fit, speed), [(row,) for row in fit.rows])
+    labels = [row.label for row in fit.rows]
+    return markdown_table(_title(fit), cells, labels, _notes(fit, speed))
+
+
+def fit_json(fit: Fit) -> str:
+    """Return the records as JSON, bytes throughout."""
+    return json.dumps(asdict(fit), indent=2) + "\n"
+
+
+def largest_part(memory: Memory) -> tuple[str, int] | None:
+    """Return what takes most of a step's memory, and its bytes.
+
+    "moments" is what is left of the peak: tensors that live within forward or backward only. Not
+    all parts need be there at the moment of the peak, so that it may be more.
+
+    Example:
+        >>> from freezekit.bench.results import Memory
+        >>> largest_part(Memory(peak_bytes=10, parameters_bytes=2, saved_activations_bytes=7))
+        ('activations', 7)
+    """
+    parts = {
+        "parameters": memory.parameters_bytes,
+        "buffers": memory.buffers_bytes,
+        "inputs": memory.inputs_bytes,
+        "gradients": memory.gradients_bytes,
+        "optimizer": memory.optimizer_bytes,
+        "activations": memory.saved_activations_bytes,
+    }
+    known = {name: count for name, count in parts.items() if count is not None}
+    if memory.peak_bytes is None or not known:
+        return None
+    known["moments"] = max(0, memory.peak_bytes - sum(known.values()))
+    return max(known.items(), key=lambda part: part[1])
+
+
+def _title(fit: Fit) -> str:
+    run = _as_run(fit)
+    asked = "does it fit" if fit.asked_batch_size else "the largest batch that fits"
+    return f"{title(run)}: {asked} into {units.mib(fit.memory_bytes)} MiB"
+
+
+def _as_run(fit: Fit) -> Result:
+    """Return what a title is made of; the shape of one image where the batch is what is asked."""
+    from dataclasses import replace
+
+    from freezekit.bench.results import Result
+
+    workload: Workload = fit.workload
+    if not fit.asked_batch_size and workload.input_shape:
+        workload = replace(workload, input_shape=workload.input_shape[1:])
+    return Result(fit.freezekit, workload, fit.env)
+
+
+def _columns(fit: Fit, speed: Mapping[str, Speed]) -> tuple[Column, ...]:
+    def answer(row: FitRow) -> str:
+        if row.status != "ok":
+            return FAILED[row.status]
+        if fit.asked_batch_size:
+            return {True: "fits", False: "too much", None: ""}[fit.fits(row)]
+        return units.MISSING if row.batch_size is None else str(row.batch_size)
+
+    def room(row: FitRow) -> str:
+        peak = row.memory.peak_bytes
+        return units.MISSING if peak is None else units.share(peak / fit.memory_bytes)
+
+    def part(row: FitRow) -> str:
+        found = largest_part(row.memory)
+        if found is None or not row.memory.peak_bytes:
+            return ""
+        return f"{found[0]} {found[1] / row.memory.peak_bytes:.0%}"
+
+    def images(row: FitRow) -> str:
+        found = speed.get(row.label)
+        return units.number(found.images_per_second) if found else units.MISSING
+
+    return (
+        Column("batch", ("", "batch"), answer),
+        Column("peak, MiB", ("peak", "MiB"), lambda row: units.mib(row.memory.peak_bytes)),
+        Column("of the memory", ("of the", "memory"), room),
+        Column(
+            "real step, MiB",
+            ("real", "MiB"),
+            lambda row: units.mib(row.measured_peak_bytes),
+        ),
+        Column("images/s", ("images", "/s"), images),
+        Column("largest part of the peak", ("largest part", "of the peak"), part, False),
+    )
+
+
+def _notes(fit: Fit, speed: Mapping[str, Speed]) -> list[Note]:
+    found = [
+        *(Note("failed", f"{r.label}: {r.error}") for r in fit.rows if r.status != "ok"),
+        *(Note("warning", text) for text in _not_even_one(fit)),
+        *(said for row in fit.rows if (said := _verified(fit, row))),
+        Note("note", _method(fit)),
+    ]
+    if speed:
+        batches = sorted({s.batch_size for s in speed.values()})
+        at = " and ".join(map(str, batches))
+        found.append(Note("note", f"images/s: as measured at batch {at}; another batch may differ"))
+    return found
+
+
+def _not_even_one(fit: Fit) -> list[str]:
+    return [
+        f"{row.label}: not even one image fits: a step takes {units.mib(row.memory.peak_bytes)} "
+        f"MiB; give more --memory, a smaller --image-size, or another strategy"
+        for row in fit.rows
+        if row.batch_size == 0
+    ]
+
+
+def _verified(fit: Fit, row: FitRow) -> Note | None:
+    held, peak = fit.held(row), row.measured_peak_bytes
+    if held is None or peak is None or row.batch_size is None:
+        return None
+    text = f"{row.label}: a real step of batch {row.batch_size} took {units.mib(peak)} MiB"
+    if not held:
+        assert row.memory.peak_bytes
+        above = 100 * (peak / row.memory.peak_bytes - 1)
+        return Note("failed", f"{text}, more than there is; try --margin {above + 0.1:.1f}")
+    after = row.measured_next_peak_bytes
+    if after is None:
+        return Note("note", text)
+    word = "too much" if after > fit.memory_bytes else "which would fit too"
+    return Note("note", f"{text}; batch {row.batch_size + 1} {units.mib(after)} MiB, {word}")
+
+
+def _method(fit: Fit) -> str:
+    found = (
+        "peaks are predicted under fake tensors, a step each, without the allocator's workspace; "
+        f"{units.share(fit.margin)} of the peak is left free for that"
+    )
+    if not fit.asked_batch_size:
+        found += "; predicted were the batch shown, which fits, and the next one, which does not"
+    if any(row.variant == BASELINE for row in fit.rows) and all(
+        row.measured_peak_bytes is None for row in fit.rows
+    ):
+        found += "; --verify runs real steps"
+    return found
