@@ -50,7 +50,17 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
                 f"the FLOPs of {type(model).__name__} cannot be counted on shapes alone "
                 f"({type(error).__name__}: {error}); go by parameters instead"
             ) from error
-    root = type(copied).__name__
+    return flops_by_module(seen, copied)
+
+
+def flops_by_module(seen: FlopCounterMode, model: nn.Module) -> dict[str, int]:
+    """Return the FLOPs that were counted in each module, by dotted name, with those inside it.
+
+    Args:
+        seen: What counted while the model ran.
+        model: The model that ran.
+    """
+    root = type(model).__name__
     counted = {name: sum(by_kind.values()) for name, by_kind in seen.get_flop_counts().items()}
     return {
         name.removeprefix(root).removeprefix("."): flops

@@ -97,12 +97,14 @@ def traced_memory(session: Session) -> tuple[Memory, int]:
         # A model may keep a part of its last graph, as RAFT does: then less is freed than came.
         saved_bytes = with_graph_bytes - min(tracker.current_bytes, sum(idle.values()))
         tracker.reset_peak()
-        session.step()
+        kept = _step_in_two(session, tracker)
     parameters = storage_bytes(model.parameters(), device)
     buffers = storage_bytes(model.buffers(), device)
     state = storage_bytes(_tensors(list(optimizer.state.values())), device)
     trainable = (p for p in model.parameters() if p.requires_grad)
-    gradients = storage_bytes((p.grad for p in trainable if p.grad is not None), device)
+    grads = [p.grad for p in trainable if p.grad is not None]
+    gradients = storage_bytes(grads, device)
+    at_peak, accumulated = tracker.peak_storages(), tracker.numbers_of(grads)
     memory = Memory(
         tracker_peak_bytes=tracker.peak_bytes,
         parameters_bytes=sum(parameters.values()),
@@ -111,8 +113,22 @@ def traced_memory(session: Session) -> tuple[Memory, int]:
         gradients_bytes=sum(gradients.values()),
         optimizer_bytes=_sum_without(state, parameters, buffers),
         saved_activations_bytes=saved_bytes,
+        gradients_at_peak_bytes=sum(size for n, size in at_peak.items() if n in accumulated),
+        saved_at_peak_bytes=sum(size for n, size in at_peak.items() if n in kept - accumulated),
     )
     return memory, sum(idle.values())
+
+
+def _step_in_two(session: Session, tracker: StorageTracker) -> set[int]:
+    """Do what `session.step` does; return the storages that forward left alive for backward."""
+    session.optimizer.zero_grad(set_to_none=True)
+    before = tracker.alive()
+    loss = session.loss()
+    kept = tracker.alive() - before - tracker.numbers_of([loss])
+    loss.backward()
+    del loss  # as in a step, it is gone before the optimizer's turn
+    session.optimizer.step()
+    return kept
 
 
 def _cuda_peak_bytes(session: Session) -> int:

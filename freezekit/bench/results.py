@@ -105,6 +105,8 @@ class Memory:
             inputs excluded.
         workspace_bytes: Allocator peak minus tracker peak.
         process_bytes: Resident high-water mark (`max_memory_reserved` on CUDA); never ranked by.
+        gradients_at_peak_bytes, saved_at_peak_bytes: What of `gradients_bytes` and of saved
+            activations is alive at the tracker's peak; None in files that do not tell.
     """
 
     peak_bytes: int | None = None
@@ -119,6 +121,31 @@ class Memory:
     saved_activations_bytes: int | None = None
     workspace_bytes: int | None = None
     process_bytes: int | None = None
+    gradients_at_peak_bytes: int | None = None
+    saved_at_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """What a strategy does to one stage of the model.
+
+    Attributes:
+        name: The stage's name.
+        kind: "stem", "body", "neck" or "head".
+        parameters: Elements in it.
+        trainable: Elements that are trained.
+        modules: Modules that lie wholly in it.
+        held_in_eval: Those of them that are held in eval mode.
+        forward_flops: Of its modules in one forward pass; None where they could not be counted.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    trainable: int
+    modules: int
+    held_in_eval: int
+    forward_flops: int | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +197,8 @@ class Row:
     """One strategy, in stock PyTorch or lean.
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
-    where a strategy frees few activations and was not measured in lean.
+    where a strategy frees few activations and was not measured in lean. `stages` is empty where the
+    model cannot be staged, and in files that do not tell.
     """
 
     strategy: str
@@ -184,6 +212,7 @@ class Row:
     time: Time | None = None
     warnings: tuple[str, ...] = ()
     with_lean: Outlook | None = None
+    stages: tuple[StageFigures, ...] = ()
 
     @property
     def variant(self) -> Variant:

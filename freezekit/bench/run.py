@@ -22,6 +22,7 @@ from freezekit.bench.results import (
     Raw,
     Result,
     Row,
+    StageFigures,
     Workload,
 )
 from freezekit.bench.resuming import left_to_measure
@@ -143,6 +144,7 @@ class Run:
                         flops=Flops(**event["flops"]) if event["flops"] else None,
                         warnings=tuple(event["warnings"]),
                         with_lean=Outlook(**outlook) if outlook else None,
+                        stages=tuple(StageFigures(**stage) for stage in event["stages"]),
                     )
                     done += 1
                 case "failed":

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from freezekit.backbone.flops import flops_by_module
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
-from freezekit.bench.results import FREES_LITTLE, Flops, Memory, Parameters
+from freezekit.bench.results import (
+    FREES_LITTLE,
+    Flops,
+    Memory,
+    Parameters,
+    StageFigures,
+)
+from freezekit.bench.staged import stage_figures
 from freezekit.bench.workload import Session, build, laid_out, load, prepare
 from freezekit.errors import FreezekitError, ModelError, StagingError
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from freezekit.backbone.view import Backbone
     from freezekit.bench.results import Workload
     from freezekit.bench.variant import Variant
     from freezekit.registry import Registry
@@ -34,12 +43,14 @@ class StaticFigures:
         memory: Categories and the predicted peak; empty where the model cannot run on fake tensors.
         flops: None where the model cannot run on fake tensors.
         warnings: The plan's own, and what could not be predicted.
+        stages: Empty where no staged view was given.
     """
 
     parameters: Parameters
     memory: Memory
     flops: Flops | None
     warnings: tuple[str, ...] = ()
+    stages: tuple[StageFigures, ...] = ()
 
 
 def static_figures(
@@ -49,6 +60,7 @@ def static_figures(
     *,
     lean: bool = False,
     flops: bool = True,
+    staged: Backbone | None = None,
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
@@ -62,6 +74,7 @@ def static_figures(
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`; what backward then computes again is among its FLOPs.
         flops: Count them too; without, it takes half the time.
+        staged: What `staged_view` says of the workload, to tell stage by stage what is done.
 
     Raises:
         FreezekitError: The model cannot be had, or the strategy refuses it.
@@ -79,12 +92,12 @@ def static_figures(
         True
     """
     try:
-        return _figures(workload, spec, registry, lean, flops)
+        return _figures(workload, spec, registry, lean, staged, flops)
     except StagingError as error:
         if not needs_values(error):
             raise
         decided = _decided_for_real(workload, spec, registry)
-        return _figures(workload, decided, registry, lean, flops)
+        return _figures(workload, decided, registry, lean, staged, flops)
 
 
 def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:
@@ -114,6 +127,7 @@ def _figures(
     spec: str | FreezePlan,
     registry: Registry | None,
     lean: bool,
+    staged: Backbone | None,
     wants_flops: bool,
 ) -> StaticFigures:
     model = _load_shapes(workload)
@@ -122,16 +136,22 @@ def _figures(
         session = prepare(as_laid_out, model, spec, registry, lean=lean)
         if workload.channels_last:
             session.inputs = laid_out(session.inputs)
-        warnings = session.frozen.plan.warnings
+        plan = session.frozen.plan
         try:
             memory, _ = traced_memory(session)
-            flops = count_flops(session) if wants_flops else None
+            flops, by_module = count_flops(session) if wants_flops else (None, {})
         except (RuntimeError, FreezekitError) as error:
             if not needs_values(error):
                 raise
             reason = str(error.__cause__ or error).splitlines()[0]
             unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
-            return StaticFigures(count_parameters(model), Memory(), None, (*warnings, unpredicted))
+            return StaticFigures(
+                count_parameters(model),
+                Memory(),
+                None,
+                (*plan.warnings, unpredicted),
+                stage_figures(staged, plan) if staged else (),
+            )
     predicted = dataclasses.replace(
         memory,
         peak_bytes=memory.tracker_peak_bytes,
@@ -139,7 +159,13 @@ def _figures(
         predicted_peak_bytes=memory.tracker_peak_bytes,
         tracker_peak_bytes=None,
     )
-    return StaticFigures(count_parameters(model), predicted, flops, warnings)
+    return StaticFigures(
+        count_parameters(model),
+        predicted,
+        flops,
+        plan.warnings,
+        stage_figures(staged, plan, by_module) if staged else (),
+    )
 
 
 def _decided_for_real(workload: Workload, spec: str, registry: Registry | None) -> FreezePlan:
@@ -197,8 +223,10 @@ def _convolution_backward(
     return sum(wanted[:2]) * conv_flop_count(x_shape, weight_shape, grad_shape, transposed)
 
 
-def count_flops(session: Session) -> Flops:
+def count_flops(session: Session) -> tuple[Flops, dict[str, int]]:
     """Count the floating-point operations of one step, forward (with the loss) and backward.
+
+    Returns them, and those of the forward pass by module, with those inside it.
 
     Those of matrix products, convolutions and attention, as torch's `FlopCounterMode` has it, but
     for the gradients of grouped convolutions; a multiply-add is two. Counted is what is run: in a
@@ -210,4 +238,5 @@ def count_flops(session: Session) -> Flops:
     with FlopCounterMode(display=False, custom_mapping=mapping) as backward:
         loss.backward()
     session.optimizer.zero_grad(set_to_none=True)
-    return Flops(forward.get_total_flops(), backward.get_total_flops())
+    counted = Flops(forward.get_total_flops(), backward.get_total_flops())
+    return counted, flops_by_module(forward, session.model)

@@ -46,6 +46,11 @@ class StorageTracker(TorchDispatchMode):
         self._device_type = torch.device(device).type
         self._live: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._last_sizes: dict[int, int] = {}
+        # By address, left there when a storage goes: it tells it from a later one at that address.
+        self._births: dict[int, int] = {}
+        self._peak_sizes: dict[int, int] = {}
+        self._peak_births: dict[int, int] = {}
+        self._born = 0
         self._estimate_bytes = 0  # the sum of the last sizes seen
         self._peak_bytes = 0
 
@@ -61,12 +66,36 @@ class StorageTracker(TorchDispatchMode):
 
     def reset_peak(self) -> None:
         """Let the peak start from what is alive now."""
-        self._peak_bytes = self.current_bytes
+        self._keep_peak(self.snapshot())
 
     def snapshot(self) -> dict[int, int]:
         """Return the bytes of each live storage by its address; holds nothing alive."""
         alive = ((key, reference()) for key, reference in list(self._live.items()))
         return {key: storage.nbytes() for key, storage in alive if storage is not None}
+
+    def alive(self) -> set[int]:
+        """Return a number for each live storage, which no later one gets; holds nothing alive."""
+        return {self._births[key] for key in self.snapshot()}
+
+    def numbers_of(self, tensors: Iterable[Tensor]) -> set[int]:
+        """Return the numbers, as in `alive`, of the storages behind these tensors."""
+        keys = (tensor.untyped_storage()._cdata for tensor in tensors)
+        return {self._births[key] for key in keys if key in self._births}
+
+    def peak_storages(self) -> dict[int, int]:
+        """Return the bytes of each storage that was alive at the peak, by its number in `alive`.
+
+        Example:
+            >>> with StorageTracker("cpu") as tracker:
+            ...     kept = torch.zeros(8)
+            ...     passing = torch.zeros(24)
+            ...     there = tracker.numbers_of([kept])
+            ...     del passing
+            >>> at_peak = tracker.peak_storages()
+            >>> sum(at_peak.values()), sum(at_peak[number] for number in there)
+            (128, 32)
+        """
+        return {self._peak_births[key]: size for key, size in self._peak_sizes.items()}
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Count storages that were there before: parameters, inputs, optimizer state."""
@@ -78,12 +107,19 @@ class StorageTracker(TorchDispatchMode):
             # were shrunk behind the dispatcher's back.
             self._last_sizes = self.snapshot()
             self._estimate_bytes = sum(self._last_sizes.values())
-            self._peak_bytes = max(self._peak_bytes, self._estimate_bytes)
+            if self._estimate_bytes > self._peak_bytes:
+                self._keep_peak(self._last_sizes)
+
+    def _keep_peak(self, sizes: Mapping[int, int]) -> None:
+        self._peak_bytes = sum(sizes.values())
+        self._peak_sizes, self._peak_births = dict(sizes), dict(self._births)
 
     def _note(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata  # the address, which a storage keeps until it is freed
         if key not in self._live:
             self._live[key] = weakref.ref(storage, lambda _: self._forget(key))
+            self._births[key] = self._born
+            self._born += 1
         size = storage.nbytes()
         self._estimate_bytes += size - self._last_sizes.get(key, 0)
         self._last_sizes[key] = size

@@ -22,6 +22,7 @@ from freezekit.bench.environment import available_bytes
 from freezekit.bench.fitting import FIRST_TRIED, Largest, largest_batch
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
+from freezekit.bench.staged import staged_view
 from freezekit.bench.static import (
     StaticFigures,
     frees_little,
@@ -75,10 +76,13 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     workload = describe_workload(workload)
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
     variants = _variants(job)
+    staged = staged_view(workload, registry)
     full: StaticFigures | None = None
     for variant in variants:
         try:
-            figures = static_figures(workload, variant.spec, registry, lean=variant.lean)
+            figures = static_figures(
+                workload, variant.spec, registry, lean=variant.lean, staged=staged
+            )
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
             yield {"event": "failed", "label": variant.label, **_failure(error)}
             continue

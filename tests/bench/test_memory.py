@@ -74,6 +74,45 @@ def test_what_an_autograd_function_keeps_as_an_attribute_is_a_saved_activation()
     )
 
 
+WIDTH = 128
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3 * 8 * 8, WIDTH)
+        self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(4)))
+        self.fc = nn.Linear(WIDTH, 5)
+
+    def forward(self, x):
+        return self.fc(self.layers(self.first(x.flatten(1))))
+
+
+@pytest.mark.parametrize("batch", [1, 64, 2048])
+def test_at_the_peak_gradients_and_saved_activations_are_what_is_alive_then(batch):
+    """With a large batch backward begins at the peak, with a small one it ends there."""
+    workload = Workload("tests:Deep", batch_size=batch, image_size=8)
+    memory, idle_bytes = traced_memory(prepare(workload, Deep(), "full"))
+    at_peak = memory.gradients_at_peak_bytes + memory.saved_at_peak_bytes
+    assert memory.saved_at_peak_bytes <= memory.saved_activations_bytes
+    assert memory.gradients_at_peak_bytes <= memory.gradients_bytes
+    transient = memory.tracker_peak_bytes - idle_bytes - at_peak
+    assert transient >= 0
+    if batch == 1:
+        assert memory.gradients_at_peak_bytes == memory.gradients_bytes
+    if batch == 2048:
+        assert memory.gradients_at_peak_bytes < memory.gradients_bytes / 2
+        assert memory.saved_at_peak_bytes > 0.7 * memory.saved_activations_bytes
+
+
+@pytest.mark.parametrize("spec", ["full", "head-only", "batch-norm"])
+def test_what_is_alive_at_the_peak_is_predicted_like_the_peak(spec):
+    predicted = static_figures(SMALL, spec).memory
+    real, _ = traced_memory(build(SMALL, spec))
+    for name in ("gradients_at_peak_bytes", "saved_at_peak_bytes"):
+        assert getattr(predicted, name) == getattr(real, name), name
+
+
 def test_tied_parameters_and_frozen_ones_count_once_and_have_no_gradient():
     model = Net()
     model.fc3 = nn.Linear(32, 5)

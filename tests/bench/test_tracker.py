@@ -134,6 +134,20 @@ class TestTracker:
         assert weight.grad is not None
         assert tracker.current_bytes == 3 * KIB
 
+    def test_the_peak_tells_which_storages_were_there_also_where_an_address_is_used_again(self):
+        with StorageTracker("cpu") as tracker:
+            kept, passing = torch.zeros(256), torch.zeros(512)
+            there, gone = tracker.numbers_of([kept]), tracker.numbers_of([passing])
+            del passing
+            later = torch.zeros(128)  # may well lie where that one lay
+            assert tracker.alive() == there | tracker.numbers_of([later])
+        at_peak = tracker.peak_storages()
+        assert sum(at_peak.values()) == tracker.peak_bytes == 3 * KIB
+        assert at_peak.keys() == there | gone
+        assert tracker.numbers_of([later]).isdisjoint(at_peak)
+        tracker.reset_peak()
+        assert tracker.peak_storages().keys() == tracker.alive()
+
     def test_holds_nothing_alive(self):
         with StorageTracker("cpu") as tracker:
             tensor = torch.zeros(256)
