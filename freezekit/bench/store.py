@@ -6,6 +6,7 @@ One run is one JSON object; a file of several models holds a JSON array of such 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -23,8 +24,11 @@ from freezekit.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXTENSIONS = (".json", ".csv", ".md", ".github.json", ".bencher.json")
+EXTENSIONS = (".json", ".csv", ".md", ".html", ".github.json", ".bencher.json")
 """What a result can be written as; `freezekit.report.write` does it."""
+
+REPORT_PACKAGES = ("altair", "jinja2", "vl_convert")
+"""What an HTML report needs beside freezekit: the extra `freezekit[report]`."""
 
 
 def to_json(results: Sequence[Result]) -> str:
@@ -123,8 +127,9 @@ def check_writable(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> 
     To be called before hours of measuring, not after.
 
     Raises:
-        OutputError: The extension is unknown, the folder is missing or takes no new file, or the
-            path is a folder, a device or a read-only file; the message says what to do.
+        OutputError: The extension is unknown, what an HTML report needs is not installed, the
+            folder is missing or takes no new file, or the path is a folder, a device or a read-only
+            file; the message says what to do.
 
     Example:
         >>> check_writable("results.xlsx")
@@ -160,13 +165,38 @@ def extension_of(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> st
     return max(fitting, key=len)
 
 
+def check_report_packages(given: str) -> None:
+    """Raise where an HTML report lacks a package; nothing is imported.
+
+    Args:
+        given: The path that was to be written.
+
+    Raises:
+        OutputError: The message says what to install.
+    """
+    missing = [name for name in REPORT_PACKAGES if not _is_installed(name)]
+    if missing:
+        raise OutputError(
+            f"cannot write {given!r}: an HTML report needs {' and '.join(missing)}, not installed "
+            "here: pip install 'freezekit[report]'"
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # an import hook refuses it
+        return False
+
+
 def _check_target(given: str, target: Path, extensions: Sequence[str]) -> None:
     if target.is_dir():
         raise OutputError(
             f"cannot write {given!r}: it is a folder; name a file in it, such as "
             f"{str(Path(given) / 'results.json')!r}"
         )
-    extension_of(given, extensions)
+    if extension_of(given, extensions) == ".html":
+        check_report_packages(given)
     if not target.parent.is_dir():
         raise OutputError(
             f"cannot write {given!r}: there is no folder {str(target.parent)!r}; "

@@ -15,6 +15,7 @@ from freezekit.cli.bench import bench
 from freezekit.cli.compare import compare
 from freezekit.cli.fit import fit
 from freezekit.cli.plugins import plugins, strategies
+from freezekit.cli.report import report
 from freezekit.cli.show import show
 from freezekit.cli.verify import verify
 from freezekit.errors import FreezekitError
@@ -50,5 +51,5 @@ def main(verbose: bool) -> None:  # noqa: ARG001  # the group reads it
         sys.path.insert(0, "")  # as `python -m` does: 'package.module:factory' is found from here
 
 
-for command in (bench, compare, fit, show, verify, strategies, plugins):
+for command in (bench, compare, fit, report, show, verify, strategies, plugins):
     main.add_command(command)

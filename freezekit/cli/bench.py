@@ -47,8 +47,8 @@ DEFAULT_BUDGET_SECONDS = 75.0
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json, .csv or .md, or for services .github.json (github-action-benchmark) or "
-    ".bencher.json; may be given several times.",
+    help="Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (what "
+    "github-action-benchmark reads); may be given several times.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @workload_options

@@ -49,8 +49,8 @@ def run_all(
     """Measure one workload after another, print a table for each, and return the exit code.
 
     The files hold, at any moment, all that was measured until then, and what `options.earlier`
-    holds. A model that cannot be measured at all costs its own results only; its reason is told
-    last.
+    holds; HTML, whole models. A model that cannot be measured at all costs its own results only;
+    its reason is told last.
 
     Args:
         workloads: One for each model.
@@ -129,6 +129,8 @@ class _Writer:
     def __init__(self, outputs: Sequence[str]) -> None:
         self._outputs = outputs
         self._failed: OutputError | None = None
+        self._drawn: Sequence[Result] = ()
+        self._undrawn: Sequence[Result] = ()
 
     def write_also(self, known: Sequence[Result], result: Result) -> None:
         self.write([*known, result])
@@ -138,15 +140,34 @@ class _Writer:
         if not measured:
             return
         self._failed = None
-        for path in self._outputs:
+        self._undrawn = measured
+        self._write(measured, [path for path in self._outputs if not _is_drawn(path)])
+        if results[-1].complete:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Write what has charts: not between blocks, for it takes a second of the cores."""
+        paths = [path for path in self._outputs if _is_drawn(path)]
+        if self._undrawn != self._drawn and self._write(self._undrawn, paths):
+            self._drawn = self._undrawn
+
+    def _write(self, results: Sequence[Result], paths: Sequence[str]) -> bool:
+        well = True
+        for path in paths:
             try:
-                write(measured, path)
+                write(results, path)
             except OutputError as error:
-                self._failed = error
+                self._failed, well = error, False
+        return well
 
     def finish(self) -> None:
+        self._draw()
         if self._failed:
             raise self._failed
+
+
+def _is_drawn(path: str) -> bool:
+    return path.lower().endswith(".html")
 
 
 @contextmanager

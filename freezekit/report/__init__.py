@@ -1,1 +1,1 @@
-"""Results to terminal, JSON, CSV and Markdown; no torch."""
+"""Results to terminal, JSON, CSV, Markdown and HTML; no torch."""

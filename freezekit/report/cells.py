@@ -25,12 +25,14 @@ class Column:
         head: The same in two short lines, for a terminal.
         text: The cell of a row, from what the row is made of.
         is_number: Whether to align it to the right.
+        value: What to sort the cell by; None to sort by its text.
     """
 
     title: str
     head: tuple[str, str]
     text: Callable[..., str]
     is_number: bool = True
+    value: Callable[[Result, Row], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,25 +119,48 @@ def _ratio(_result: Result, row: Row) -> str:
     return units.ratio(time.ratio, time.ratio_ci, time.verdict) if time else units.MISSING
 
 
+def _seconds(row: Row) -> float | None:
+    return row.time.step_seconds.median if row.time else None
+
+
 COLUMNS = (
-    Column("trainable", ("train-", "able"), lambda _, row: units.share(trainable_fraction(row))),
-    Column("peak, MiB", ("peak", "MiB"), _peak),
-    Column("against full", ("vs", "full"), lambda res, row: units.change(peak_change(res, row))),
+    Column(
+        "trainable",
+        ("train-", "able"),
+        lambda _, row: units.share(trainable_fraction(row)),
+        value=lambda _, row: trainable_fraction(row),
+    ),
+    Column("peak, MiB", ("peak", "MiB"), _peak, value=lambda _, row: row.memory.peak_bytes),
+    Column(
+        "against full",
+        ("vs", "full"),
+        lambda result, row: units.change(peak_change(result, row)),
+        value=peak_change,
+    ),
     Column(
         "saved activations, MiB",
         ("saved", "MiB"),
         lambda _, row: units.mib(row.memory.saved_activations_bytes),
+        value=lambda _, row: row.memory.saved_activations_bytes,
     ),
     Column(
         "forward + backward, GFLOP",
         ("GFLOP", "fw+bw"),
         lambda _, row: units.gflop(flops(row)),
+        value=lambda _, row: flops(row),
     ),
     Column(
         "step, ms",
         ("step", "ms"),
-        lambda _, row: units.milliseconds(row.time.step_seconds.median if row.time else None),
+        lambda _, row: units.milliseconds(_seconds(row)),
+        value=lambda _, row: _seconds(row),
     ),
-    Column("ratio to full [95% interval]", ("ratio to full", "[95% interval]"), _ratio, False),
+    Column(
+        "ratio to full [95% interval]",
+        ("ratio to full", "[95% interval]"),
+        _ratio,
+        False,
+        lambda _, row: row.time.ratio if row.time else None,
+    ),
     Column("verdict", ("verdict", ""), lambda _, row: verdict(row), False),
 )

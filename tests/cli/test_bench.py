@@ -62,8 +62,8 @@ def faulty(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path / "site")}
 
 
-def test_static_figures_of_all_strategies_in_three_formats(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("r.json", "r.csv", "r.md")]
+def test_static_figures_of_all_strategies_in_all_formats(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("r.json", "r.csv", "r.md", "r.html")]
     outputs = [arg for file in files for arg in ("-o", str(file))]
     done = bench(*TINY, "--static", *outputs)
     assert done.returncode == 0, done.stderr
@@ -78,6 +78,7 @@ def test_static_figures_of_all_strategies_in_three_formats(tmp_path: Path) -> No
     with files[1].open(newline="") as lines:
         assert [line["strategy"] for line in csv.DictReader(lines)] == list(found)
     assert "| head-only |" in files[2].read_text().replace("`", "")
+    assert '<th scope="row">head-only</th>' in files[3].read_text()
 
 
 def labels(path: Path) -> list[str]:
@@ -287,9 +288,10 @@ def test_bad_usage_is_one_line_and_exit_2(args: tuple[str, ...], message: str) -
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["measuring memory", "timing steps"])
 def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None:
-    file = tmp_path / "r.json"
+    file, page = tmp_path / "r.json", tmp_path / "r.html"
+    outputs = ("-o", str(file), "-o", str(page))
     process = subprocess.Popen(
-        [sys.executable, "-m", "freezekit", "bench", *TINY, "-s", "head-only", "-o", str(file)],
+        [sys.executable, "-m", "freezekit", "bench", *TINY, "-s", "head-only", *outputs],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -300,6 +302,7 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None
     for line in process.stderr:
         if phase in line:
             break
+    assert not page.exists(), "drawing charts would take the cores that steps are timed on"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -311,6 +314,7 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None
     assert all(row.flops for row in result.rows)
     measured = [row.memory.peak_method == "measured" for row in result.rows]
     assert all(measured) == (phase == "timing steps")
+    assert "interrupted: the run did not come to its end" in page.read_text()
 
 
 @pytest.mark.slow

@@ -50,8 +50,8 @@ def test_every_extension_that_is_accepted_is_written(
     for extension in EXTENSIONS:
         write([make_result()], tmp_path / f"r{extension}")
         assert "first-n-stages:n=2" in (tmp_path / f"r{extension}").read_text()
-    with pytest.raises(OutputError, match=r"'\.html'.*expected \.json, \.csv, \.md, "):
-        write([make_result()], tmp_path / "r.html")
+    with pytest.raises(OutputError, match=r"'\.htm'.*expected \.json, \.csv, \.md, \.html, "):
+        write([make_result()], tmp_path / "r.htm")
 
 
 def test_csv_has_a_line_for_each_row_with_bytes_and_seconds(make_result: MakeResult) -> None:
