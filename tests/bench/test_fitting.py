@@ -1,0 +1,65 @@
+"""The search for the largest batch, on peaks of every shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from freezekit.bench.fitting import MOST, Largest, largest_batch
+from freezekit.errors import SizeError
+from freezekit.sizes import read_bytes
+
+
+@pytest.mark.parametrize("slope", [1, 7, 1000])
+@pytest.mark.parametrize("limit", [120, 999, 10**6, 10**7])
+def test_it_is_what_counting_up_finds(slope: int, limit: int) -> None:
+    def peak(batch: int) -> int:
+        return 100 + slope * batch + batch % 3  # nearly a line
+
+    found = largest_batch(peak, limit)
+    if found.next_peak_bytes is None:
+        assert found.batch == MOST
+        return
+    assert found.batch == 0 or peak(found.batch) <= limit
+    assert found.next_peak_bytes == peak(found.batch + 1) > limit
+
+
+def test_a_line_with_a_bend_takes_few_tries() -> None:
+    def peak(batch: int) -> int:
+        return max(1000 + 3 * batch, 10 * batch)  # what lives for a moment takes over
+
+    found = largest_batch(peak, 12_345)
+    assert found.batch == 1234
+    assert found.tried <= 8
+
+
+def test_not_even_one() -> None:
+    assert largest_batch(lambda batch: 100 * batch, 50) == Largest(0, 100, 2)
+    assert largest_batch(lambda batch: 100 * batch, 100) == Largest(1, 200, 2)
+
+
+def test_a_peak_that_does_not_grow_ends_at_the_most() -> None:
+    assert largest_batch(lambda _: 5, 10, most=1000) == Largest(1000, None, 11)
+
+
+def test_a_batch_of_one_is_asked_only_where_two_do_not_fit() -> None:
+    def peak(batch: int) -> int:
+        if batch == 1:
+            raise ValueError("Expected more than 1 value per channel")
+        return 100 * batch
+
+    assert largest_batch(peak, 1000).batch == 10
+    with pytest.raises(ValueError, match="more than 1 value"):
+        largest_batch(peak, 150)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8GiB", 2**33), ("1.5 gb", 1.5e9), ("12", 12), ("3kB", 3000), ("2b", 2)]
+)
+def test_sizes(text: str, count: float) -> None:
+    assert read_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "8 gigs", "-3MB", "1e9", "8GiB free"])
+def test_what_is_no_size_is_told_how_sizes_are_written(text: str) -> None:
+    with pytest.raises(SizeError, match="is no size; expected such as 8GiB"):
+        read_bytes(text)

@@ -1,0 +1,121 @@
+"""freezekit fit, as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from freezekit.bench.results import Workload
+from freezekit.bench.static import static_figures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TINY = ("timm:test_resnet", "--image-size", "32", "--threads", "1")
+
+
+def fit(*args: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "freezekit", "fit", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": str(columns)},
+    )
+
+
+def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
+    out, page = tmp_path / "fit.json", tmp_path / "fit.md"
+    files = ("-o", str(out), "-o", str(page))
+    done = fit(*TINY, "--memory", "20MB", "-s", "head-only", *files, columns=60)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout, "a pipe has no colour"
+    assert max(map(len, done.stdout.splitlines())) <= 60
+    found = json.loads(out.read_text())
+    assert (found["kind"], found["memory_bytes"]) == ("freezekit fit", 20_000_000)
+    labels = [(row["strategy"], row["lean"]) for row in found["rows"]]
+    assert labels == [("full", False), ("full", True), ("head-only", False), ("head-only", True)]
+    for row in found["rows"]:
+        peaks = [
+            static_figures(
+                Workload("timm:test_resnet", batch_size=batch, image_size=32),
+                row["strategy"],
+                lean=row["lean"],
+                flops=False,
+            ).memory.peak_bytes
+            for batch in (row["batch_size"], row["batch_size"] + 1)
+        ]
+        assert peaks == [row["memory"]["peak_bytes"], row["next_peak_bytes"]]
+        assert peaks[0] * 1.02 <= 20_000_000 < peaks[1] * 1.02
+    assert "| `head-only` |" in page.read_text()
+    refused = subprocess.run(
+        [sys.executable, "-m", "freezekit", "compare", str(out), str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "it is what `freezekit fit` wrote" in refused.stderr
+
+
+def test_one_batch_is_asked_for() -> None:
+    done = fit(*TINY, "--memory", "5MB", "-s", "head-only", "--batch-size", "32", "--lean", "off")
+    assert done.returncode == 0, done.stderr
+    answers = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    assert "too much" in answers["full"]
+    assert "fits" in answers["head-only"]
+
+
+def test_not_even_one_image() -> None:
+    done = fit(*TINY, "--memory", "1MB", "-s", "full", "--lean", "off")
+    assert done.returncode == 0
+    assert "full: not even one image fits: a step takes" in done.stdout
+
+
+def test_a_strategy_that_is_refused_costs_its_row() -> None:
+    done = fit("timm:test_vit", "--memory", "50MB", "-s", "batch-norm", "--lean", "off")
+    assert done.returncode == 4
+    assert "batch-norm" in done.stdout
+    assert "has no batch norm" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("timm:no_such_model",), "no_such_model"),
+        ((*TINY, "--memory", "8gigs"), "'8gigs' is no size; expected such as 8GiB"),
+        ((*TINY, "-s", "bach-norm"), "did you mean 'batch-norm'"),
+        ((*TINY, "-o", "r.csv"), "expected .json or .md"),
+        ((*TINY, "--timing", "missing.json"), "cannot read 'missing.json'"),
+    ],
+)
+def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
+    done = fit(*args)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_images_a_second_and_a_real_step(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    command = [sys.executable, "-m", "freezekit", "bench", *TINY, "--budget", "1", "-s", "full"]
+    subprocess.run([*command, "-o", str(path)], check=True, capture_output=True)
+    verified = ("--memory", "20MB", "-s", "full", "--lean", "off", "--verify", "--margin", "5")
+    done = fit(*TINY, *verified, "--timing", str(path))
+    assert done.returncode == 0, done.stdout
+    assert "images/s: as measured at batch 8" in done.stdout
+    assert "full: a real step of batch" in done.stdout
+    assert fit("timm:test_vit", "--timing", str(path)).returncode == 2
+
+
+@pytest.mark.slow
+def test_verify_refuses_what_the_machine_has_not() -> None:
+    done = fit(*TINY, "--memory", "4000GiB", "-s", "full", "--lean", "off", "--verify")
+    assert done.returncode == 2
+    assert "--verify would need" in done.stderr
