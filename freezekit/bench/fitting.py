@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 FIRST_TRIED = 2, 4  # not 1: a batch norm in train mode may refuse a batch of one
 MOST = 1 << 16
+FARTHEST = 64  # times the largest batch that is known to fit: flat lines lead anywhere
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class Largest:
 def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> Largest:
     """Return the largest batch whose peak is within a limit.
 
-    A peak is nearly a straight line in the batch: the line through the two batches nearest to the
-    limit is followed until one batch fits and the next does not. Both are asked; that all smaller
-    ones fit and all larger ones do not is not.
+    A peak is the highest of several moments of a step, each nearly a straight line in the batch.
+    The line through the two largest batches that fit is followed, which leads too far where another
+    moment takes over; then the line between the largest that fits and the smallest that does not,
+    which falls short of it. Where neither leads anywhere, the middle of what is left is asked. The
+    batch returned and the next one are asked; that all smaller ones fit and all larger ones do not
+    is not.
 
     Args:
         peak: From a batch size to bytes.
@@ -42,30 +46,40 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> L
     Example:
         >>> largest_batch(lambda batch: 100 + 7 * batch, 1000)
         Largest(batch=128, next_peak_bytes=1003, tried=4)
+        >>> largest_batch(lambda batch: max(900 + batch, 7 * batch), 1000)
+        Largest(batch=100, next_peak_bytes=1001, tried=4)
         >>> largest_batch(lambda batch: 100 + 7 * batch, 100).batch
         0
     """
-    tried = {FIRST_TRIED[0]: peak(FIRST_TRIED[0])}
-    if tried[FIRST_TRIED[0]] > limit:
+    first, second = FIRST_TRIED
+    tried = {first: peak(first)}
+    if tried[first] > limit:
         tried[1] = peak(1)
         fits = int(tried[1] <= limit)
         return Largest(fits, tried[fits + 1], len(tried))
-    tried[FIRST_TRIED[1]] = peak(FIRST_TRIED[1])
+    tried[second] = peak(second)
+    widths: list[int] = []
     while True:
-        fits = max(batch for batch, size in tried.items() if size <= limit)
+        fitting = sorted(batch for batch, size in tried.items() if size <= limit)
+        fits = fitting[-1]
         over = min((b for b, size in tried.items() if size > limit and b > fits), default=None)
         if over == fits + 1:
             return Largest(fits, tried[over], len(tried))
         if fits == most:
             return Largest(fits, None, len(tried))
-        guess = max(_on_the_line(tried, limit), fits + 1)
-        guess = min(guess, most if over is None else over - 1)
+        if over is None:
+            guess = min(_meeting(tried, *fitting[-2:], limit) or 2 * fits, FARTHEST * fits, most)
+        else:
+            widths.append(over - fits)
+            slow = len(widths) > 2 and widths[-1] > widths[-3] / 2
+            along = fitting[-2:] if len(fitting) > 1 and len(widths) % 2 else (fits, over)
+            guess = None if slow else _meeting(tried, *along, limit)
+            guess = guess if guess and guess < over else (fits + over) // 2
+        guess = max(guess, fits + 1)
         tried[guess] = peak(guess)
 
 
-def _on_the_line(tried: dict[int, int], limit: int) -> int:
-    """Return the batch that meets the limit on the line through the two that are nearest to it."""
-    (one, low), (other, high) = sorted(tried.items(), key=lambda item: abs(item[1] - limit))[:2]
-    if (high - low) * (other - one) <= 0:  # flat, or falling: no line to follow
-        return 2 * max(one, other)
-    return one + int((limit - low) * (other - one) // (high - low))
+def _meeting(tried: dict[int, int], one: int, other: int, limit: int) -> int | None:
+    """Return the batch at which the line through two batches meets a limit; None for no such."""
+    rise = tried[other] - tried[one]
+    return one + (limit - tried[one]) * (other - one) // rise if rise > 0 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from freezekit.bench.fitting import MOST, Largest, largest_batch
@@ -38,7 +40,9 @@ def test_not_even_one() -> None:
 
 
 def test_a_peak_that_does_not_grow_ends_at_the_most() -> None:
-    assert largest_batch(lambda _: 5, 10, most=1000) == Largest(1000, None, 11)
+    found = largest_batch(lambda _: 5, 10, most=1000)
+    assert (found.batch, found.next_peak_bytes) == (1000, None)
+    assert found.tried <= 11
 
 
 def test_a_batch_of_one_is_asked_only_where_two_do_not_fit() -> None:
@@ -63,3 +67,39 @@ def test_sizes(text: str, count: float) -> None:
 def test_what_is_no_size_is_told_how_sizes_are_written(text: str) -> None:
     with pytest.raises(SizeError, match="is no size; expected such as 8GiB"):
         read_bytes(text)
+
+
+def by_counting(peak, limit, most=3000):
+    return max((batch for batch in range(1, most) if peak(batch) <= limit), default=0)
+
+
+def moments(seed):
+    """The highest of several straight lines, as the peak of a step is."""
+    drawn = random.Random(seed)
+    lines = [(drawn.randrange(1, 2000), drawn.choice([0, 1, 3, 50])) for _ in range(4)]
+    lines.append((0, drawn.randrange(1, 40)))
+    return (lambda batch: max(start + slope * batch for start, slope in lines)), drawn
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_answer_is_that_of_counting_in_few_tries(seed):
+    peak, drawn = moments(seed)
+    limit = drawn.randrange(1, 5000)
+    found = largest_batch(peak, limit)
+    most = by_counting(peak, limit, 6000)
+    assert found.batch == most
+    assert found.next_peak_bytes == peak(most + 1)
+    assert found.tried <= 16
+
+
+def test_a_peak_that_is_flat_first_and_steep_then():
+    """As of a step whose optimizer takes most at small batches: followed, it leads far beyond."""
+    asked = []
+
+    def peak(batch):
+        asked.append(batch)
+        return max(200_000_000 + 100 * batch, 4_000_000 * batch)
+
+    assert largest_batch(peak, 250_000_000).batch == 62
+    assert len(asked) == len(set(asked)) <= 10
+    assert max(asked) < 5000
