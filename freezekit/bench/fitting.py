@@ -68,13 +68,15 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> L
         if fits == most:
             return Largest(fits, None, len(tried))
         if over is None:
-            guess = min(_meeting(tried, *fitting[-2:], limit) or 2 * fits, FARTHEST * fits, most)
+            led = _meeting(tried, fitting[-2], fits, limit)
+            guess = min(led or 2 * fits, FARTHEST * fits, most)
         else:
             widths.append(over - fits)
             slow = len(widths) > 2 and widths[-1] > widths[-3] / 2
-            along = fitting[-2:] if len(fitting) > 1 and len(widths) % 2 else (fits, over)
-            guess = None if slow else _meeting(tried, *along, limit)
-            guess = guess if guess and guess < over else (fits + over) // 2
+            from_below = len(fitting) > 1 and len(widths) % 2
+            one, other = (fitting[-2], fits) if from_below else (fits, over)
+            led = None if slow else _meeting(tried, one, other, limit)
+            guess = led if led and led < over else (fits + over) // 2
         guess = max(guess, fits + 1)
         tried[guess] = peak(guess)
 
