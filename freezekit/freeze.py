@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from freezekit.describe import describe
 from freezekit.errors import FreezeError
 from freezekit.holding import RECORD, HeldInEval, Record
-from freezekit.lean import LeanForward
+from freezekit.lean import Lean
 from freezekit.planning import decide, view, warn
 from freezekit.registry import Registry, default_registry
 
@@ -231,7 +231,7 @@ def _apply(model: nn.Module, decided: FreezePlan, lean: bool) -> None:
         if name in (decided.fixed or ()):
             HeldInEval(module).hold()
     if lean:
-        record.lean = LeanForward(model)
+        record.lean = Lean(model)
         record.lean.attach()
 
 

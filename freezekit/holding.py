@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from freezekit.lean import LeanForward
+    from freezekit.lean import Lean
     from freezekit.strategy import FreezePlan
 
 RECORD = "_freezekit_record"
@@ -69,7 +69,7 @@ class Record:
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
-    lean: LeanForward | None = None
+    lean: Lean | None = None
 
 
 def carried(model: nn.Module) -> frozenset[str]:

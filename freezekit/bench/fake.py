@@ -5,7 +5,8 @@ The one module that touches the private conversion of torch's fake tensors.
 
 from __future__ import annotations
 
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,39 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 _NEEDS_VALUES = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
+
+
+class _Mode(FakeTensorMode):
+    """As torch's, but detaching a tensor whose storage was emptied leaves it empty.
+
+    From its cache of operators torch's gives the storage its size back, as for a real tensor it
+    does not. Autograd detaches what hooks on saved tensors return.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # Any: the dispatcher's own protocol, here and below
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Any:
+        if func is not torch.ops.aten.detach.default:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        storage = args[0].untyped_storage()
+        size = storage.nbytes()
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if storage.nbytes() != size:
+            storage.resize_(size)
+        return out
 
 
 def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
@@ -43,7 +71,7 @@ def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
         >>> output.device, tuple(output.shape)
         (device(type='cpu'), (2, 4))
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)  # real constants that a factory left behind
+    mode = _Mode(allow_non_fake_inputs=True)  # real constants that a factory left behind
     target = torch.device(device)
     if target.type == "cuda" and target.index is None:
         target = torch.device("cuda", torch.cuda.current_device())

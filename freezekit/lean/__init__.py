@@ -1,5 +1,5 @@
 """Lean: a frozen layer holds no memory that its gradient does not need."""
 
-from freezekit.lean.forwarding import LeanForward
+from freezekit.lean.forwarding import Lean
 
-__all__ = ["LeanForward"]
+__all__ = ["Lean"]

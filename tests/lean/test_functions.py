@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from freezekit.bench.tracker import StorageTracker
-from freezekit.lean import LeanForward
+from freezekit.lean import Lean
 
 SHAPE = (4, 8, 16, 16)
 MAP = 4 * 8 * 16 * 16  # elements
@@ -45,7 +45,7 @@ def trained(*shape):
 
 
 def lean(model):
-    LeanForward(model).attach()
+    Lean(model).attach()
     return model
 
 

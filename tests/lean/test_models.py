@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.models import VisionTransformer
 
 from freezekit import FreezeError, freeze_, load_backbone
 from freezekit.bench.memory import traced_memory
@@ -118,6 +119,38 @@ def test_channels_last(spec, twins, assert_same, step):
             stock, lean = twins(model, spec)
             given = images().contiguous(memory_format=x)
             assert_same(stock, lean, lambda model, given=given: step(model, given))
+
+
+def small_vit():
+    """Return a ViT of torchvision's, whose attention has a fast path where nothing trains."""
+    sizes = {"image_size": 64, "patch_size": 16, "hidden_dim": 32, "mlp_dim": 64}
+    return VisionTransformer(**sizes, num_layers=4, num_heads=2, num_classes=5)
+
+
+@pytest.mark.parametrize("spec", ["first-n-stages:n=2", "bias-only"])
+def test_frozen_attention_takes_its_fast_path_as_it_does_in_stock(spec, twins, assert_same, step):
+    stock, lean = twins(small_vit(), spec)
+    assert_same(stock, lean, lambda model: step(model, images()))
+    fast = _calls(stock, "aten::_native_multi_head_attention")
+    assert fast == _calls(lean, "aten::_native_multi_head_attention")
+    assert bool(fast) == (spec == "first-n-stages:n=2")
+
+
+def _calls(model, op):
+    with torch.profiler.profile() as profile:
+        model(images())
+    return sum(event.count for event in profile.key_averages() if event.key == op)
+
+
+def test_a_layer_with_a_fast_path_is_left_as_it_was_and_copied_as_a_replica():
+    model = small_vit()
+    frozen = freeze_(model, "first-n-stages:n=2", lean=True)
+    layer = model.encoder.layers[0].self_attention
+    replica = layer._replicate_for_data_parallel()
+    assert replica.forward.module is replica
+    assert torch.equal(pickle.loads(pickle.dumps(model)).eval()(images()), model.eval()(images()))
+    frozen.undo()
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 class Checkpointed(nn.Module):
