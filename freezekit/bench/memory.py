@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from freezekit.bench.results import Memory
 from freezekit.bench.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
+from freezekit.bench.workspace import cpu_workspace
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Workload
@@ -73,17 +74,18 @@ def measured_figures(
     )
 
 
-def traced_memory(session: Session) -> tuple[Memory, int]:
+def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory, int]:
     """Run two steps and a forward pass under the storage tracker, for real or fake tensors alike.
 
     Returns the categories with `tracker_peak_bytes`, and the bytes alive between two steps, without
     gradients. Those are divided into parameters, buffers, optimizer state and, as the rest, inputs:
     images, labels and whatever else the model keeps. Saved activations are what is freed when the
-    graph goes; with autocast the cast copies of the weights are among them.
+    graph goes; with autocast the cast copies of the weights are among them. `workspace` adds what
+    `cpu_workspace` says the allocator will see beyond the tracker.
     """
     model, optimizer = session.model, session.optimizer
     device = session.workload.device
-    tracker = StorageTracker(device)
+    tracker = StorageTracker(device, cpu_workspace if workspace else None)
     tracker.add(_tensors([*model.parameters(), *model.buffers(), session.inputs]))
     with tracker:
         session.step()
@@ -116,6 +118,9 @@ def traced_memory(session: Session) -> tuple[Memory, int]:
         gradients_at_peak_bytes=sum(size for n, size in at_peak.items() if n in accumulated),
         saved_at_peak_bytes=sum(size for n, size in at_peak.items() if n in kept - accumulated),
     )
+    if workspace:
+        beyond = tracker.peak_with_workspace_bytes - tracker.peak_bytes
+        memory = dataclasses.replace(memory, workspace_bytes=beyond)
     return memory, sum(idle.values())
 
 

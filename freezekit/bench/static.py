@@ -60,6 +60,7 @@ def static_figures(
     *,
     lean: bool = False,
     flops: bool = True,
+    workspace: bool = False,
     staged: Backbone | None = None,
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
@@ -74,6 +75,7 @@ def static_figures(
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`; what backward then computes again is among its FLOPs.
         flops: Count them too; without, it takes half the time.
+        workspace: Count in the peak what `cpu_workspace` knows of.
         staged: What `staged_view` says of the workload, to tell stage by stage what is done.
 
     Raises:
@@ -92,22 +94,24 @@ def static_figures(
         True
     """
     try:
-        return _figures(workload, spec, registry, lean, staged, flops)
+        return _figures(workload, spec, registry, lean, staged, flops, workspace)
     except StagingError as error:
         if not needs_values(error):
             raise
         decided = _decided_for_real(workload, spec, registry)
-        return _figures(workload, decided, registry, lean, staged, flops)
+        return _figures(workload, decided, registry, lean, staged, flops, workspace)
 
 
 def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:
-    """Return what a step's memory comes to; its peak is there.
+    """Return what a step's memory comes to; its peak is there, workspace as far as it is known.
 
     Raises:
         FreezekitError: The model cannot be had, the strategy refuses it, or it runs on real numbers
             only, so that nothing can be predicted.
     """
-    found = static_figures(workload, variant.spec, registry, lean=variant.lean, flops=False)
+    found = static_figures(
+        workload, variant.spec, registry, lean=variant.lean, flops=False, workspace=True
+    )
     if found.memory.peak_bytes is None:
         raise ModelError(f"{workload.model!r}: {found.warnings[-1]}")
     return found.memory
@@ -129,6 +133,7 @@ def _figures(
     lean: bool,
     staged: Backbone | None,
     wants_flops: bool,
+    workspace: bool,
 ) -> StaticFigures:
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
@@ -138,7 +143,7 @@ def _figures(
             session.inputs = laid_out(session.inputs)
         plan = session.frozen.plan
         try:
-            memory, _ = traced_memory(session)
+            memory, _ = traced_memory(session, workspace=workspace)
             flops, by_module = count_flops(session) if wants_flops else (None, {})
         except (RuntimeError, FreezekitError) as error:
             if not needs_values(error):
@@ -152,9 +157,10 @@ def _figures(
                 (*plan.warnings, unpredicted),
                 stage_figures(staged, plan) if staged else (),
             )
+    assert memory.tracker_peak_bytes is not None
     predicted = dataclasses.replace(
         memory,
-        peak_bytes=memory.tracker_peak_bytes,
+        peak_bytes=memory.tracker_peak_bytes + (memory.workspace_bytes or 0),
         peak_method="predicted",
         predicted_peak_bytes=memory.tracker_peak_bytes,
         tracker_peak_bytes=None,

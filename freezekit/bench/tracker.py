@@ -29,6 +29,8 @@ class StorageTracker(TorchDispatchMode):
     Args:
         device: Count storages on this type of device only ("cpu", "cuda"); a fake tensor counts
             where it claims to be.
+        workspace: From an operator and its arguments to the bytes that it holds at its own peak
+            beyond what is alive after it; `peak_with_workspace_bytes` counts them.
 
     Example:
         >>> with StorageTracker("cpu") as tracker:
@@ -41,8 +43,12 @@ class StorageTracker(TorchDispatchMode):
         (4.0, 128)
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(
+        self, device: str, workspace: Callable[[Any, tuple[Any, ...]], int] | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
+        self._workspace = workspace
+        self._peak_with_workspace_bytes = 0
         self._device_type = torch.device(device).type
         self._live: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._last_sizes: dict[int, int] = {}
@@ -64,9 +70,15 @@ class StorageTracker(TorchDispatchMode):
         """The highest `current_bytes` after any op since the start or `reset_peak`."""
         return self._peak_bytes
 
+    @property
+    def peak_with_workspace_bytes(self) -> int:
+        """The highest that operators came to, their workspace counted; at least `peak_bytes`."""
+        return max(self._peak_bytes, self._peak_with_workspace_bytes)
+
     def reset_peak(self) -> None:
         """Let the peak start from what is alive now."""
         self._keep_peak(self.snapshot())
+        self._peak_with_workspace_bytes = 0
 
     def snapshot(self) -> dict[int, int]:
         """Return the bytes of each live storage by its address; holds nothing alive."""
@@ -139,7 +151,14 @@ class StorageTracker(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, out))
         self.add(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        if self._workspace is not None:
+            self._add_workspace(self._workspace(func, args))
         return out
+
+    def _add_workspace(self, count: int) -> None:
+        if count and self._estimate_bytes + count > self.peak_with_workspace_bytes:
+            peak = self.current_bytes + count
+            self._peak_with_workspace_bytes = max(self._peak_with_workspace_bytes, peak)
 
 
 def storage_bytes(tensors: Iterable[Tensor], device: str) -> dict[int, int]:

@@ -8,6 +8,7 @@ stderr. When stdin ends, as it does when the parent dies in whatever way, the pr
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -143,6 +144,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     workload = describe_workload(dataclasses.replace(workload, batch_size=asked or FIRST_TRIED[0]))
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
     limit = math.floor(memory_bytes / (1 + job["margin"]))
+    gc.freeze()  # what imports left is half of what each prediction would look through
     for variant in _variants(job):
         predicted: dict[int, Memory] = {}
 

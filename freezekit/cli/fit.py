@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.choosing import LEAN_CHOICES, choose
-from freezekit.bench.fit import MARGIN
+from freezekit.bench.fit import MARGINS
 from freezekit.cli.bench import DEFAULT_SPECS
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option, workload_options
@@ -50,8 +50,7 @@ EXTENSIONS = (".json", ".md")
 @click.option(
     "--margin",
     type=click.FloatRange(min=0),
-    default=100 * MARGIN,
-    show_default=True,
+    show_default=", ".join(f"{100 * part:g} on {device}" for device, part in MARGINS.items()),
     metavar="PERCENT",
     help="Of the predicted peak, left free for the allocator.",
 )
@@ -75,7 +74,7 @@ def fit(
     memory: str | None,
     batch_size: int | None,
     lean: Any,
-    margin: float,
+    margin: float | None,
     verify: bool,
     timing: str | None,
     outputs: tuple[str, ...],
@@ -108,7 +107,7 @@ def fit(
     how = FitOptions(
         variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
         memory_bytes=read_bytes(memory) if memory else None,
-        margin=margin / 100,
+        margin=None if margin is None else margin / 100,
         batch_size=batch_size,
         verify=verify,
         block=block,

@@ -191,9 +191,14 @@ def _verified(fit: Fit, row: FitRow) -> Note | None:
 
 
 def _method(fit: Fit) -> str:
+    workspace = (
+        "what convolutions take for a moment counted"
+        if fit.workload.device == "cpu"
+        else "without the allocator's workspace"
+    )
     found = (
-        "peaks are predicted under fake tensors, a step each, without the allocator's workspace; "
-        f"{units.share(fit.margin)} of the peak is left free for that"
+        f"peaks are predicted under fake tensors, a step each, {workspace}; "
+        f"{units.share(fit.margin)} of the peak is left free for the rest"
     )
     if not fit.asked_batch_size:
         found += "; predicted were the batch shown, which fits, and the next one, which does not"

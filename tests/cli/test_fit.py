@@ -47,11 +47,12 @@ def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
                 row["strategy"],
                 lean=row["lean"],
                 flops=False,
+                workspace=True,
             ).memory.peak_bytes
             for batch in (row["batch_size"], row["batch_size"] + 1)
         ]
         assert peaks == [row["memory"]["peak_bytes"], row["next_peak_bytes"]]
-        assert peaks[0] * 1.02 <= 20_000_000 < peaks[1] * 1.02
+        assert peaks[0] * 1.002 <= 20_000_000 < peaks[1] * 1.002
     assert "| `head-only` |" in page.read_text()
     refused = subprocess.run(
         [sys.executable, "-m", "freezekit", "compare", str(out), str(out)],
@@ -64,7 +65,7 @@ def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
 
 
 def test_one_batch_is_asked_for() -> None:
-    done = fit(*TINY, "--memory", "5MB", "-s", "head-only", "--batch-size", "32", "--lean", "off")
+    done = fit(*TINY, "--memory", "6MB", "-s", "head-only", "--batch-size", "32", "--lean", "off")
     assert done.returncode == 0, done.stderr
     answers = {line.split()[0]: line for line in done.stdout.splitlines() if line}
     assert "too much" in answers["full"]
@@ -112,6 +113,15 @@ def test_images_a_second_and_a_real_step(tmp_path: Path) -> None:
     assert "images/s: as measured at batch 8" in done.stdout
     assert "full: a real step of batch" in done.stdout
     assert fit("timm:test_vit", "--timing", str(path)).returncode == 2
+
+
+@pytest.mark.slow
+def test_the_default_margin_holds_where_workspace_makes_the_peak() -> None:
+    """Of `head-only` the peak is in a convolution, 20 % above what tensors show."""
+    asked = ("--memory", "40MB", "-s", "full", "-s", "head-only", "--lean", "off")
+    done = fit("timm:test_resnet", "--image-size", "64", "--threads", "1", *asked, "--verify")
+    assert done.returncode == 0, done.stdout
+    assert "more than there is" not in done.stdout
 
 
 @pytest.mark.slow

@@ -1,0 +1,40 @@
+"""What is said of workspace, beside what torch's allocator saw."""
+
+from __future__ import annotations
+
+import pytest
+
+from freezekit.bench.memory import measured_figures
+from freezekit.bench.results import Workload
+from freezekit.bench.static import predicted_memory, static_figures
+from freezekit.bench.variant import Variant
+
+SMALL = "timm:test_resnet"
+
+
+@pytest.mark.parametrize(
+    ("model", "variant", "batch"),
+    [
+        (SMALL, Variant("full"), 20),
+        (SMALL, Variant("head-only"), 20),
+        ("torchvision:resnet18", Variant("head-only"), 2),
+        ("torchvision:resnet18", Variant("bias-only", lean=True), 2),
+        ("torchvision:shufflenet_v2_x0_5", Variant("full"), 16),
+    ],
+    ids=str,
+)
+def test_a_peak_is_predicted_with_the_workspace_that_the_allocator_sees(model, variant, batch):
+    workload = Workload(model, batch_size=batch, image_size=64)
+    real = measured_figures(workload, variant.spec, lean=variant.lean)
+    predicted = predicted_memory(workload, variant, None)
+    assert 0.997 <= predicted.peak_bytes / real.peak_bytes <= 1.01
+
+
+def test_it_is_not_in_what_bench_predicts():
+    workload = Workload(SMALL, batch_size=20, image_size=64)
+    plain = static_figures(workload, "head-only").memory
+    assert plain.workspace_bytes is None
+    assert plain.peak_bytes == plain.predicted_peak_bytes
+    counted = predicted_memory(workload, Variant("head-only"), None)
+    assert counted.predicted_peak_bytes == plain.peak_bytes
+    assert counted.peak_bytes == plain.peak_bytes + counted.workspace_bytes > plain.peak_bytes
