@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,7 +21,7 @@ class Largest:
 
     Attributes:
         batch: 0 where not even one image fits; `MOST` where a larger one was not tried.
-        next_peak_bytes: Of a batch larger by one; None where that was not tried.
+        next_peak_bytes: Of the next larger batch; None where that was not tried.
         tried: Batches whose peak was predicted.
     """
 
@@ -39,7 +41,7 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> L
     is not.
 
     Args:
-        peak: From a batch size to bytes.
+        peak: From a batch size to bytes; may raise `ModelError` for a batch of one.
         limit: In bytes.
         most: A batch larger than this is not tried.
 
@@ -54,7 +56,10 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> L
     first, second = FIRST_TRIED
     tried = {first: peak(first)}
     if tried[first] > limit:
-        tried[1] = peak(1)
+        try:
+            tried[1] = peak(1)
+        except ModelError:
+            return Largest(0, tried[first], len(tried))
         fits = int(tried[1] <= limit)
         return Largest(fits, tried[fits + 1], len(tried))
     tried[second] = peak(second)

@@ -156,9 +156,8 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         yield {"event": "trying", "what": f"predicting {variant.label}"}
         try:
             found = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
-            batch = found.batch or 1
-            if batch not in predicted:
-                peak(batch)
+            if asked:
+                peak(asked)
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
             yield {"event": "failed", "label": variant.label, **_failure(error)}
             continue
@@ -166,7 +165,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
             "event": "fit",
             "label": variant.label,
             "batch_size": found.batch,
-            "memory": dataclasses.asdict(predicted[batch]),
+            "memory": dataclasses.asdict(predicted[found.batch or min(predicted)]),
             "next_peak_bytes": found.next_peak_bytes,
             "tried": len(predicted),
         }

@@ -167,7 +167,7 @@ def _notes(fit: Fit, speed: Mapping[str, Speed]) -> list[Note]:
 
 def _not_even_one(fit: Fit) -> list[str]:
     return [
-        f"{row.label}: not even one image fits: a step takes {units.mib(row.memory.peak_bytes)} "
+        f"{row.label}: not even the smallest batch fits: a step takes {units.mib(row.memory.peak_bytes)} "
         f"MiB; give more --memory, a smaller --image-size, or another strategy"
         for row in fit.rows
         if row.batch_size == 0

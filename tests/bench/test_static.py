@@ -141,9 +141,16 @@ def test_fake_equals_real_byte_for_byte(model, spec, options):
     assert [getattr(predicted, name) for name in BYTES] == [getattr(real, name) for name in BYTES]
 
 
-@pytest.mark.parametrize("spec", ["full", "batch-norm"])
-def test_fake_equals_real_in_lean_too(spec):
-    workload = Workload("timm:test_resnet", batch_size=2, image_size=32)
+@pytest.mark.parametrize(
+    ("model", "spec", "batch_size"),
+    [
+        ("timm:test_resnet", "full", 2),
+        ("timm:test_resnet", "batch-norm", 2),
+        ("torchvision:resnet18", "bias-only", 26),  # its peak is where pooling is undone
+    ],
+)
+def test_fake_equals_real_in_lean_too(model, spec, batch_size):
+    workload = Workload(model, batch_size=batch_size, image_size=64)
     predicted = static_figures(workload, spec, lean=True)
     real, _ = traced_memory(build(workload, spec, lean=True))
     assert predicted.memory.predicted_peak_bytes == real.tracker_peak_bytes
