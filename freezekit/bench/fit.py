@@ -32,7 +32,7 @@ class FitRow:
         strategy, lean: As in a bench row.
         status, error: Likewise.
         batch_size: The largest that fits, 0 where none does; or the one that was asked for.
-        memory: Predicted at that batch; where none fits at the smallest that the model takes, 1 or 2.
+        memory: Predicted at that batch; where none fits, at the smallest that the model takes.
         next_peak_bytes: Predicted for a batch larger by one; None where it was not asked.
         tried: Batches whose peak was predicted.
         measured_peak_bytes, measured_next_peak_bytes: Of real steps, where they were asked for.

@@ -167,8 +167,9 @@ def _notes(fit: Fit, speed: Mapping[str, Speed]) -> list[Note]:
 
 def _not_even_one(fit: Fit) -> list[str]:
     return [
-        f"{row.label}: not even the smallest batch fits: a step takes {units.mib(row.memory.peak_bytes)} "
-        f"MiB; give more --memory, a smaller --image-size, or another strategy"
+        f"{row.label}: not even the smallest batch fits: a step takes "
+        f"{units.mib(row.memory.peak_bytes)} MiB; give more --memory, a smaller --image-size, or "
+        "another strategy"
         for row in fit.rows
         if row.batch_size == 0
     ]
