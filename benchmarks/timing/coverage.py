@@ -145,7 +145,7 @@ def one_by_one(runs: list[Data], spec: str) -> Data:
 
     pairs = [(run["sequential"]["full"], run["sequential"][spec]) for run in runs]
     ratios = [statistics.fmean(b) / statistics.fmean(a) for a, b in pairs]
-    tests = [ttest_ind(a, b, equal_var=False).pvalue for a, b in pairs]
+    tests = [float(ttest_ind(a, b, equal_var=False).pvalue) for a, b in pairs]
     slower = [p < 0.05 and r > 1 for p, r in zip(tests, ratios, strict=True)]
     right = sum(p >= 0.05 for p in tests) if TRUTH[spec] == 1 else sum(slower)
     return {**spread(ratios, TRUTH[spec]), "verdict_right": right}

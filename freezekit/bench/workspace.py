@@ -1,15 +1,16 @@
 """What operators on the CPU take for a moment besides what they return.
 
-Lean's backward on bits unpacks them a chunk at a time. Convolutions: oneDNN computes in a
-layout of its own, channels in blocks: before a convolution it copies input and weight into it,
-after it the output out of it. These copies come from torch's allocator and are gone when the
-operator returns, so that no tensor shows them, yet the peak of a step often lies there. How much it
-is follows from the shapes. `benchmarks/fit.py` holds it against real steps; other workspace, as of
-attention and of oneDNN's own scratch pads, is left out.
+Lean's backward on bits unpacks them a chunk at a time. Convolutions: oneDNN computes in layouts of
+its own, channels in blocks: it copies input and weight into them, and the result out of them. These
+copies come from torch's allocator and are gone when the operator returns, so that no tensor shows
+them, yet the peak of a step often lies there. How much it is follows from the shapes, by rules that
+were read off the allocator on a machine with AVX-512; `benchmarks/fit.py` holds them against real
+steps. Other workspace, as of attention, and scratch of some kilobytes, is left out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,14 +21,16 @@ from freezekit.lean.bits import CHUNK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+INDEX_BYTES = 4  # of a byte of bits, to look it up
 FEW_CHANNELS = 4  # an input of an image's channels is read as it is
 FEW_IMAGES = 16
 SMALL_INPUT = 20_480  # elements: below, torch does a single image without oneDNN
+WIDEST_DEPTHWISE = 3  # kernels beyond have no code of their own for the weight's gradient,
+NARROWEST_GROUP = 8  # nor have channels in groups of other than a multiple
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
 _ON_BITS = torch.ops.freezekit.bits_backward.default
-INDEX_BYTES = 4  # of a byte of bits, to look it up
 
 
 def cpu_workspace(
@@ -48,24 +51,14 @@ def cpu_workspace(
         >>> cpu_workspace(_FORWARD, (torch.zeros(1, 8, 4, 4), torch.zeros(8, 8, 1, 1), *plain))
         0
     """
-    if func is _FORWARD:
-        image, weight = args[:2]
-        if not _is_known(image, args[6]) or _is_multiplied(image, weight, args[3], args[8]):
-            return 0
-        output = _output_bytes(image, weight, *args[3:6])
-        if _is_unfolded(image, weight):
-            return int(output // weight.shape[0] * weight[0].numel())
-        copies = _Copies(image, weight, output, args[8])
-        return max(copies.image + copies.weight + copies.output, copies.output + output) - output
-    if func is _BACKWARD:
-        grad, image, weight = args[:3]
-        if not _is_known(image, args[7]) or _is_multiplied(image, weight, args[4], args[9]):
-            return 0
-        if _is_unfolded(image, weight):
-            return int(_bytes(grad) // weight.shape[0] * weight[0].numel())
-        return _of_backward(_Copies(image, weight, _bytes(grad), args[9]), image, weight, args[10])
     if func is _ON_BITS and args[0].device.type == "cpu":
         return _of_bits(args[0])
+    if func is _FORWARD and _is_known(args[0], transposed=args[6]):
+        image, weight, _, stride, padding, dilation, _, _, groups = args
+        return _of_convolution(_Shapes(image, weight, stride, padding, dilation, groups), None)
+    if func is _BACKWARD and _is_known(args[1], transposed=args[7]):
+        _, image, weight, _, stride, padding, dilation, _, _, groups, wanted = args
+        return _of_convolution(_Shapes(image, weight, stride, padding, dilation, groups), wanted)
     return 0
 
 
@@ -78,72 +71,168 @@ def _of_bits(grad: Tensor) -> int:
     return (before + chunk) * grad.element_size() + -(-chunk // 8) * INDEX_BYTES
 
 
-class _Copies:
-    """Bytes of the copies in oneDNN's layout."""
-
-    def __init__(self, image: Tensor, weight: Tensor, output_bytes: int, groups: int) -> None:
-        given, made = image.shape[1], weight.shape[0]
-        self.weight = _bytes(weight)
-        self.image, self.output = _bytes(image), output_bytes
-        if image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous():
-            self.image = self.output = 0  # read and written as they are
-            return
-        if groups == 1 or groups == given == made:  # other groups are not filled up to a block
-            wide_in, wide_out = _whole_blocks(given), _whole_blocks(made)
-            self.image = self.image // given * wide_in
-            self.output = output_bytes // made * wide_out
-            self.weight = self.weight // made * wide_out
-            if groups == 1 and given > FEW_CHANNELS:
-                self.weight = self.weight // given * wide_in
-        if groups == 1 and given <= FEW_CHANNELS:
-            self.image = 0
-
-
-def _of_backward(copies: _Copies, image: Tensor, weight: Tensor, wanted: list[bool]) -> int:
-    """Return what backward holds beyond its results: first the weight's gradient, then the input's.
-
-    Of each the copies of what goes in and of what comes out are there together, then the latter
-    with the result.
-    """
-    of_image = _bytes(image) if wanted[0] else 0
-    of_weight = _bytes(weight) if wanted[1] else 0
-    all_copies = copies.image + copies.weight + copies.output
-    peaks = [0]
-    if wanted[1]:
-        peaks.append(max(all_copies, copies.weight + of_weight))
-    if wanted[0]:
-        peaks.append(of_weight + max(all_copies, copies.image + of_image))
-    return max(0, max(peaks) - of_image - of_weight)
-
-
-def _is_known(image: Tensor, transposed: bool) -> bool:
+def _is_known(image: Tensor, *, transposed: bool) -> bool:
     on_cpu = image.device.type == "cpu" and image.ndim == 4
     return on_cpu and not transposed and image.dtype != torch.float64
 
 
-def _is_multiplied(image: Tensor, weight: Tensor, stride: list[int], groups: int) -> bool:
-    """Tell whether torch takes a convolution of single places for a product of matrices."""
-    single = weight[0, 0].numel() == 1 and groups == 1 and max(stride) == 1
-    few = len(image) < FEW_IMAGES and torch.get_num_threads() == 1
-    return single and (few or _is_unfolded(image, weight))
+@dataclass(frozen=True)
+class _Shapes:
+    """Arguments of a convolution of images, and the bytes of its tensors."""
 
+    image: Tensor
+    weight: Tensor
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
 
-def _is_unfolded(image: Tensor, weight: Tensor) -> bool:
-    """Tell whether torch lays out each place's window as a column, as for a small single image."""
-    small = len(image) == 1 and image.numel() <= SMALL_INPUT and max(weight.shape[2:]) <= 3
-    return small and image.shape[1] == weight.shape[1]
+    @property
+    def input(self) -> int:
+        return _bytes(self.image)
 
+    @property
+    def output(self) -> int:
+        height, width = self.places
+        count = len(self.image) * self.weight.shape[0] * height * width
+        return count * self.image.element_size()
 
-def _output_bytes(
-    image: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
-) -> int:
-    count = len(image) * weight.shape[0]
-    for i, size in enumerate(image.shape[2:]):
-        step, edge, gap = (
-            values[min(i, len(values) - 1)] for values in (stride, padding, dilation)
+    @property
+    def places(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        first, second = (
+            (size + 2 * edge - gap * (kernel - 1) - 1) // step + 1
+            for size, kernel, step, edge, gap in self._by_dimension
         )
-        count *= (size + 2 * edge - gap * (weight.shape[2 + i] - 1) - 1) // step + 1
-    return count * image.element_size()
+        return first, second
+
+    @property
+    def hidden_edges(self) -> list[int]:
+        """How many places of the padding windows reach on both sides, for each dimension."""
+        return [
+            edge + max(0, (count - 1) * step + gap * (kernel - 1) + 1 - size - edge)
+            for (size, kernel, step, edge, gap), count in zip(
+                self._by_dimension, self.places, strict=True
+            )
+        ]
+
+    @property
+    def _by_dimension(self) -> list[tuple[int, ...]]:
+        given = [
+            values * 2 if len(values) == 1 else values
+            for values in map(list, (self.stride, self.padding, self.dilation))
+        ]
+        return list(zip(self.image.shape[2:], self.weight.shape[2:], *given, strict=True))
+
+    @property
+    def depthwise(self) -> bool:
+        return self.groups == self.image.shape[1] == self.weight.shape[0]
+
+    @property
+    def single_places(self) -> bool:
+        return self.weight[0, 0].numel() == 1
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether torch takes a convolution of single places for a product of matrices."""
+        few = len(self.image) < FEW_IMAGES and torch.get_num_threads() == 1
+        plain = self.single_places and self.groups == 1 and max(self.stride) == 1
+        return plain and (few or self.unfolded)
+
+    @property
+    def unfolded(self) -> bool:
+        """Whether torch lays out each place's window as a column, as for a small single image."""
+        small = self.image.numel() <= SMALL_INPUT and max(self.weight.shape[2:]) <= 3
+        return small and len(self.image) == self.groups == 1
+
+    @property
+    def channels_last(self) -> bool:
+        last = self.image.is_contiguous(memory_format=torch.channels_last)
+        return last and not self.image.is_contiguous()
+
+
+def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
+    """Return it for forward, or for backward with the gradients of input and weight wanted or not.
+
+    Backward makes the gradient of the input first.
+    """
+    if shapes.multiplied:
+        return 0
+    if shapes.unfolded:
+        return int(shapes.output // shapes.weight.shape[0] * shapes.weight[0].numel())
+    copies = _in_channels_last(shapes) if shapes.channels_last else _in_plain_layout(shapes)
+    if wanted is None:
+        return copies.forward
+    of_weight = _bytes(shapes.weight) if wanted[1] else 0
+    of_input = copies.for_input - of_weight if wanted[0] else 0
+    return max(0, of_input, copies.for_weight if wanted[1] else 0)
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """Bytes beyond the results: in forward, for the input's and for the weight's gradient."""
+
+    forward: int
+    for_input: int
+    for_weight: int
+
+
+def _in_plain_layout(shapes: _Shapes) -> _Copies:
+    """All of input, weight and output are copied, their channels filled up to whole blocks."""
+    given, made = shapes.image.shape[1], shapes.weight.shape[0]
+    weight, image, output = _bytes(shapes.weight), shapes.input, shapes.output
+    if shapes.groups == 1 or shapes.depthwise:  # other groups are not filled up
+        image = image // given * _whole_blocks(given)
+        output = output // made * _whole_blocks(made)
+        weight = weight // made * _whole_blocks(made)
+        if shapes.groups == 1 and given > FEW_CHANNELS:
+            weight = weight // given * _whole_blocks(given)
+    if shapes.groups == 1 and given <= FEW_CHANNELS:
+        image = 0
+    for_input = max(image + weight + output, image + shapes.input) - shapes.input
+    if max(shapes.stride) > 1 and not shapes.depthwise:
+        for_input = max(for_input, 2 * shapes.input)
+    for_weight = max(image + output + weight - _bytes(shapes.weight), weight)
+    if not _has_code_for_groups(shapes):
+        for_weight = 4 * _bytes(shapes.weight) + _a_group_unfolded(shapes)
+    return _Copies(
+        forward=max(image + weight + output, output + shapes.output) - shapes.output,
+        for_input=for_input,
+        for_weight=for_weight,
+    )
+
+
+def _in_channels_last(shapes: _Shapes) -> _Copies:
+    """Input and output are read and written as they are; the weight is copied, maybe twice."""
+    made, given = shapes.weight.shape[:2]
+    made = made if shapes.depthwise else made // shapes.groups
+    weight = _bytes(shapes.weight)
+    wide = weight // made * _whole_blocks(made)
+    if shapes.depthwise:
+        filled = wide if _has_code_for_groups(shapes) else weight * _whole_blocks(1) ** 2
+        return _Copies(wide, wide, weight + filled)
+    wider = wide // given * _whole_blocks(given) if given > FEW_CHANNELS else wide
+    plain = not shapes.weight.is_contiguous(memory_format=torch.channels_last)
+    first = weight if plain and not shapes.single_places else 0
+    if shapes.groups > 1:  # filled up for the gradient of the weight alone
+        return _Copies(first + weight, first + weight, first + weight + wider)
+    return _Copies(first + wide, first + wider, first + weight + wider)
+
+
+def _has_code_for_groups(shapes: _Shapes) -> bool:
+    """Tell whether the gradient of the weight is made without unfolding each group of the input."""
+    if shapes.groups == 1:
+        return True
+    if not shapes.depthwise:
+        return shapes.weight.shape[1] % NARROWEST_GROUP == 0
+    wide = max(shapes.weight.shape[2:]) > WIDEST_DEPTHWISE
+    sizes = zip(shapes.places, shapes.hidden_edges, strict=True)
+    return not wide and all(count > edges for count, edges in sizes)
+
+
+def _a_group_unfolded(shapes: _Shapes) -> int:
+    height, width = shapes.places
+    return int(shapes.weight[0].numel() * height * width * shapes.image.element_size())
 
 
 def _whole_blocks(channels: int) -> int:

@@ -155,6 +155,7 @@ def _notes(fit: Fit, speed: Mapping[str, Speed]) -> list[Note]:
     found = [
         *(Note("failed", f"{r.label}: {r.error}") for r in fit.rows if r.status != "ok"),
         *(Note("warning", text) for text in _not_even_one(fit)),
+        *(Note("note", text) for text in _no_larger_tried(fit)),
         *(said for row in fit.rows if (said := _verified(fit, row))),
         Note("note", _method(fit)),
     ]
@@ -172,6 +173,16 @@ def _not_even_one(fit: Fit) -> list[str]:
         "another strategy"
         for row in fit.rows
         if row.batch_size == 0
+    ]
+
+
+def _no_larger_tried(fit: Fit) -> list[str]:
+    if fit.asked_batch_size:
+        return []
+    return [
+        f"{row.label}: {row.batch_size} images fit, and more were not tried"
+        for row in fit.rows
+        if row.batch_size and row.next_peak_bytes is None
     ]
 
 

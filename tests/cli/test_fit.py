@@ -72,6 +72,12 @@ def test_one_batch_is_asked_for() -> None:
     assert "fits" in answers["head-only"]
 
 
+def test_there_is_a_most_that_is_tried() -> None:
+    done = fit(*TINY, "--memory", "4000GiB", "-s", "head-only", "--lean", "off")
+    assert done.returncode == 0
+    assert "head-only: 65536 images fit, and more were not tried" in done.stdout
+
+
 @pytest.mark.parametrize("pixels", ["32", "64"])
 def test_not_even_the_smallest_batch(pixels: str) -> None:
     """At 32 px the model's last batch norm takes no batch of one."""
@@ -129,6 +135,7 @@ def test_the_default_margin_holds_where_workspace_makes_the_peak() -> None:
 
 @pytest.mark.slow
 def test_verify_refuses_what_the_machine_has_not() -> None:
-    done = fit(*TINY, "--memory", "4000GiB", "-s", "full", "--lean", "off", "--verify")
+    asked = ("--image-size", "256", "--memory", "4000GiB", "-s", "full", "--lean", "off")
+    done = fit("timm:test_resnet", *asked, "--verify")
     assert done.returncode == 2
     assert "--verify would need" in done.stderr
