@@ -2,9 +2,8 @@
 
     python -m benchmarks.lean.batch [--model NAME]... [--out FILE.json]
 
-By the peak of live storages under fake tensors, for 4 and 8 GiB: the peak is nearly a straight line
-in the batch, so that the line through two batches is followed, and what it promises is counted,
-until one batch fits and the next does not. Both of these are in the result. What the allocator
+By the peak of live storages under fake tensors, for 4 and 8 GiB, searched as `freezekit fit` does.
+The batch that fits and the next one, which does not, are in the result. What the allocator
 needs besides, workspace and rounding, is left out, for lean and stock alike.
 
 One prediction for each model is held against a real step of the lean model at a small batch: the
@@ -24,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.facts import environment
 from benchmarks.lean.cases import MODELS
-from benchmarks.lean.records import environment
 from benchmarks.lean.sessions import fake_session, real_session
+from freezekit.bench.fitting import largest_batch
 from freezekit.bench.memory import traced_memory
 from freezekit.errors import FreezekitError
 
@@ -38,7 +38,6 @@ NAMES = "resnet50", "efficientnet_b0", "vit_small_patch16_224", "swin_tiny_patch
 SPECS = "full", "batch-norm", "norm-only", "bias-only", "surgical:stages=stem"
 GIB = 2**30
 LIMITS = 4 * GIB, 8 * GIB
-FIRST_TRIED = 8, 32
 CHECKED_SPEC, CHECKED_BATCH = "bias-only", 3
 
 
@@ -66,7 +65,7 @@ def row(model: str, spec: str) -> dict[str, Any]:
     for column in ("stock", "lean"):
         peak = cache(lambda batch, lean=column == "lean": peak_bytes(model, spec, batch, lean=lean))
         try:
-            columns[column] = {str(limit): largest_batch(peak, limit) for limit in LIMITS}
+            columns[column] = {str(limit): around(peak, limit) for limit in LIMITS}
         except FreezekitError as error:
             return {"model": model, "strategy": spec, "status": "refused", "error": str(error)}
         except Exception as error:  # noqa: BLE001  # a fault of lean is a row, not the end
@@ -74,32 +73,24 @@ def row(model: str, spec: str) -> dict[str, Any]:
     return {"model": model, "strategy": spec, "status": "ok", **columns}
 
 
-def largest_batch(peak: Callable[[int], int], limit: int) -> dict[str, int]:
+def around(peak: Callable[[int], int], limit: int) -> dict[str, int | None]:
     """Return the largest batch whose peak is within a limit, and both peaks around it.
 
     Args:
-        peak: From a batch size to bytes; grows with it.
+        peak: From a batch size to bytes; remembers what it was asked.
         limit: In bytes.
 
     Example:
-        >>> largest_batch(lambda batch: 100 + 7 * batch, 1000)
+        >>> around(lambda batch: 100 + 7 * batch, 1000)
         {'batch': 128, 'peak_bytes': 996, 'next_peak_bytes': 1003}
     """
-    tried = {batch: peak(batch) for batch in FIRST_TRIED}
-    while True:
-        fits = max((batch for batch, size in tried.items() if size <= limit), default=0)
-        over = min((batch for batch, size in tried.items() if size > limit), default=None)
-        if over == fits + 1:
-            return {"batch": fits, "peak_bytes": tried.get(fits, 0), "next_peak_bytes": tried[over]}
-        guess = max(_on_the_line(tried, limit), fits + 1)
-        guess = guess if over is None else min(guess, over - 1)
-        tried[guess] = peak(guess)
-
-
-def _on_the_line(tried: dict[int, int], limit: int) -> int:
-    """Return the batch that meets the limit on the line through the two that are nearest to it."""
-    (one, low), (other, high) = sorted(tried.items(), key=lambda item: abs(item[1] - limit))[:2]
-    return one + int((limit - low) * (other - one) // (high - low))
+    found = largest_batch(peak, limit)
+    peak_at = peak(found.batch) if found.batch else 0
+    return {
+        "batch": found.batch,
+        "peak_bytes": peak_at,
+        "next_peak_bytes": found.next_peak_bytes,
+    }
 
 
 def peak_bytes(model: str, spec: str, batch: int, *, lean: bool) -> int:

@@ -6,14 +6,12 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
-import time
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import freezekit
+from benchmarks.facts import environment, write_whole
 from benchmarks.lean.cases import MODELS, SPECS, spec_of
 
 if TYPE_CHECKING:
@@ -25,22 +23,11 @@ Row = dict[str, Any]
 _COUNTING = "bound.py", "cases.py", "frozen_batch_norm.py", "needs.py", "sessions.py"
 
 
-def environment() -> dict[str, Any]:
-    packages = ("freezekit", "torch", "torchvision", "timm")
-    return {
-        "when": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        **{name: version(name) for name in packages},
-    }
-
-
 def code_digest() -> str:
     """Return what tells one state of the code that is counted, or counts, from another."""
     package = Path(freezekit.__file__).parent
-    files = [*sorted((package / "lean").glob("*.py")), package / "bench" / "tracker.py"]
+    files = [*sorted((package / "lean").glob("*.py"))]
+    files += [package / "bench" / name for name in ("tracker.py", "fake.py")]
     files += [Path(__file__).with_name(name) for name in _COUNTING]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -84,9 +71,7 @@ class Records:
             self._write({**self.read(), key: value})
 
     def _write(self, everything: dict[str, Any]) -> None:
-        half = self.path.with_suffix(".half")
-        half.write_text(json.dumps(everything, indent=1) + "\n")
-        half.replace(self.path)
+        write_whole(self.path, everything)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -163,9 +163,14 @@ def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
     copies = _in_channels_last(shapes) if shapes.channels_last else _in_plain_layout(shapes)
     if wanted is None:
         return copies.forward
-    of_weight = _bytes(shapes.weight) if wanted[1] else 0
-    of_input = copies.for_input - of_weight if wanted[0] else 0
-    return max(0, of_input, copies.for_weight if wanted[1] else 0)
+    for_input, for_weight, for_bias = wanted
+    kept = _bytes(shapes.weight) if for_weight else 0
+    peaks = [0]
+    if for_input:
+        peaks.append(copies.for_input - kept)
+    if for_weight or for_bias:  # the gradient of a bias is made along with the weight's
+        peaks.append(copies.for_weight + _bytes(shapes.weight) - kept)
+    return max(peaks)
 
 
 @dataclass(frozen=True)

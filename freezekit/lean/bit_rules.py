@@ -74,7 +74,7 @@ def dropout(mode: LeanMode, call: Call) -> Any:
             return mode.keep(tensor)
         scale = 1.0
         if tensor.dtype != torch.bool:  # as torch rounds it
-            scale = torch.ones((), dtype=tensor.dtype, device="cpu").div_(1 - p).item()
+            scale = torch.tensor(1.0, dtype=tensor.dtype, device="cpu").div(1 - p).item()
         return TwoValues.of(tensor, Question(0.0, inf, zero=scale, one=0.0))
 
     return mode.run(call, keep)

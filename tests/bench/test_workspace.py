@@ -20,6 +20,9 @@ SMALL = "timm:test_resnet"
         ("torchvision:resnet18", Variant("head-only"), 2),
         ("torchvision:resnet18", Variant("bias-only", lean=True), 2),
         ("torchvision:shufflenet_v2_x0_5", Variant("full"), 16),
+        ("timm:convnext_atto", Variant("full"), 4),
+        ("timm:convnext_atto", Variant("bias-only", lean=True), 4),
+        ("timm:regnety_002", Variant("full"), 4),
     ],
     ids=str,
 )
@@ -27,7 +30,7 @@ def test_a_peak_is_predicted_with_the_workspace_that_the_allocator_sees(model, v
     workload = Workload(model, batch_size=batch, image_size=64)
     real = measured_figures(workload, variant.spec, lean=variant.lean)
     predicted = predicted_memory(workload, variant, None)
-    assert 0.997 <= predicted.peak_bytes / real.peak_bytes <= 1.01
+    assert 0.999 <= predicted.peak_bytes / real.peak_bytes <= 1.002
 
 
 def test_it_is_not_in_what_bench_predicts():
