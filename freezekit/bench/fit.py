@@ -18,10 +18,20 @@ from freezekit.errors import ModelError, ShortageError, WorkerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-MARGINS = {
-    "cpu": 0.002,  # benchmarks/fit.py: real steps were at most 0.11 % above the prediction
-    "cuda": 0.02,  # its workspace is not predicted, and nothing of it was measured
-}
+MARGIN = 0.02  # of what workspace nothing or little is known: CUDA, half precision, autocast
+COUNTED_MARGIN = 0.0005  # where it is counted; real steps came within this of what was predicted
+
+
+def default_margin(workload: Workload) -> float:
+    """Return the fraction of a predicted peak that is left for what is not counted.
+
+    Example:
+        >>> from freezekit.bench.results import Workload
+        >>> default_margin(Workload("timm:resnet18")), default_margin(Workload("x", amp="bfloat16"))
+        (0.0005, 0.02)
+    """
+    counted = workload.device == "cpu" and workload.dtype == "float32" and not workload.amp
+    return COUNTED_MARGIN if counted else MARGIN
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class FitOptions:
     Attributes:
         variants: As a bench run's.
         memory_bytes: None for what the device has free.
-        margin: As in `Fit`; None for that of `MARGINS`.
+        margin: As in `Fit`; None for that of `default_margin`.
         batch_size: To ask of one batch; None for the largest.
         verify: Run a real step of the answer, and of a batch larger by one.
         block, threads: As a bench run's.
@@ -130,7 +140,7 @@ class FitRun:
     ) -> None:
         self._options = options
         self._on_progress = on_progress
-        margin = MARGINS[workload.device] if options.margin is None else options.margin
+        margin = default_margin(workload) if options.margin is None else options.margin
         self.result = Fit(
             __version__,
             workload,

@@ -210,7 +210,7 @@ def _method(fit: Fit) -> str:
     )
     found = (
         f"peaks are predicted under fake tensors, a step each, {workspace}; "
-        f"{units.share(fit.margin)} of the peak is left free for the rest"
+        f"{100 * fit.margin:g}% of the peak is left free for the rest"
     )
     if not fit.asked_batch_size:
         found += "; predicted were the batch shown, which fits, and the next one, which does not"
