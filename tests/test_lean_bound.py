@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.lean import frozen_batch_norm
-from benchmarks.lean.batch import largest_batch
 from benchmarks.lean.bound import Graph, bound_of
 from benchmarks.lean.cases import FIRST_CONVOLUTION_AND_HEAD, spec_of
 from benchmarks.lean.needs import Noise, storage_key
@@ -209,13 +208,3 @@ def test_targets_that_are_missed() -> None:
     assert verdicts["resnet50, bias-only: at most 8% of stock saved activations"] == "ok 8.00%"
     assert verdicts["1 rows: lean has no more peak than stock"].startswith("MISSED 1")
     assert verdicts["lean within 10% of the bound"].startswith("no, in 1")
-
-
-@pytest.mark.parametrize("limit", [99, 110, 1000, 12_345])
-def test_the_largest_batch_within_a_limit(limit: int) -> None:
-    def peak(batch: int) -> int:  # the step's highest place moves as the batch grows
-        return max(100 + 7 * batch, 20 + 9 * batch)
-
-    found = largest_batch(peak, limit)
-    assert found["batch"] == max((b for b in range(2000) if b and peak(b) <= limit), default=0)
-    assert found["next_peak_bytes"] == peak(found["batch"] + 1) > limit

@@ -255,7 +255,7 @@ def test_the_report_command_needs_no_torch(make_whole: MakeResult, tmp_path: Pat
     ("args", "message"),
     [
         (("no.json", "-o", "r.html"), "cannot read 'no.json'"),
-        (("r.txt", "-o", "r.pdf"), "expected .json, .csv, .md or .html"),
+        (("r.txt", "-o", "r.pdf"), "expected .json, .csv, .md, .html"),
         (("-o", "r.html"), "Missing argument"),
         (("no.json",), "Missing option '-o'"),
     ],
