@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 
 from freezekit.errors import SizeError
 
@@ -41,4 +42,7 @@ def read_bytes(text: str) -> int:
             f"{text!r} is no size; expected such as 8GiB, 500MB or 1024 (bytes); units: "
             f"{', '.join(UNITS)}"
         )
-    return round(float(found[1]) * by_name[found[2].lower()])
+    size = float(found[1]) * by_name[found[2].lower()]
+    if not 1 <= size < inf:
+        raise SizeError(f"{text!r} is no size of a memory; expected such as 8GiB or 500MB")
+    return round(size)

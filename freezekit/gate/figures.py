@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.bench.results import Memory
@@ -49,8 +50,8 @@ def shown(value: Value, unit: Unit) -> str:
 
 
 _SHOWN: dict[str, Callable[[float], str]] = {
-    "bytes": lambda v: f"{mib(round(v))} MiB",
-    "operations": lambda v: f"{gflop(round(v))} GFLOP",
+    "bytes": lambda v: f"{mib(round(v))} MiB" if isfinite(v) else number(v),
+    "operations": lambda v: f"{gflop(round(v))} GFLOP" if isfinite(v) else number(v),
     "seconds": lambda v: f"{milliseconds(v)} ms",
     "ratio": lambda v: f"{v:.3f}",
     "count": number,

@@ -212,7 +212,7 @@ def _method(fit: Fit) -> str:
         f"peaks are predicted under fake tensors, a step each, {workspace}; "
         f"{100 * fit.margin:g}% of the peak is left free for the rest"
     )
-    if not fit.asked_batch_size:
+    if any(row.next_peak_bytes and row.batch_size for row in fit.rows):
         found += "; predicted were the batch shown, which fits, and the next one, which does not"
     if any(row.variant == BASELINE for row in fit.rows) and all(
         row.measured_peak_bytes is None for row in fit.rows
