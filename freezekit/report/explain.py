@@ -226,11 +226,15 @@ def _beside_stock(row: Row, stock: Row) -> str | None:
 
 def _flops_do_not_predict_time(full: Row, others: list[Row]) -> str | None:
     pairs = [
-        (row.label, fraction(flops(row), flops(full)), row.time.ratio)
+        (row.label, fraction(flops(row), flops(full)), row.time.ratio, row.time.ratio_ci)
         for row in others
         if row.time is not None
     ]
-    gaps = [(name, work, time) for name, work, time in pairs if work is not None and time]
+    gaps = [
+        (name, work, time)
+        for name, work, time, interval in pairs
+        if work is not None and time and interval and not interval[0] <= work <= interval[1]
+    ]
     if not gaps:
         return None
     name, work, time = max(gaps, key=lambda gap: abs(gap[1] - gap[2]))
