@@ -1,6 +1,6 @@
 """Are the memory figures right? Every strategy on six models, against counts made another way.
 
-    python benchmarks/memory/counts.py [--out FILE.json]
+    python -m benchmarks.memory.counts [--out FILE.json]
 
 For each model and strategy, in a process of its own:
 
@@ -18,15 +18,11 @@ import argparse
 import gc
 import json
 import multiprocessing
-import os
-import platform
 import sys
 import tempfile
-import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.facts import environment
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
@@ -207,18 +204,6 @@ def show(row: dict[str, Any]) -> None:
         f"{row['verdict']}",
         flush=True,
     )
-
-
-def environment() -> dict[str, Any]:
-    packages = ("freezekit", "torch", "torchvision", "timm")
-    return {
-        "when": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "threads": 1,
-        **{name: version(name) for name in packages},
-    }
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from freezekit import __version__
 from freezekit.bench.environment import available_bytes, environment
-from freezekit.bench.processes import Event, Workers
+from freezekit.bench.processes import Event, Workers, job_for
 from freezekit.bench.results import Memory, Status, Workload
 from freezekit.bench.run import Doing
 from freezekit.bench.variant import Variant
@@ -238,13 +237,8 @@ class FitRun:
             )
 
     def _job(self, kind: str, variants: Sequence[Variant]) -> Event:
-        return {
-            "kind": kind,
-            "workload": dataclasses.asdict(self.result.workload),
-            "variants": [dataclasses.asdict(variant) for variant in variants],
-            "block": list(self._options.block),
-            "threads": self._options.threads,
-        }
+        options = self._options
+        return job_for(kind, self.result.workload, variants, options.block, options.threads)
 
     def _update(self, label: str, **fields: Any) -> None:  # Any: the fields of FitRow
         rows = (replace(r, **fields) if r.label == label else r for r in self.result.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,8 +14,11 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
+
+    from freezekit.bench.results import Workload
+    from freezekit.bench.variant import Variant
 
 Event = dict[str, Any]  # Any: JSON
 
@@ -27,6 +31,29 @@ PINNED_ALLOCATOR = {
 }
 
 _QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}  # its chatter would hide the last words of a worker
+
+
+def job_for(
+    kind: str,
+    workload: Workload,
+    variants: Sequence[Variant],
+    block: Sequence[str],
+    threads: int | None,
+) -> Event:
+    """Return what a measuring process is given to do; some kinds need more than this.
+
+    Example:
+        >>> from freezekit.bench.results import Workload
+        >>> job_for("static", Workload("timm:resnet18"), [], (), 1)["workload"]["model"]
+        'timm:resnet18'
+    """
+    return {
+        "kind": kind,
+        "workload": dataclasses.asdict(workload),
+        "variants": [dataclasses.asdict(variant) for variant in variants],
+        "block": list(block),
+        "threads": threads,
+    }
 
 
 class Workers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import queue
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from freezekit import __version__
 from freezekit.bench.design import CONTROL, load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
-from freezekit.bench.processes import Event, Workers
+from freezekit.bench.processes import Event, Workers, job_for
 from freezekit.bench.results import (
     Flops,
     Memory,
@@ -243,14 +242,8 @@ class Run:
     # --- the result ----------------------------------------------------------------------------
 
     def _job(self, kind: str, variants: Sequence[Variant]) -> Event:
-        return {
-            "kind": kind,
-            "workload": dataclasses.asdict(self.result.workload),
-            "variants": [dataclasses.asdict(variant) for variant in variants],
-            "block": list(self._options.block),
-            "threads": self._options.threads,
-            "budget_seconds": None,
-        }
+        options = self._options
+        return job_for(kind, self.result.workload, variants, options.block, options.threads)
 
     def _take(self, variants: Sequence[Variant]) -> None:
         rows = (
