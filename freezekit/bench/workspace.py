@@ -1,11 +1,12 @@
 """What operators on the CPU take for a moment besides what they return.
 
-Lean's backward on bits unpacks them a chunk at a time. Convolutions: oneDNN computes in layouts of
-its own, channels in blocks: it copies input and weight into them, and the result out of them. These
-copies come from torch's allocator and are gone when the operator returns, so that no tensor shows
-them, yet the peak of a step often lies there. How much it is follows from the shapes, by rules that
-were read off the allocator on a machine with AVX-512; `benchmarks/fit.py` holds them against real
-steps. Other workspace, as of attention, and scratch of some kilobytes, is left out.
+Lean's backward on bits unpacks them a chunk at a time. The backward of batch norm fills a tensor of
+the input's size where input and gradient lie in memory alike. Convolutions: oneDNN computes in
+layouts of its own, channels in blocks: it copies input and weight into them, and the result out of
+them. These copies come from torch's allocator and are gone when the operator returns, so that no
+tensor shows them, yet the peak of a step often lies there. How much it is follows from the shapes,
+by rules that were read off the allocator on a machine with AVX-512; `benchmarks/fit.py` holds them
+against real steps. Other workspace, as of attention, and scratch of some kilobytes, is left out.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ NARROWEST_GROUP = 8  # nor have channels in groups of other than a multiple
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
+_NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 _ON_BITS = torch.ops.freezekit.bits_backward.default
 
 
@@ -53,6 +55,9 @@ def cpu_workspace(
     """
     if func is _ON_BITS and args[0].device.type == "cpu":
         return _of_bits(args[0])
+    if func is _NORM_BACKWARD and args[0].device.type == "cpu":
+        grad, image = args[:2]
+        return _bytes(image) if grad.stride() == image.stride() else 0
     if func is _FORWARD and _is_known(args[0], transposed=args[6]):
         image, weight, _, stride, padding, dilation, _, _, groups = args
         return _of_convolution(_Shapes(image, weight, stride, padding, dilation, groups), None)

@@ -20,6 +20,8 @@ SMALL = "timm:test_resnet"
         ("torchvision:resnet18", Variant("head-only"), 2),
         ("torchvision:resnet18", Variant("bias-only", lean=True), 2),
         ("torchvision:shufflenet_v2_x0_5", Variant("full"), 16),
+        (SMALL, Variant("full", lean=True), 200),  # its peak is in a batch norm
+        (SMALL, Variant("bias-only", lean=True), 200),
         ("timm:convnext_atto", Variant("full"), 4),
         ("timm:convnext_atto", Variant("bias-only", lean=True), 4),
         ("timm:regnety_002", Variant("full"), 4),
