@@ -60,7 +60,7 @@ def measured_figures(
     traced, idle_bytes = traced_memory(session)
     process: int | None
     if workload.device == "cuda":
-        peak, process = _cuda_peak_bytes(session), torch.cuda.max_memory_reserved()
+        peak, process = cuda_peak_bytes(session), torch.cuda.max_memory_reserved()
     else:
         process = _resident_peak_bytes()  # before the profiler adds to it
         peak = _cpu_peak_bytes(session, idle_bytes)
@@ -136,7 +136,8 @@ def _step_in_two(session: Session, tracker: StorageTracker) -> set[int]:
     return kept
 
 
-def _cuda_peak_bytes(session: Session) -> int:
+def cuda_peak_bytes(session: Session) -> int:
+    """Return the most that CUDA's caching allocator had given out at once during a step."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     session.step()

@@ -1,7 +1,8 @@
 """One bit per element: what is left of an activation of which a gradient asks a sign or a range.
 
 Operators that any device and fake tensors run. The CPU packs with NumPy, several times as fast as
-any combination of torch operators there; elsewhere plain torch does it.
+any combination of torch operators there. CUDA has kernels of its own (`bits_on_cuda`) where Triton
+is at hand; elsewhere plain torch does it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from numpy.typing import NDArray
 
@@ -76,9 +78,7 @@ def pack_bits(values: Tensor, low: float, high: float, *, inside: bool = False) 
         208
     """
     flat = flat_in_memory(values.detach())
-    if _is_on_cpu(flat):
-        return _pack_on_cpu(flat, low, high, inside)
-    return torch.ops.freezekit.pack_bits(flat, low, high, inside)  # type: ignore[no-any-return]
+    return _quickest("pack_bits", flat)(flat, low, high, inside)  # type: ignore[no-any-return]
 
 
 def unpack_bits(bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtype) -> Tensor:
@@ -112,17 +112,18 @@ def bits_backward(
         >>> bits_backward(grad, bits, 1.0, 0.0, "threshold_backward", (0.0,))
         tensor([0., 2., 0., 4.])
     """
-    run = _backward if _is_on_cpu(grad) else torch.ops.freezekit.bits_backward
-    return run(grad, bits, zero, one, operator, list(numbers))
+    run = _quickest("bits_backward", grad)
+    return run(grad, bits, zero, one, operator, list(numbers))  # type: ignore[no-any-return]
 
 
-def _is_on_cpu(tensor: Tensor) -> bool:
-    """Tell whether the function for the CPU can be called at once, which is quicker.
+def _quickest(name: str, tensor: Tensor) -> Callable[..., Any]:
+    """Return the function of the tensor's device, or the operator where somebody wants to see that.
 
     To a dispatch mode, such as one that counts memory, an operator is one step.
     """
-    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
-    return plain and torch._C._len_torch_dispatch_stack() == 0
+    plain = type(tensor) is Tensor and torch._C._len_torch_dispatch_stack() == 0
+    direct = _DIRECT.get((name, tensor.device.type)) if plain else None
+    return direct or getattr(torch.ops.freezekit, name)
 
 
 def flat_in_memory(tensor: Tensor) -> Tensor:
@@ -218,6 +219,46 @@ def _table(zero: float, one: float, dtype: torch.dtype, device: torch.device) ->
     return torch.from_numpy(np.where(rows, one, zero)).to(device=device, dtype=dtype)
 
 
+# On CUDA
+
+
+@lru_cache(maxsize=1)
+def _kernels() -> ModuleType | None:
+    """Return the kernels if they can be had: Triton wants a C compiler when it first runs."""
+    try:
+        from freezekit.lean import bits_on_cuda
+
+        bits_on_cuda.pack(torch.ones(1, device="cuda"), 0.0, 1.0, False)
+    except Exception:  # noqa: BLE001  # whatever Triton lacks, plain torch does without it
+        return None
+    return bits_on_cuda
+
+
+def _pack_on_cuda(values: Tensor, low: float, high: float, inside: bool) -> Tensor:
+    kernels = _kernels()
+    if kernels is None or values.dtype not in kernels.TYPES:
+        return _pack_elsewhere(values, low, high, inside)
+    return kernels.pack(values, low, high, inside)  # type: ignore[no-any-return]
+
+
+def _unpack_on_cuda(
+    bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtype
+) -> Tensor:
+    kernels = _kernels()
+    if kernels is None or dtype not in kernels.TYPES:
+        return _unpack(bits, numel, zero, one, dtype)
+    return kernels.unpack(bits, numel, zero, one, dtype)  # type: ignore[no-any-return]
+
+
+def _backward_on_cuda(
+    grad: Tensor, bits: Tensor, zero: float, one: float, operator: str, numbers: list[float]
+) -> Tensor:
+    kernels = _kernels()
+    if kernels is None or grad.dtype not in kernels.TYPES:
+        return _backward(grad, bits, zero, one, operator, numbers)
+    return kernels.backward(grad, bits, zero, one, operator, tuple(numbers))  # type: ignore[no-any-return]
+
+
 # What fake tensors see: shapes. The arguments are those of the operators.
 
 
@@ -233,11 +274,19 @@ def _backward_shape(grad: Tensor, *_: object) -> Tensor:
     return torch.empty_like(grad)
 
 
-for _name, _cpu, _elsewhere, _shape in (
-    ("pack_bits", _pack_on_cpu, _pack_elsewhere, _packed_shape),
-    ("unpack_bits", _unpack, _unpack, _unpacked_shape),
-    ("bits_backward", _backward, _backward, _backward_shape),
+_DIRECT: dict[tuple[str, str], Callable[..., Any]] = {
+    ("pack_bits", "cpu"): _pack_on_cpu,
+    ("pack_bits", "cuda"): _pack_on_cuda,
+    ("unpack_bits", "cuda"): _unpack_on_cuda,
+    ("bits_backward", "cpu"): _backward,
+    ("bits_backward", "cuda"): _backward_on_cuda,
+}
+for _name, _cpu, _cuda, _elsewhere, _shape in (
+    ("pack_bits", _pack_on_cpu, _pack_on_cuda, _pack_elsewhere, _packed_shape),
+    ("unpack_bits", _unpack, _unpack_on_cuda, _unpack, _unpacked_shape),
+    ("bits_backward", _backward, _backward_on_cuda, _backward, _backward_shape),
 ):
     _library.impl(_name, _cpu, "CPU")
+    _library.impl(_name, _cuda, "CUDA")
     _library.impl(_name, _elsewhere, "CompositeExplicitAutograd")
     _library.impl(_name, _shape, "Meta")

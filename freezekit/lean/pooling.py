@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 15  # elements at a time, for the sake of memory
+CHUNK_ELSEWHERE = 1 << 22  # a call costs more there
 MOST_PLACES = 256  # in a window, for its places to fit a byte
 
 
@@ -66,7 +67,7 @@ class Pooled:
         by_distance = [0] * (max(window.distances) + 1)
         for place, distance in enumerate(window.distances):
             by_distance[distance] = place
-        table = torch.tensor(by_distance, dtype=torch.uint8, device=indices.device)
+        table = _table(by_distance, torch.uint8, indices.device)
         places = torch.empty_like(indices, dtype=torch.uint8)
         for rows in _rows(indices, len(window.size)):
             places[rows] = torch.take(table, indices[rows] - first)
@@ -75,11 +76,16 @@ class Pooled:
     def restore(self) -> Tensor:
         """Return the indices."""
         first = _firsts(self.places, self.window)
-        table = torch.tensor(self.window.distances, device=self.places.device)
+        table = _table(self.window.distances, torch.int64, self.places.device)
         indices = torch.empty_like(self.places, dtype=torch.int64)
         for rows in _rows(self.places, len(self.window.size)):
             torch.add(torch.take(table, self.places[rows].long()), first, out=indices[rows])
         return indices
+
+
+def _table(values: list[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return values on a device, without waiting until that has done all it was told before."""
+    return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
 
 
 def _firsts(pooled: Tensor, window: Window) -> Tensor:
@@ -101,5 +107,5 @@ def _rows(tensor: Tensor, dimensions: int) -> list[slice]:
     if tensor.ndim == dimensions:
         return [slice(None)]
     per_row = max(1, tensor[0].numel())
-    rows = max(1, CHUNK // per_row)
+    rows = max(1, (CHUNK if tensor.device.type == "cpu" else CHUNK_ELSEWHERE) // per_row)
     return [slice(start, start + rows) for start in range(0, len(tensor), rows)]

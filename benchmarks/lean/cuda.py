@@ -1,0 +1,306 @@
+"""Lean against stock on a CUDA device: bits, memory, the largest batch, step times.
+
+    python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--out FILE.json]
+
+- `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and in
+  channels-last: losses, gradients and buffers must have the same bits, kernels being told to be
+  deterministic; and `max_memory_allocated` of a step must not be more. Beside it, the peak that was
+  predicted.
+- `batch`: the largest batch whose step stays within 8 GiB by `max_memory_allocated`, found by real
+  steps.
+- `kernels`: packing and using bits by the kernels for CUDA and by plain torch, a hundred million
+  elements.
+- `steps`: step times of lean against stock, interleaved in blocks as `freezekit bench` does.
+
+A few minutes on a large device. What is done is in the file after each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import sys
+import time
+import warnings
+from functools import partial
+from math import inf
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.facts import environment, write_whole
+from benchmarks.lean.compare import train
+from benchmarks.lean.subject import live_in
+from freezekit.backbone.tasks import make_inputs
+from freezekit.bench.fitting import largest_batch
+from freezekit.bench.memory import cuda_peak_bytes
+from freezekit.bench.results import Raw, Workload
+from freezekit.bench.static import predicted_memory
+from freezekit.bench.statistics import append_block, summarise
+from freezekit.bench.timing import run_timing
+from freezekit.bench.variant import Variant
+from freezekit.bench.workload import Session, load, prepare, with_shape
+from freezekit.errors import FreezekitError
+from freezekit.lean import bits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUT = Path(__file__).parents[1] / "results" / "lean-cuda.json"
+MODELS = {
+    "resnet50": Workload("torchvision:resnet50", batch_size=64, image_size=224, device="cuda"),
+    "efficientnet_b0": Workload("timm:efficientnet_b0", batch_size=64, device="cuda"),
+    "vit_small_patch16_224": Workload("timm:vit_small_patch16_224", batch_size=64, device="cuda"),
+}
+WAYS: dict[str, dict[str, Any]] = {  # Any: fields of a workload
+    "float32": {},
+    "bfloat16 autocast": {"amp": "bfloat16"},
+    "channels-last, bfloat16 autocast": {"amp": "bfloat16", "channels_last": True},
+}
+SPECS = "full", "batch-norm", "norm-only", "bias-only", "surgical:stages=stem"
+LIMIT = 8 * 2**30
+MOST = 1.05
+BUDGET = 40.0  # seconds for each model and way
+
+Row = dict[str, Any]  # Any: JSON
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", action="append", choices=PARTS, help="these alone")
+    parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("torch finds no CUDA device on this machine")
+    warnings.simplefilter("ignore")  # of strategies, that little is frozen; of kernels
+    result = json.loads(given.out.read_text()) if given.out.exists() else {}
+    result["environment"] = environment() | {
+        "device": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "threads": torch.get_num_threads(),
+    }
+    for part in given.part or PARTS:
+        result[part] = []
+        for name in given.model or MODELS:
+            started = time.perf_counter()
+            result[part] += [{"model": name} | row for row in PARTS[part](MODELS[name])]
+            write_whole(given.out, result)
+            print(f"{part} {name}: {time.perf_counter() - started:.0f} s", flush=True)
+            if part == "kernels":  # of no model
+                break
+
+
+def memory(workload: Workload) -> list[Row]:
+    """Hold lean against stock, bit by bit and byte by byte, for every way and strategy."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    rows = []
+    for way, fields in WAYS.items():
+        for spec in SPECS:
+            row = _guarded(partial(_compared, dataclasses.replace(workload, **fields), spec))
+            rows.append({"way": way, "strategy": spec} | row)
+            print("  ", _line(rows[-1]), flush=True)
+    torch.use_deterministic_algorithms(False)
+    return rows
+
+
+def _compared(workload: Workload, spec: str) -> Row:
+    small = dataclasses.replace(workload, batch_size=8)
+    stock, lean = (_session(small, spec, lean=lean) for lean in (False, True))
+    different, blind = train(stock, lean)
+    row: Row = {"exact": not different, "blind": blind}
+    if different:
+        row["differs"] = dict(list(different.items())[:4])
+        again = (_session(small, spec, lean=False) for _ in range(2))
+        row["stock_differs_from_itself"] = len(train(*again)[0])
+    del stock, lean
+    for column in ("stock", "lean"):
+        _forget()
+        session = _session(workload, spec, lean=column == "lean")
+        session.step()
+        measured = cuda_peak_bytes(session)
+        del session
+        row[column] = {"measured_peak_bytes": measured}
+        if not workload.channels_last:  # that changes little, and predicting takes a second
+            variant = Variant(spec, lean=column == "lean")
+            predicted = predicted_memory(workload, variant, registry=None)
+            row[column]["predicted_peak_bytes"] = predicted.peak_bytes
+    return row
+
+
+def batch(workload: Workload) -> list[Row]:
+    """Find the largest batches within `LIMIT`, by real steps."""
+    rows = []
+    for spec in SPECS:
+        row: Row = {"strategy": spec, "limit_bytes": LIMIT}
+        for column in ("stock", "lean"):
+            row[column] = _guarded(partial(_largest, workload, spec, lean=column == "lean"))
+        rows.append(row)
+        print("  ", spec, row["stock"], row["lean"], flush=True)
+    return rows
+
+
+def _largest(workload: Workload, spec: str, *, lean: bool) -> Row:
+    session = _session(dataclasses.replace(workload, batch_size=2), spec, lean=lean)
+    session.step()
+    peaks: dict[int, int] = {}
+
+    def peak(size: int) -> int:
+        step = dataclasses.replace(workload, batch_size=size)
+        shape = with_shape(step, session.model).input_shape
+        assert shape is not None
+        session.inputs = make_inputs(session.model, shape)
+        peaks[size] = cuda_peak_bytes(session)
+        return peaks[size]
+
+    found = largest_batch(peak, LIMIT)
+    return {
+        "batch": found.batch,
+        "peak_bytes": peaks[found.batch],
+        "next_peak_bytes": found.next_peak_bytes,
+    }
+
+
+def kernels(_: Workload) -> list[Row]:
+    """Time packing and the backward of ReLU: stock, plain torch on bits, the kernels on bits."""
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        values = torch.randn(10**8, device="cuda", dtype=dtype).relu_()
+        grad = torch.randn_like(values)
+        packed = bits.pack_bits(values, 0.0, inf)
+        asked = packed, 1.0, 0.0, "threshold_backward"
+        bytes_of_numbers = [0.0]
+        rows.append(
+            {
+                "dtype": str(dtype).removeprefix("torch."),
+                "elements": values.numel(),
+                "by_kernels": bits._kernels() is not None,
+                "seconds": {
+                    "stock backward": _seconds(
+                        partial(torch.ops.aten.threshold_backward, grad, values, 0.0)
+                    ),
+                    "pack, plain": _seconds(
+                        partial(bits._pack_elsewhere, values, 0.0, inf, inside=False)
+                    ),
+                    "pack": _seconds(partial(bits.pack_bits, values, 0.0, inf)),
+                    "backward, plain": _seconds(
+                        partial(bits._backward, grad, *asked, bytes_of_numbers)
+                    ),
+                    "backward": _seconds(
+                        partial(bits.bits_backward, grad, *asked, bytes_of_numbers)
+                    ),
+                },
+            }
+        )
+        print("  ", rows[-1], flush=True)
+    return rows
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    took = []
+    for _ in range(8):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        action()
+        end.record()
+        torch.cuda.synchronize()
+        took.append(begin.elapsed_time(end) / 1000)
+    return median(took[3:])
+
+
+def steps(workload: Workload) -> list[Row]:
+    """Time all strategies, lean and stock, in one run for each way."""
+    rows = []
+    for way in ("float32", "bfloat16 autocast"):
+        run = _guarded(partial(_timed, dataclasses.replace(workload, **WAYS[way])))
+        rows.append({"way": way} | run)
+        for row in run.get("rows", [run]):
+            print("  ", _line({"way": way} | row), flush=True)
+    return rows
+
+
+def _timed(workload: Workload) -> Row:
+    variants = {v.label: v for spec in SPECS for v in (Variant(spec), Variant(spec, lean=True))}
+    raw, failed = Raw(), []
+    for event in run_timing(workload, variants, budget_seconds=BUDGET):
+        if event["event"] == "block":
+            raw = append_block(raw, event)
+        elif event["event"] == "failed":
+            failed.append(event)
+    stock = {v.label: v.stock.label for v in variants.values() if v.lean}
+    found = summarise(raw, list(variants), stock)
+    rows = [
+        {
+            "strategy": variants[label].spec,
+            "ratio": time.ratio_to_stock,
+            "ratio_ci": time.ratio_to_stock_ci,
+            "lean_seconds": time.step_seconds.median,
+            "stock_seconds": found.times[stock[label]].step_seconds.median,
+        }
+        for label, time in found.times.items()
+        if label in stock and time.ratio_to_stock_ci
+    ]
+    raw_data = dataclasses.asdict(raw)
+    return {"rows": rows, "failed": failed, "noise_floor": found.noise_floor, "raw": raw_data}
+
+
+def _session(workload: Workload, spec: str, *, lean: bool) -> Session:
+    torch.manual_seed(workload.seed)
+    model = load(workload, "cuda")
+    workload = with_shape(workload, model)
+    assert workload.input_shape is not None
+    small = (min(8, workload.batch_size), *workload.input_shape[1:])
+    live_in(model, make_inputs(model, small))
+    return prepare(workload, model, spec, lean=lean)
+
+
+def _forget() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _guarded(action: Callable[[], Row]) -> Row:
+    """Do it; what cannot be done is a row, not the end."""
+    try:
+        return action()
+    except FreezekitError as error:
+        return {"refused": str(error)[:300]}
+    except Exception as error:  # noqa: BLE001  # a fault of lean, or no memory
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+    finally:
+        _forget()
+
+
+def _line(row: Row) -> str:
+    start = f"{row['way']:34}{row['strategy']:22}"
+    if said := row.get("refused") or row.get("error"):
+        return f"{start}{said}"
+    if "ratio" in row:
+        low, high = row["ratio_ci"]
+        return f"{start}{row['ratio']:6.3f} [{low:.3f}, {high:.3f}] {'ok' if high <= MOST else ''}"
+    sides = row["stock"], row["lean"]
+    stock, lean = (side["measured_peak_bytes"] for side in sides)
+    off = (s["measured_peak_bytes"] / s.get("predicted_peak_bytes", inf) for s in sides)
+    said = "same bits" if row["exact"] else f"differs {row['differs']}"
+    return (
+        f"{start}{lean / stock:7.1%} of {stock / 2**20:.0f} MiB; of what was predicted "
+        f"{', '.join(f'{ratio:.3f}' for ratio in off)}; {said}"
+    )
+
+
+PARTS: dict[str, Callable[[Workload], list[Row]]] = {
+    "kernels": kernels,
+    "memory": memory,
+    "batch": batch,
+    "steps": steps,
+}
+
+if __name__ == "__main__":
+    main()
