@@ -1,6 +1,6 @@
 """Lean against stock on a CUDA device: bits, memory, the largest batch, step times.
 
-    python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--out FILE.json]
+    python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--kernels] [--out FILE.json]
 
 - `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and in
   channels-last: losses, gradients and buffers must have the same bits, kernels being told to be
@@ -8,11 +8,13 @@
   predicted.
 - `batch`: the largest batch whose step stays within 8 GiB by `max_memory_allocated`, found by real
   steps.
-- `kernels`: packing and using bits by the kernels for CUDA and by plain torch, a hundred million
-  elements.
 - `steps`: step times of lean against stock, interleaved in blocks as `freezekit bench` does.
 
-A few minutes on a large device. What is done is in the file after each model.
+With `--kernels`, packing and using bits by the kernels for CUDA and by plain torch are timed too, on
+a hundred million elements.
+
+Some ten minutes on a large device. What is done is in the file after each model, whose other rows
+stay; parts that are not timed can run beside one another, into files of their own.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from benchmarks.facts import environment, write_whole
 from benchmarks.lean.compare import train
 from benchmarks.lean.subject import live_in
 from freezekit.backbone.tasks import make_inputs
+from freezekit.bench.design import Design
 from freezekit.bench.fitting import largest_batch
 from freezekit.bench.memory import cuda_peak_bytes
 from freezekit.bench.results import Raw, Workload
@@ -65,7 +68,7 @@ WAYS: dict[str, dict[str, Any]] = {  # Any: fields of a workload
 SPECS = "full", "batch-norm", "norm-only", "bias-only", "surgical:stages=stem"
 LIMIT = 8 * 2**30
 MOST = 1.05
-BUDGET = 40.0  # seconds for each model and way
+DESIGN = Design(blocks=6, warmup=4)
 
 Row = dict[str, Any]  # Any: JSON
 
@@ -73,6 +76,7 @@ Row = dict[str, Any]  # Any: JSON
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", action="append", choices=PARTS, help="these alone")
+    parser.add_argument("--kernels", action="store_true", help="time those too")
     parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -86,14 +90,16 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     for part in given.part or PARTS:
-        result[part] = []
         for name in given.model or MODELS:
             started = time.perf_counter()
-            result[part] += [{"model": name} | row for row in PARTS[part](MODELS[name])]
+            others = [row for row in result.get(part, ()) if row["model"] != name]
+            rows = [{"model": name} | row for row in PARTS[part](MODELS[name])]
+            result[part] = [*others, *rows]
             write_whole(given.out, result)
             print(f"{part} {name}: {time.perf_counter() - started:.0f} s", flush=True)
-            if part == "kernels":  # of no model
-                break
+    if given.kernels:
+        result["kernels"] = kernels()
+        write_whole(given.out, result)
 
 
 def memory(workload: Workload) -> list[Row]:
@@ -128,10 +134,9 @@ def _compared(workload: Workload, spec: str) -> Row:
         measured = cuda_peak_bytes(session)
         del session
         row[column] = {"measured_peak_bytes": measured}
-        if not workload.channels_last:  # that changes little, and predicting takes a second
-            variant = Variant(spec, lean=column == "lean")
-            predicted = predicted_memory(workload, variant, registry=None)
-            row[column]["predicted_peak_bytes"] = predicted.peak_bytes
+        variant = Variant(spec, lean=column == "lean")
+        predicted = predicted_memory(workload, variant, registry=None)
+        row[column]["predicted_peak_bytes"] = predicted.peak_bytes
     return row
 
 
@@ -168,7 +173,7 @@ def _largest(workload: Workload, spec: str, *, lean: bool) -> Row:
     }
 
 
-def kernels(_: Workload) -> list[Row]:
+def kernels() -> list[Row]:
     """Time packing and the backward of ReLU: stock, plain torch on bits, the kernels on bits."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -229,7 +234,7 @@ def steps(workload: Workload) -> list[Row]:
 def _timed(workload: Workload) -> Row:
     variants = {v.label: v for spec in SPECS for v in (Variant(spec), Variant(spec, lean=True))}
     raw, failed = Raw(), []
-    for event in run_timing(workload, variants, budget_seconds=BUDGET):
+    for event in run_timing(workload, variants, design=DESIGN):
         if event["event"] == "block":
             raw = append_block(raw, event)
         elif event["event"] == "failed":
@@ -287,7 +292,7 @@ def _line(row: Row) -> str:
         return f"{start}{row['ratio']:6.3f} [{low:.3f}, {high:.3f}] {'ok' if high <= MOST else ''}"
     sides = row["stock"], row["lean"]
     stock, lean = (side["measured_peak_bytes"] for side in sides)
-    off = (s["measured_peak_bytes"] / s.get("predicted_peak_bytes", inf) for s in sides)
+    off = (s["measured_peak_bytes"] / s["predicted_peak_bytes"] for s in sides)
     said = "same bits" if row["exact"] else f"differs {row['differs']}"
     return (
         f"{start}{lean / stock:7.1%} of {stock / 2**20:.0f} MiB; of what was predicted "
@@ -296,7 +301,6 @@ def _line(row: Row) -> str:
 
 
 PARTS: dict[str, Callable[[Workload], list[Row]]] = {
-    "kernels": kernels,
     "memory": memory,
     "batch": batch,
     "steps": steps,
