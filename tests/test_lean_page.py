@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.lean import steps
+from benchmarks.lean import batch, cuda, steps
 from benchmarks.lean.records import OUT
 from benchmarks.lean.show import as_page
 from benchmarks.lean.targets import checked
@@ -21,6 +21,23 @@ def test_the_tables_are_those_of_the_results():
 
 def test_the_step_times_are_those_of_the_results():
     assert steps.as_page() in PAGE.read_text()
+
+
+def test_the_largest_batches_are_those_of_the_results():
+    assert batch.as_page() in PAGE.read_text()
+
+
+def test_what_was_measured_on_cuda_is_what_the_results_hold():
+    lines = [json.loads(line) for line in cuda.OUT.read_text().splitlines()]
+    page = PAGE.read_text()
+    assert all(table in page for table in cuda.as_page(lines).split("\n\n"))
+    pairs = [line for line in lines if line["part"] == "memory" and "lean" in line]
+    assert f"all {len(pairs)} pairs" in page
+    assert all(line["exact"] for line in pairs)
+    assert all(
+        line["lean"]["measured_peak_bytes"] <= line["stock"]["measured_peak_bytes"]
+        for line in pairs
+    )
 
 
 def test_every_target_of_memory_is_reached():

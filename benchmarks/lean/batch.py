@@ -1,6 +1,7 @@
 """The largest batch that trains in a fixed memory, lean against stock.
 
     python -m benchmarks.lean.batch [--model NAME]... [--out FILE.json]
+    python -m benchmarks.lean.batch --page       # the table of docs/lean.md, from the results
 
 By the peak of live storages under fake tensors, for 4 and 8 GiB, searched as `freezekit fit` does.
 The batch that fits and the next one, which does not, are in the result. What the allocator
@@ -44,8 +45,12 @@ CHECKED_SPEC, CHECKED_BATCH = "bias-only", 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", choices=NAMES, help="these alone")
+    parser.add_argument("--page", action="store_true", help="print the table, search nothing")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
+    if given.page:
+        print(as_page())
+        return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of strategies, that little is frozen
     result: dict[str, Any] = {"environment": environment(), "rows": [], "checks": []}
@@ -130,6 +135,18 @@ def as_line(row: dict[str, Any]) -> str:
         batches = [row[c].get(limit, {}).get("batch", "failed") for c in ("stock", "lean")]
         cells.append(f"{int(limit) // GIB} GiB: {batches[0]:>6} -> {batches[1]:>6}")
     return start + "   ".join(cells)
+
+
+def as_page() -> str:
+    """Return the table of docs/lean.md."""
+    heads = (f"stock, {limit // GIB} GiB | lean" for limit in LIMITS)
+    lines = [f"| model | strategy | {' | '.join(heads)} |", "|---|---" + "|---:|---:" * 2 + "|"]
+    for row in json.loads(OUT.read_text())["rows"]:
+        if row["status"] == "ok":
+            cells = (row[c][str(limit)]["batch"] for limit in LIMITS for c in ("stock", "lean"))
+            start = f"| {row['model']} | `{row['strategy']}` | "
+            lines.append(start + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Lean against stock on a CUDA device: bits, memory, the largest batch, step times.
 
-    python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--kernels] [--out FILE.json]
+    python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--kernels] [--out FILE.jsonl]
+    python -m benchmarks.lean.cuda --page       # the tables of docs/lean.md, from the results
 
 - `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and in
   channels-last: losses, gradients and buffers must have the same bits, kernels being told to be
@@ -10,11 +11,11 @@
   steps.
 - `steps`: step times of lean against stock, interleaved in blocks as `freezekit bench` does.
 
-With `--kernels`, packing and using bits by the kernels for CUDA and by plain torch are timed too, on
-a hundred million elements.
+With `--kernels`, packing and using bits by the kernels for CUDA and by plain torch are timed too,
+on a hundred million elements.
 
-Some ten minutes on a large device. What is done is in the file after each model, whose other rows
-stay; parts that are not timed can run beside one another, into files of their own.
+Some ten minutes on a large device. Each row is written when it is known, and replaces those of the
+same part and model; parts that are not timed can run beside one another, into files of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import gc
 import json
 import os
 import sys
-import time
 import warnings
 from functools import partial
 from math import inf
@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.facts import environment, write_whole
+from benchmarks.facts import environment
 from benchmarks.lean.compare import train
 from benchmarks.lean.subject import live_in
 from freezekit.backbone.tasks import make_inputs
@@ -52,9 +52,9 @@ from freezekit.errors import FreezekitError
 from freezekit.lean import bits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-OUT = Path(__file__).parents[1] / "results" / "lean-cuda.json"
+OUT = Path(__file__).parents[1] / "results" / "lean-cuda.jsonl"
 MODELS = {
     "resnet50": Workload("torchvision:resnet50", batch_size=64, image_size=224, device="cuda"),
     "efficientnet_b0": Workload("timm:efficientnet_b0", batch_size=64, device="cuda"),
@@ -65,9 +65,9 @@ WAYS: dict[str, dict[str, Any]] = {  # Any: fields of a workload
     "bfloat16 autocast": {"amp": "bfloat16"},
     "channels-last, bfloat16 autocast": {"amp": "bfloat16", "channels_last": True},
 }
+_SHOWN = "float32", "bfloat16 autocast"
 SPECS = "full", "batch-norm", "norm-only", "bias-only", "surgical:stages=stem"
 LIMIT = 8 * 2**30
-MOST = 1.05
 DESIGN = Design(blocks=6, warmup=4)
 
 Row = dict[str, Any]  # Any: JSON
@@ -78,43 +78,56 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=PARTS, help="these alone")
     parser.add_argument("--kernels", action="store_true", help="time those too")
     parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
+    parser.add_argument("--page", action="store_true", help="print the tables, run nothing")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
+    if given.page:
+        print(as_page(_read(OUT)))
+        return
     if not torch.cuda.is_available():
         sys.exit("torch finds no CUDA device on this machine")
     warnings.simplefilter("ignore")  # of strategies, that little is frozen; of kernels
-    result = json.loads(given.out.read_text()) if given.out.exists() else {}
-    result["environment"] = environment() | {
+    lines = _read(given.out)
+    for part in given.part or PARTS:
+        for name in given.model or MODELS:
+            lines = [line for line in lines if (line["part"], line.get("model")) != (part, name)]
+            for row in PARTS[part](MODELS[name]):
+                lines.append({"part": part, "model": name} | row)
+                print(_line(lines[-1]), flush=True)
+                _write(given.out, lines)
+    if given.kernels:
+        lines = [line for line in lines if line["part"] != "kernels"]
+        lines += [{"part": "kernels"} | row for row in kernels()]
+        _write(given.out, lines)
+
+
+def _read(file: Path) -> list[Row]:
+    text = file.read_text() if file.exists() else ""
+    return [row for row in map(json.loads, text.splitlines()) if row["part"] != "environment"]
+
+
+def _write(file: Path, lines: list[Row]) -> None:
+    known = environment() | {
         "device": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
     }
-    for part in given.part or PARTS:
-        for name in given.model or MODELS:
-            started = time.perf_counter()
-            others = [row for row in result.get(part, ()) if row["model"] != name]
-            rows = [{"model": name} | row for row in PARTS[part](MODELS[name])]
-            result[part] = [*others, *rows]
-            write_whole(given.out, result)
-            print(f"{part} {name}: {time.perf_counter() - started:.0f} s", flush=True)
-    if given.kernels:
-        result["kernels"] = kernels()
-        write_whole(given.out, result)
+    text = "".join(json.dumps(line) + "\n" for line in ({"part": "environment"} | known, *lines))
+    half = file.with_suffix(".half")
+    half.write_text(text)
+    half.replace(file)
 
 
-def memory(workload: Workload) -> list[Row]:
+def memory(workload: Workload) -> Iterator[Row]:
     """Hold lean against stock, bit by bit and byte by byte, for every way and strategy."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    rows = []
     for way, fields in WAYS.items():
         for spec in SPECS:
             row = _guarded(partial(_compared, dataclasses.replace(workload, **fields), spec))
-            rows.append({"way": way, "strategy": spec} | row)
-            print("  ", _line(rows[-1]), flush=True)
+            yield {"way": way, "strategy": spec} | row
     torch.use_deterministic_algorithms(False)
-    return rows
 
 
 def _compared(workload: Workload, spec: str) -> Row:
@@ -140,28 +153,22 @@ def _compared(workload: Workload, spec: str) -> Row:
     return row
 
 
-def batch(workload: Workload) -> list[Row]:
+def batch(workload: Workload) -> Iterator[Row]:
     """Find the largest batches within `LIMIT`, by real steps."""
-    rows = []
     for spec in SPECS:
         row: Row = {"strategy": spec, "limit_bytes": LIMIT}
         for column in ("stock", "lean"):
             row[column] = _guarded(partial(_largest, workload, spec, lean=column == "lean"))
-        rows.append(row)
-        print("  ", spec, row["stock"], row["lean"], flush=True)
-    return rows
+        yield row
 
 
 def _largest(workload: Workload, spec: str, *, lean: bool) -> Row:
-    session = _session(dataclasses.replace(workload, batch_size=2), spec, lean=lean)
-    session.step()
     peaks: dict[int, int] = {}
 
     def peak(size: int) -> int:
-        step = dataclasses.replace(workload, batch_size=size)
-        shape = with_shape(step, session.model).input_shape
-        assert shape is not None
-        session.inputs = make_inputs(session.model, shape)
+        _forget()
+        session = _session(dataclasses.replace(workload, batch_size=size), spec, lean=lean)
+        session.step()
         peaks[size] = cuda_peak_bytes(session)
         return peaks[size]
 
@@ -220,15 +227,11 @@ def _seconds(action: Callable[[], object]) -> float:
     return median(took[3:])
 
 
-def steps(workload: Workload) -> list[Row]:
+def steps(workload: Workload) -> Iterator[Row]:
     """Time all strategies, lean and stock, in one run for each way."""
-    rows = []
     for way in ("float32", "bfloat16 autocast"):
         run = _guarded(partial(_timed, dataclasses.replace(workload, **WAYS[way])))
-        rows.append({"way": way} | run)
-        for row in run.get("rows", [run]):
-            print("  ", _line({"way": way} | row), flush=True)
-    return rows
+        yield {"way": way} | run
 
 
 def _timed(workload: Workload) -> Row:
@@ -283,24 +286,65 @@ def _guarded(action: Callable[[], Row]) -> Row:
         _forget()
 
 
-def _line(row: Row) -> str:
-    start = f"{row['way']:34}{row['strategy']:22}"
-    if said := row.get("refused") or row.get("error"):
+def _line(line: Row) -> str:
+    start = f"{line['model']:24}{line.get('way', ''):34}{line.get('strategy', ''):22}"
+    if said := line.get("refused") or line.get("error"):
         return f"{start}{said}"
-    if "ratio" in row:
-        low, high = row["ratio_ci"]
-        return f"{start}{row['ratio']:6.3f} [{low:.3f}, {high:.3f}] {'ok' if high <= MOST else ''}"
-    sides = row["stock"], row["lean"]
+    if line["part"] == "steps":
+        cells = [
+            f"{row['strategy']} {row['ratio']:.3f} [{low:.3f}, {high:.3f}]"
+            for row in line["rows"]
+            for low, high in [row["ratio_ci"]]
+        ]
+        return "\n    ".join([start, *cells])
+    if line["part"] == "batch":
+        return f"{start}{line['stock']} {line['lean']}"
+    sides = line["stock"], line["lean"]
     stock, lean = (side["measured_peak_bytes"] for side in sides)
     off = (s["measured_peak_bytes"] / s["predicted_peak_bytes"] for s in sides)
-    said = "same bits" if row["exact"] else f"differs {row['differs']}"
+    said = "same bits" if line["exact"] else f"differs {line['differs']}"
     return (
         f"{start}{lean / stock:7.1%} of {stock / 2**20:.0f} MiB; of what was predicted "
         f"{', '.join(f'{ratio:.3f}' for ratio in off)}; {said}"
     )
 
 
-PARTS: dict[str, Callable[[Workload], list[Row]]] = {
+def as_page(lines: list[Row]) -> str:
+    """Return the tables of docs/lean.md: peaks, then step times."""
+    heads = [f"{name}, {way}" for name in ("resnet50", "efficientnet_b0") for way in _SHOWN]
+    heads.append("vit_small, float32")
+    peaks, times = ([_row("lean / stock", heads), "|---" * (len(heads) + 1) + "|"] for _ in "12")
+    cells = [(name, way) for name in MODELS for way in _SHOWN][: len(heads)]
+    for spec in SPECS:
+        peaks.append(_row(f"`{spec}`", [_peak(lines, *cell, spec) for cell in cells]))
+        times.append(_row(f"`{spec}`", [_time(lines, *cell, spec) for cell in cells]))
+    return "\n".join([*peaks, "", *times])
+
+
+def _row(first: str, cells: list[str]) -> str:
+    return f"| {' | '.join([first, *cells])} |"
+
+
+def _peak(lines: list[Row], model: str, way: str, spec: str) -> str:
+    for line in lines:
+        key = line["part"], line.get("model"), line.get("way"), line.get("strategy")
+        if key == ("memory", model, way, spec) and "lean" in line:
+            lean, stock = (line[side]["measured_peak_bytes"] for side in ("lean", "stock"))
+            return f"{lean / stock:.1%} of {stock / 2**20:.0f} MiB".replace("%", " %")
+    return "refused"
+
+
+def _time(lines: list[Row], model: str, way: str, spec: str) -> str:
+    for line in lines:
+        if (line["part"], line.get("model"), line.get("way")) == ("steps", model, way):
+            for row in line["rows"]:
+                if row["strategy"] == spec:
+                    low, high = row["ratio_ci"]
+                    return f"{row['ratio']:.2f} [{low:.2f}, {high:.2f}]"
+    return "refused"
+
+
+PARTS: dict[str, Callable[[Workload], Iterator[Row]]] = {
     "memory": memory,
     "batch": batch,
     "steps": steps,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.choosing import LEAN_CHOICES, choose
-from freezekit.bench.fit import COUNTED_MARGIN, MARGIN
+from freezekit.bench.fit import COUNTED_MARGIN, CUDA_MARGIN, MARGIN
 from freezekit.cli.bench import DEFAULT_SPECS
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option, workload_options
@@ -50,7 +50,8 @@ EXTENSIONS = (".json", ".md")
 @click.option(
     "--margin",
     type=click.FloatRange(min=0),
-    show_default=f"{100 * COUNTED_MARGIN:g} in float32 on the CPU, else {100 * MARGIN:g}",
+    show_default=f"{100 * COUNTED_MARGIN:g} in float32 on the CPU, {100 * MARGIN:g} in half "
+    f"precision there, {100 * CUDA_MARGIN:g} on CUDA",
     metavar="PERCENT",
     help="Of the predicted peak, left free for the allocator.",
 )
