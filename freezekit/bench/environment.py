@@ -8,9 +8,27 @@ import shlex
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freezekit.bench.processes import PINNED_ALLOCATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FACTS = (
+    "device",
+    "cpu",
+    "cores",
+    "threads",
+    "platform",
+    "python",
+    "torch",
+    "torchvision",
+    "timm",
+    "cuda",
+    "allocator",
+)
+"""Facts of a machine and its software that figures depend on."""
 
 
 def environment() -> dict[str, Any]:  # Any: facts of many types
@@ -25,6 +43,17 @@ def environment() -> dict[str, Any]:  # Any: facts of many types
         "command": shlex.join(["freezekit", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the facts in which two environments differ, each with both values.
+
+    Example:
+        >>> differing({"torch": "2.14.0", "threads": 2}, {"torch": "2.15.0", "threads": 2})
+        ('torch (2.14.0 -> 2.15.0)',)
+    """
+    values = [(name, old.get(name), new.get(name)) for name in FACTS]
+    return tuple(f"{name} ({a} -> {b})" for name, a, b in values if a != b)
 
 
 def cores() -> int:

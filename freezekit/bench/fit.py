@@ -138,9 +138,15 @@ class FitRun:
     """One run; `result` is always what is known so far."""
 
     def __init__(
-        self, workload: Workload, options: FitOptions, on_progress: Callable[[Doing], None]
+        self,
+        workload: Workload,
+        options: FitOptions,
+        on_progress: Callable[[Doing], None],
+        check: Callable[[Workload], object] = lambda _: None,
     ) -> None:
+        """Call `check` once the workload is resolved; it may raise, which ends the run."""
         self._options = options
+        self._check = check
         self._on_progress = on_progress
         margin = default_margin(workload) if options.margin is None else options.margin
         self.result = Fit(
@@ -188,6 +194,7 @@ class FitRun:
                     shape = tuple(event["workload"]["input_shape"])
                     workload = Workload(**{**event["workload"], "input_shape": shape})
                     self.result = replace(self.result, workload=workload)
+                    self._check(workload)
                 case "trying":
                     self._on_progress(Doing(phase, event["what"], done, total))
                 case "fit":

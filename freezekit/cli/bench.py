@@ -135,7 +135,7 @@ def bench(
         options["image_size"] = DEFAULT_IMAGE_SIZE
     workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]
     for workload in workloads if before else ():
-        find_run(before, workload)
+        find_run(before, workload, "the baseline")
     with locked(outputs):
         how = Options(
             variants=variants,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,14 +14,17 @@ from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option, workload_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from freezekit.bench.fit import Fit
-    from freezekit.bench.results import Workload
-    from freezekit.report.fit import Speed
+    from freezekit.bench.results import Result, Workload
 
 DID_NOT_HOLD = 1
 STRATEGY_FAILED = 4
 INTERRUPTED = 130
 EXTENSIONS = (".json", ".md")
+NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
+"""Fields in which a bench run may differ whose speeds are shown."""
 
 
 @click.command()
@@ -56,7 +60,9 @@ EXTENSIONS = (".json", ".md")
     help="Of the predicted peak, left free for the allocator.",
 )
 @click.option("--verify", is_flag=True, help="Run real steps of the answer and of the next batch.")
-@click.option("--timing", metavar="FILE.json", help="A bench result, for images a second.")
+@click.option(
+    "--timing", metavar="FILE.json", help="A bench result of the same step, for images a second."
+)
 @click.option(
     "-o",
     "--output",
@@ -104,7 +110,8 @@ def fit(
     for path in outputs:
         check_writable(path, EXTENSIONS)
     workload = Workload(model, **options)
-    speed = _speeds(timing, workload) if timing else {}
+    find_timing = partial(_find_timing, timing, _timed_runs(timing))
+    find_timing(workload)  # what can be told before the model is there
     how = FitOptions(
         variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
         memory_bytes=read_bytes(memory) if memory else None,
@@ -115,13 +122,14 @@ def fit(
         threads=threads,
     )
     with progress(model) as show:
-        run = FitRun(workload, how, show)
+        run = FitRun(workload, how, show, check=find_timing)
         try:
             run.find()
             code = 0
         except KeyboardInterrupt:
             code = INTERRUPTED
-    _show(run.result, speed, outputs)
+    known = run.result.workload
+    _show(run.result, find_timing(known) if known.input_shape else None, outputs)
     if code == INTERRUPTED:
         click.echo("interrupted; rows without a figure were not asked", err=True)
     elif any(row.status != "ok" for row in run.result.rows):
@@ -131,26 +139,36 @@ def fit(
     click.get_current_context().exit(code)
 
 
-def _show(result: Fit, speed: dict[str, Speed], outputs: tuple[str, ...]) -> None:
+def _timed_runs(path: str | None) -> list[Result]:
+    from freezekit.bench.store import load
+    from freezekit.errors import CompareError
+
+    if path is None:
+        return []
+    found = [run for run in load(path) if any(row.time for row in run.rows)]
+    if not found:
+        raise CompareError(
+            f"{path!r} holds no step times: --timing needs a run of `freezekit bench` "
+            "without --static"
+        )
+    return found
+
+
+def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> Result | None:
+    """Return the last run of that step, whatever its batch size; None where none was asked for."""
+    from freezekit.compare.pairing import find_run
+
+    return find_run(runs, step, repr(path), NOT_OF_SPEED) if path else None
+
+
+def _show(result: Fit, timing: Result | None, outputs: tuple[str, ...]) -> None:
     from rich.console import Console, Group
 
     from freezekit.bench.store import extension_of, write_text
     from freezekit.report.fit import fit_json, fit_lines, fit_markdown
 
     console = Console(highlight=False, emoji=False)
-    console.print(Group(*fit_lines(result, speed, console.width, console.encoding)))
+    console.print(Group(*fit_lines(result, timing, console.width, console.encoding)))
     for path in outputs:
         is_json = extension_of(path, EXTENSIONS) == ".json"
-        write_text(path, fit_json(result) if is_json else fit_markdown(result, speed))
-
-
-def _speeds(path: str, workload: Workload) -> dict[str, Speed]:
-    """Return the speeds of the file's last run of this model."""
-    from freezekit.bench.store import load
-    from freezekit.errors import CompareError
-    from freezekit.report.fit import speeds
-
-    runs = [result for result in load(path) if result.workload.model == workload.model]
-    if not runs:
-        raise CompareError(f"{path!r} holds no run of {workload.model!r}: --timing needs one")
-    return speeds(runs[-1])
+        write_text(path, fit_json(result) if is_json else fit_markdown(result, timing))

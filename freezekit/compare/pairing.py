@@ -6,27 +6,13 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from freezekit.bench.environment import differing
 from freezekit.errors import CompareError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from freezekit.bench.results import Result, Row, Workload
-
-ENVIRONMENT = (
-    "device",
-    "cpu",
-    "cores",
-    "threads",
-    "platform",
-    "python",
-    "torch",
-    "torchvision",
-    "timm",
-    "cuda",
-    "allocator",
-)
-"""Facts of a machine and its software that step times depend on."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +34,33 @@ class Pair:
     @property
     def elsewhere(self) -> tuple[str, ...]:
         """Facts of the environment in which the runs differ, each with both values."""
-        facts = [(name, self.old.env.get(name), self.new.env.get(name)) for name in ENVIRONMENT]
-        return tuple(f"{name} ({a} -> {b})" for name, a, b in facts if a != b)
+        return differing(self.old.env, self.new.env)
 
 
-def find_run(results: Sequence[Result], asked: Workload) -> Result:
-    """Return the run of a workload that is not resolved yet: what it leaves open may be anything.
+def find_run(
+    results: Sequence[Result], asked: Workload, source: str, besides: Collection[str] = ()
+) -> Result:
+    """Return the last run of a workload; what that leaves open yet may be anything.
+
+    Args:
+        results: Of one file.
+        asked: Resolved or not.
+        source: How the error calls the file.
+        besides: Fields that may differ.
 
     Raises:
         CompareError: There is none; the message says what there is instead.
     """
     open_yet = {name for name in ("image_size", "input_shape") if getattr(asked, name) is None}
-    facts = dataclasses.asdict(asked)
-    given = {name: facts[name] for name in facts.keys() - open_yet - {"loss_text"}}
+    besides = {*besides, *open_yet}
     for result in reversed(results):
-        if all(getattr(result.workload, name) == value for name, value in given.items()):
+        if not _differing(result.workload, asked, besides):
             return result
-    said = _differences([result.workload for result in results], [asked], open_yet)
-    raise CompareError(f"the baseline has no such run: {said}")
+    held = [result.workload for result in results]
+    if asked.model not in {workload.model for workload in held}:
+        models = ", ".join(sorted({workload.model for workload in held}))
+        raise CompareError(f"{source} holds no run of {asked.model!r}, only of {models}")
+    raise CompareError(f"{source} has no such run: {_differences(held, [asked], besides)}")
 
 
 def pair(old: Sequence[Result], new: Sequence[Result]) -> tuple[Pair, ...]:
@@ -125,15 +120,16 @@ def _pairs(olds: list[Result], new: Result) -> list[Pair]:
 def _differences(
     old: Sequence[Workload], new: Sequence[Workload], besides: Collection[str] = ()
 ) -> str:
-    models = {workload.model for workload in old} & {workload.model for workload in new}
-    if not models:
+    """Say in what the two workloads differ that are most alike."""
+    found = [(a.model, _differing(a, b, besides)) for a in old for b in new if a.model == b.model]
+    if not found:
         names = [", ".join(sorted({workload.model for workload in side})) for side in (old, new)]
         return f"the old one holds {names[0]}, the new one {names[1]}"
-    model = min(models)
-    a, b = (
-        dataclasses.asdict(next(workload for workload in side if workload.model == model))
-        for side in (old, new)
-    )
+    model, fields = min(found, key=lambda one: len(one[1]))
+    return f"{model} was measured with another {', '.join(fields)}"
+
+
+def _differing(old: Workload, new: Workload, besides: Collection[str]) -> list[str]:
+    a, b = dataclasses.asdict(old), dataclasses.asdict(new)
     names = [name for name in a if a[name] != b[name] and name not in {*besides, "loss_text"}]
-    differing = [f"{name} ({a[name]} -> {b[name]})" for name in names]
-    return f"{model} was measured with another {', '.join(differing)}"
+    return [f"{name} ({a[name]} -> {b[name]})" for name in names]

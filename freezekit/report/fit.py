@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from freezekit.bench.environment import differing
 from freezekit.bench.variant import BASELINE
 from freezekit.report import units
 from freezekit.report.cells import FAILED, Column, tabulate, title
@@ -14,56 +15,52 @@ from freezekit.report.notes import Note
 from freezekit.report.table import heading, note_lines, table_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.text import Text
 
     from freezekit.bench.fit import Fit, FitRow
     from freezekit.bench.results import Memory, Result, Workload
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Images a second that a bench run measured, at its own batch size."""
-
-    images_per_second: float
-    batch_size: int
-
-
-def speeds(result: Result) -> dict[str, Speed]:
-    """Return by label the speed of each row with a step time.
+def images_per_second(result: Result) -> dict[str, float]:
+    """Return by label how fast each row with a step time is.
 
     Example:
         >>> from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
         >>> row = Row("full", time=Time(StepSeconds(0.5, 0.4, 0.6), 1.0, None, "baseline"))
-        >>> speeds(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
-        {'full': Speed(images_per_second=16.0, batch_size=8)}
+        >>> images_per_second(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
+        {'full': 16.0}
     """
-    batch = result.workload.batch_size
     return {
-        row.label: Speed(batch / row.time.step_seconds.median, batch)
+        row.label: result.workload.batch_size / row.time.step_seconds.median
         for row in result.rows
         if row.time
     }
 
 
-def fit_lines(fit: Fit, speed: Mapping[str, Speed], width: int, encoding: str) -> list[Text]:
-    """Return a table and its notes for a terminal of that many columns."""
-    cells = tabulate(_columns(fit, speed), [(row,) for row in fit.rows])
+def fit_lines(fit: Fit, timing: Result | None, width: int, encoding: str) -> list[Text]:
+    """Return a table and its notes for a terminal of that many columns.
+
+    Args:
+        fit: What fits.
+        timing: A bench run of the same step, but for its batch size.
+        width: Of the terminal.
+        encoding: Likewise.
+    """
+    cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
     return [
         heading(_title(fit), width, encoding),
         heading("", width, encoding),
         *table_lines(cells, labels, width, encoding),
-        *note_lines(_notes(fit, speed), width, encoding),
+        *note_lines(_notes(fit, timing), width, encoding),
     ]
 
 
-def fit_markdown(fit: Fit, speed: Mapping[str, Speed]) -> str:
+def fit_markdown(fit: Fit, timing: Result | None) -> str:
     """Return the same as Markdown."""
-    cells = tabulate(_columns(fit, speed), [(row,) for row in fit.rows])
+    cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
-    return markdown_table(_title(fit), cells, labels, _notes(fit, speed))
+    return markdown_table(_title(fit), cells, labels, _notes(fit, timing))
 
 
 def fit_json(fit: Fit) -> str:
@@ -115,7 +112,9 @@ def _as_run(fit: Fit) -> Result:
     return Result(fit.freezekit, workload, fit.env)
 
 
-def _columns(fit: Fit, speed: Mapping[str, Speed]) -> tuple[Column, ...]:
+def _columns(fit: Fit, timing: Result | None) -> tuple[Column, ...]:
+    speeds = images_per_second(timing) if timing else {}
+
     def answer(row: FitRow) -> str:
         if row.status != "ok":
             return FAILED[row.status]
@@ -134,8 +133,7 @@ def _columns(fit: Fit, speed: Mapping[str, Speed]) -> tuple[Column, ...]:
         return f"{found[0]} {found[1] / row.memory.peak_bytes:.0%}"
 
     def images(row: FitRow) -> str:
-        found = speed.get(row.label)
-        return units.number(found.images_per_second) if found else units.MISSING
+        return units.number(speeds[row.label]) if row.label in speeds else units.MISSING
 
     return (
         Column("batch", ("", "batch"), answer),
@@ -151,19 +149,21 @@ def _columns(fit: Fit, speed: Mapping[str, Speed]) -> tuple[Column, ...]:
     )
 
 
-def _notes(fit: Fit, speed: Mapping[str, Speed]) -> list[Note]:
-    found = [
+def _notes(fit: Fit, timing: Result | None) -> list[Note]:
+    return [
         *(Note("failed", f"{r.label}: {r.error}") for r in fit.rows if r.status != "ok"),
         *(Note("warning", text) for text in _not_even_one(fit)),
         *(Note("note", text) for text in _no_larger_tried(fit)),
         *(said for row in fit.rows if (said := _verified(fit, row))),
         Note("note", _method(fit)),
+        *([Note("note", _timed(fit, timing))] if timing else ()),
     ]
-    if speed:
-        batches = sorted({s.batch_size for s in speed.values()})
-        at = " and ".join(map(str, batches))
-        found.append(Note("note", f"images/s: as measured at batch {at}; another batch may differ"))
-    return found
+
+
+def _timed(fit: Fit, timing: Result) -> str:
+    batch, elsewhere = timing.workload.batch_size, differing(timing.env, fit.env)
+    text = f"images/s: as measured at batch {batch}; another batch may differ"
+    return f"{text}; measured with another {', '.join(elsewhere)}" if elsewhere else text
 
 
 def _not_even_one(fit: Fit) -> list[str]:

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.results import Workload
+from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
 from freezekit.bench.static import static_figures
+from freezekit.bench.store import to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +111,65 @@ def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def timed(**fields: object) -> Result:
+    """Return a bench run of TINY at batch 16 with a step time for `full`."""
+    step = Workload("timm:test_resnet", 16, 32, (16, 3, 32, 32))
+    row = Row("full", time=Time(StepSeconds(0.5, 0.4, 0.6), 1.0, None, "baseline"))
+    return Result("0.1.0", replace(step, **fields), {}, (row,), complete=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model", "timm:test_vit", "no run of 'timm:test_resnet', only of timm:test_vit"),
+        ("image_size", 64, "another image_size (64 -> 32)"),
+        ("dtype", "bfloat16", "another dtype (bfloat16 -> float32)"),
+        ("amp", "bfloat16", "another amp (bfloat16 -> None)"),
+        ("optimizer", "adamw", "another optimizer (adamw -> sgd)"),
+        ("channels_last", True, "another channels_last (True -> False)"),
+        ("device", "cuda", "another device (cuda -> cpu)"),
+    ],
+)
+def test_speeds_of_another_step_are_refused(
+    tmp_path: Path, field: str, value: object, said: str
+) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(to_json([timed(**{field: value})]))
+    done = fit(*TINY, "--memory", "20MB", "--timing", str(path))
+    assert done.returncode == 2
+    assert f"{str(path)!r} h" in done.stderr
+    assert said in done.stderr
+
+
+def test_speeds_of_another_size_are_refused_once_the_models_own_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(to_json([timed()]))
+    done = fit("timm:test_resnet", "--memory", "20MB", "--timing", str(path))
+    assert done.returncode == 2
+    assert "another image_size (32 -> 160)" in done.stderr
+
+
+def test_speeds_of_the_same_step_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    others = [timed(image_size=64), timed(pretrained=True), timed(optimizer="adam")]
+    path.write_text(to_json(others))
+    asked = ("--memory", "6MB", "-s", "head-only", "--batch-size", "32", "--lean", "off")
+    done = fit(*TINY, *asked, "--timing", str(path))
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "32.0" in next(line for line in done.stdout.splitlines() if line.startswith("full"))
+    assert "images/s: as measured at batch 16; another batch may differ; measured with" in said
+    assert "another device (None -> cpu), cpu (None ->" in said
+
+
+def test_a_file_without_step_times_has_no_speeds(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(to_json([replace(timed(), rows=(Row("full"),))]))
+    done = fit(*TINY, "--timing", str(path))
+    assert done.returncode == 2
+    assert "holds no step times: --timing needs a run of `freezekit bench`" in done.stderr
 
 
 @pytest.mark.slow

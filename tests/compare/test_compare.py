@@ -142,11 +142,16 @@ def test_files_with_nothing_in_common_are_told_apart() -> None:
 
 
 def test_a_baseline_is_looked_up_before_anything_is_measured() -> None:
-    assert find_run([made()], Workload("timm:resnet18")) == made()
+    assert find_run([made()], Workload("timm:resnet18"), "old") == made()
     with pytest.raises(CompareError, match=r"no such run.*another batch_size \(8 -> 4\)$"):
-        find_run([made()], Workload("timm:resnet18", batch_size=4))
+        find_run([made()], Workload("timm:resnet18", batch_size=4), "old")
     with pytest.raises(CompareError, match=r"image_size \(128 -> 64\)$"):
-        find_run([made()], Workload("timm:resnet18", image_size=64))
+        find_run([made()], Workload("timm:resnet18", image_size=64), "old")
+    with pytest.raises(CompareError, match="old holds no run of 'timm:b', only of timm:resnet18"):
+        find_run([made()], Workload("timm:b"), "old")
+    runs = [made(workload=replace(WORK, seed=1, dtype="float64")), made()]
+    with pytest.raises(CompareError, match="another seed"):  # of the run that is most alike
+        find_run(runs, Workload("timm:resnet18", seed=2), "old")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
