@@ -48,12 +48,13 @@ def compare(
         for found in pairs:
             check_absolute(found)
     console = Console(highlight=False, emoji=False)
+    names = repr(old), repr(new)
     for i, found in enumerate(pairs):
         if i:
             click.echo()
         if markdown:
-            click.echo(comparison_markdown(found, absolute=absolute), nl=False)
+            click.echo(comparison_markdown(found, absolute=absolute, names=names), nl=False)
         else:
-            print_comparison(found, console, absolute=absolute)
+            print_comparison(found, console, absolute=absolute, names=names)
     judged = [j for run in after for j in judge(gates, run, earlier_rows(before, run))]
     sys.exit(tell(gates, judged))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from freezekit.compare.differences import Count, Difference, common_floor, differences
+from freezekit.compare.differences import Difference, differences
+from freezekit.compare.notes import SIDES, comparison_notes
 from freezekit.errors import CompareError
 from freezekit.report import units
 from freezekit.report.cells import Column, tabulate, title
 from freezekit.report.markdown import markdown_table
-from freezekit.report.notes import Note
 from freezekit.report.table import heading, note_lines, table_lines
 
 if TYPE_CHECKING:
@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 
 PEAK = Column("peak, MiB", ("peak", "MiB"), lambda d: units.mib(d.peak_bytes.new))
 SAVED = Column("saved activations, MiB", ("saved", "MiB"), lambda d: units.mib(d.saved_bytes.new))
-MOST_EXACT = 12  # rows whose bytes are spelled out under the table
 
 
-def print_comparison(pair: Pair, console: Console, *, absolute: bool = False) -> None:
-    """Print how the new run differs from the old one, as wide as the console."""
+def print_comparison(
+    pair: Pair, console: Console, *, absolute: bool = False, names: tuple[str, str] = SIDES
+) -> None:
+    """Print how the new run differs from the old one, as wide as the console.
+
+    Args:
+        pair: The runs.
+        console: Where to print.
+        absolute: Step times in ms too.
+        names: How notes call the two runs, such as by their files.
+    """
     found, width, encoding = differences(pair), console.width, console.encoding
     console.print(
         Group(
             heading(_title(pair), width, encoding),
             Text(),
             *_table(found, _columns(absolute), width, encoding),
-            *note_lines(_notes(pair, found), width, encoding),
+            *note_lines(comparison_notes(pair, found, names), width, encoding),
         )
     )
 
@@ -50,11 +58,14 @@ def _table(
     return _table(found, tuple(c for c in columns if c not in (SAVED, PEAK)), width, encoding)
 
 
-def comparison_markdown(pair: Pair, *, absolute: bool = False) -> str:
+def comparison_markdown(
+    pair: Pair, *, absolute: bool = False, names: tuple[str, str] = SIDES
+) -> str:
     """Return the same as Markdown."""
     found = differences(pair)
     cells = tabulate(_columns(absolute), [(difference,) for difference in found])
-    return markdown_table(_title(pair), cells, [d.label for d in found], _notes(pair, found))
+    notes = comparison_notes(pair, found, names)
+    return markdown_table(_title(pair), cells, [d.label for d in found], notes)
 
 
 def check_absolute(pair: Pair) -> None:
@@ -102,69 +113,3 @@ _ABSOLUTE = (
 def _time(difference: Difference) -> str:
     time = difference.time
     return units.ratio(time.ratio, time.ci, time.verdict) if time else units.MISSING
-
-
-def _notes(pair: Pair, found: tuple[Difference, ...]) -> list[Note]:
-    return [
-        *(Note("failed", text) for text in _failures(found)),
-        *(Note("note", text) for text in (*_exactly(found), *_times(pair, found))),
-        *(Note("warning", text) for text in _missing(pair)),
-    ]
-
-
-def _failures(found: tuple[Difference, ...]) -> list[str]:
-    texts = []
-    for difference in found:
-        for when, row in (("old", difference.old), ("new", difference.new)):
-            if row.status != "ok":
-                texts.append(f"{row.label}: failed in the {when} run: {row.error}")
-    return texts
-
-
-def _exactly(found: tuple[Difference, ...]) -> list[str]:
-    """Spell out bytes and FLOPs that changed; what a percentage rounds away is seen here."""
-    texts = []
-    for d in found:
-        counts = {
-            "peak": d.peak_bytes,
-            "saved": d.saved_bytes,
-            "FLOPs": d.flops,
-        }
-        changed = [_in_full(name, c) for name, c in counts.items() if c.change]
-        if changed:
-            texts.append(f"{d.label}: {', '.join(changed)}")
-    if len(texts) > MOST_EXACT:
-        texts[MOST_EXACT:] = [f"and {len(texts) - MOST_EXACT} more rows changed"]
-    if not texts and any(d.saved_bytes.change == 0 for d in found):
-        return ["bytes and FLOPs: equal to the last one"]
-    return texts
-
-
-def _in_full(name: str, count: Count) -> str:
-    assert count.old is not None
-    assert count.new is not None
-    unit = "" if name == "FLOPs" else " bytes"
-    return f"{name} {count.old:,} -> {count.new:,}{unit} ({count.new - count.old:+,})"
-
-
-def _times(pair: Pair, found: tuple[Difference, ...]) -> list[str]:
-    if pair.old.protocol != pair.new.protocol:
-        return [
-            f"times not compared: measured by protocol {pair.old.protocol} and {pair.new.protocol}"
-        ]
-    if not any(d.time for d in found):
-        return []
-    floor = common_floor(pair)
-    said = "unknown" if floor is None else units.share(floor)
-    texts = [
-        "ratio, new / old: of each run's ratio to its own full, with a 95% interval; noise floor "
-        f"of both runs {said}, below which no change is claimed"
-    ]
-    if pair.elsewhere:
-        texts.append(f"the environments differ: {', '.join(pair.elsewhere)}")
-    return texts
-
-
-def _missing(pair: Pair) -> list[str]:
-    sides = (("old", pair.only_old), ("new", pair.only_new))
-    return [f"only in the {side} run: {', '.join(labels)}" for side, labels in sides if labels]

@@ -22,6 +22,7 @@ from freezekit.compare.show import check_absolute, comparison_markdown, print_co
 from freezekit.errors import CompareError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 WORK = Workload("timm:resnet18", input_shape=(8, 3, 128, 128), image_size=128)
@@ -53,13 +54,31 @@ def text(old: Result, new: Result, width: int = 80, *, absolute: bool = False) -
     return console.export_text()
 
 
+def flat(old: Result, new: Result) -> str:
+    return " ".join(text(old, new).split())
+
+
+def static(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Return the rows as --static leaves them."""
+    return tuple(
+        replace(row, time=None, memory=replace(row.memory, peak_method="predicted")) for row in rows
+    )
+
+
 def test_bytes_are_compared_exactly() -> None:
     full, head = differences(pair([made()], [made(peak=701)])[0])
     assert full.peak_bytes.change == 0.0
     assert head.peak_bytes.change == pytest.approx(1 / 700)
     shown = text(made(), made(peak=701))
     assert "head-only: peak 700 -> 701 bytes (+1), saved 700 -> 701 bytes (+1)" in shown
-    assert "bytes and FLOPs: equal to the last one" in text(made(), made())
+    assert "peaks, saved activations, FLOPs: equal to the last one" in text(made(), made())
+
+
+def test_a_change_from_nothing_is_spelled_out() -> None:
+    rows = tuple(
+        replace(r, memory=replace(r.memory, saved_activations_bytes=0)) for r in made().rows
+    )
+    assert "head-only: saved 0 -> 700 bytes (+700)" in text(made(rows=rows), made())
 
 
 def test_times_are_ratios_of_ratios_with_an_interval() -> None:
@@ -98,6 +117,12 @@ def test_step_times_in_ms_need_one_environment() -> None:
     assert "cpu (a -> b)" in text(made(), elsewhere)
 
 
+def test_another_environment_is_told_where_only_bytes_are_compared() -> None:
+    elsewhere = made(rows=static(made().rows), env={**ENV, "torch": "2.16.0"})
+    said = flat(made(rows=static(made().rows)), elsewhere)
+    assert "the environments differ: torch (2.15.0 -> 2.16.0); bytes and FLOPs may change" in said
+
+
 def test_other_protocols_are_not_compared_in_time() -> None:
     shown = text(made(), made(protocol="v2"))
     assert "times not compared: measured by protocol v1 and v2" in " ".join(shown.split())
@@ -105,9 +130,49 @@ def test_other_protocols_are_not_compared_in_time() -> None:
 
 
 def test_peaks_of_two_methods_are_not_compared() -> None:
-    rows = tuple(replace(r, memory=replace(r.memory, peak_method="predicted")) for r in made().rows)
+    rows = static(made().rows)
     found = differences(pair([made()], [made(rows=rows)])[0])
     assert found[0].peak_bytes.change is None
+    said = flat(made(), made(rows=rows, raw=None))
+    assert "saved activations, FLOPs: equal to the last one" in said
+    assert "peaks," not in said
+    assert "peaks not compared: measured in the old run, predicted in the new one, and" in said
+    assert "times not compared: the new run timed no step" in said
+    said = flat(made(rows=(made().rows[0], rows[1])), made())
+    assert "peaks, saved activations, FLOPs: equal to the last one" in said
+    assert "peaks not compared of head-only: predicted in the old run, measured in the" in said
+    said = flat(made(rows=rows), made(rows=rows))
+    assert "not compared" not in said, "nothing is missing where both are --static"
+
+
+def test_times_without_raw_steps_are_not_compared() -> None:
+    assert "times not compared: the raw steps are missing" in flat(made(), made(raw=None))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (lambda full, head: (full, head), "step times may be of fewer blocks"),
+        (lambda full, head: (full, replace(head, time=None)), "no step was timed of head-only"),
+        (
+            lambda full, head: static((full, head)),
+            "no peak was measured of any row; no step was timed of any row",
+        ),
+        (
+            lambda full, head: (replace(full, time=None), Row("head-only")),
+            "nothing was measured of head-only; no step was timed of full",
+        ),
+    ],
+)
+def test_a_run_that_was_interrupted_says_so(
+    rows: Callable[..., tuple[Row, ...]], said: str
+) -> None:
+    unfinished = made(rows=rows(*made().rows), complete=False)
+    assert f"the old run did not come to its end: {said}" in flat(unfinished, made())
+    assert f"the new run did not come to its end: {said}" in flat(made(), unfinished)
+    shown = comparison_markdown(pair([made()], [unfinished])[0], names=("'a.json'", "'b.json'"))
+    assert f"- **'b.json' did not come to its end: {said}" in shown
+    assert "did not come to its end" not in flat(made(), made())
 
 
 def test_rows_of_one_side_are_named() -> None:
@@ -182,6 +247,16 @@ def test_the_command_prints_the_table_and_passes(files: tuple[str, str]) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "1.2" in done.stdout
     assert "slower" in done.stdout
+
+
+def test_the_command_names_the_file_of_an_interrupted_run(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "new.json").write_text(to_json([made(complete=False)]))
+    said = " ".join(run(*files).stdout.split())
+    assert f"{files[1]!r} did not come to its end:" in said
+    assert f"{files[0]!r}" not in said
+    assert f"**{files[1]!r} did not" in run(*files, "--markdown").stdout.replace("\\_", "_")
 
 
 def test_the_command_fails_by_a_gate(files: tuple[str, str]) -> None:
