@@ -70,7 +70,7 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json or .md; may be given several times.",
+    help="Write .json or .md; may be given several times. A file that is no fit is not replaced.",
 )
 @workload_options
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
@@ -101,10 +101,12 @@ def fit(
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
     """  # noqa: D301  # click reads the character
     from freezekit.bench.fit import FitOptions, FitRun
+    from freezekit.bench.locking import locked
     from freezekit.bench.results import Workload
     from freezekit.bench.store import check_writable
     from freezekit.cli.screen import progress
     from freezekit.registry import load_registry
+    from freezekit.report.fit import check_replaceable
     from freezekit.sizes import read_bytes
 
     for path in outputs:
@@ -121,15 +123,18 @@ def fit(
         block=block,
         threads=threads,
     )
-    with progress(model) as show:
-        run = FitRun(workload, how, show, check=find_timing)
-        try:
-            run.find()
-            code = 0
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-    known = run.result.workload
-    _show(run.result, find_timing(known) if known.input_shape else None, outputs)
+    with locked(outputs):
+        for path in outputs:
+            check_replaceable(path)
+        with progress(model) as show:
+            run = FitRun(workload, how, show, check=find_timing)
+            try:
+                run.find()
+                code = 0
+            except KeyboardInterrupt:
+                code = INTERRUPTED
+        known = run.result.workload
+        _show(run.result, find_timing(known) if known.input_shape else None, outputs)
     if code == INTERRUPTED:
         click.echo("interrupted; rows without a figure were not asked", err=True)
     elif any(row.status != "ok" for row in run.result.rows):

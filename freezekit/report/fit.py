@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freezekit.bench.environment import differing
 from freezekit.bench.variant import BASELINE
+from freezekit.errors import OutputError
 from freezekit.report import units
 from freezekit.report.cells import FAILED, Column, tabulate, title
 from freezekit.report.markdown import markdown_table
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from freezekit.bench.fit import Fit, FitRow
     from freezekit.bench.results import Memory, Result, Workload
+
+QUESTIONS = "the largest batch that fits", "does it fit"
 
 
 def images_per_second(result: Result) -> dict[str, float]:
@@ -68,6 +72,37 @@ def fit_json(fit: Fit) -> str:
     return json.dumps(asdict(fit), indent=2) + "\n"
 
 
+def check_replaceable(path: str | Path) -> None:
+    """Raise where a file is there already that holds anything but what fits.
+
+    Raises:
+        OutputError: It is such a file, or cannot be read.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot read {str(path)!r}, which is to be replaced: {reason}") from None
+    if text.strip() and not _is_fit(text):
+        raise OutputError(
+            f"cannot write {str(path)!r}: it is there already and is not what `freezekit fit` "
+            "wrote; name another file, or remove it first"
+        )
+
+
+def _is_fit(text: str) -> bool:
+    """Tell whether `fit_json` or `fit_markdown` returned the text, by how it begins."""
+    if text.startswith("**"):
+        return any(f": {asked} into " in text.partition("\n")[0] for asked in QUESTIONS)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("kind") == "freezekit fit"
+
+
 def largest_part(memory: Memory) -> tuple[str, int] | None:
     """Return what takes most of a step's memory, and its bytes.
 
@@ -96,7 +131,7 @@ def largest_part(memory: Memory) -> tuple[str, int] | None:
 
 def _title(fit: Fit) -> str:
     run = _as_run(fit)
-    asked = "does it fit" if fit.asked_batch_size else "the largest batch that fits"
+    asked = QUESTIONS[bool(fit.asked_batch_size)]
     return f"{title(run)}: {asked} into {units.mib(fit.memory_bytes)} MiB"
 
 

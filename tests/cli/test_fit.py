@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from freezekit.bench.locking import locked
 from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.store import to_json
+from freezekit.report.markdown import render_markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,42 @@ def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "it is what `freezekit fit` wrote" in refused.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--batch-size", "32")])
+def test_what_fits_replaces_what_fitted(tmp_path: Path, options: tuple[str, ...]) -> None:
+    out, page = tmp_path / "fit.json", tmp_path / "fit.md"
+    page.touch()
+    asked = (*TINY, "--memory", "20MB", "-s", "full", "--lean", "off", *options)
+    files = ("-o", str(out), "-o", str(page))
+    assert fit(*asked, *files).returncode == 0
+    first = page.read_text()
+    assert fit(*asked, *files, "--margin", "50").returncode == 0
+    assert page.read_text() != first
+    assert json.loads(out.read_text())["margin"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.md"])
+def test_another_file_is_not_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    run = to_json([timed()])
+    for text in (run, render_markdown([timed()]), "# Read me\n", '{"kind": "freezekit', "[1]"):
+        path.write_text(text)
+        done = fit(*TINY, "-o", str(path))
+        assert done.returncode == 2
+        assert "is not what `freezekit fit` wrote; name another file" in done.stderr
+        assert path.read_text() == text
+    path.write_bytes(b"\xff\xfe\x00")
+    assert fit(*TINY, "-o", str(path)).returncode == 2
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    with locked([str(path)]):
+        done = fit(*TINY, "-o", str(path))
+    assert done.returncode == 2
+    assert "another run is writing" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_batch_is_asked_for() -> None:
