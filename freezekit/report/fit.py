@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freezekit.bench.environment import differing
-from freezekit.bench.variant import BASELINE
 from freezekit.errors import OutputError
 from freezekit.report import units
 from freezekit.report.cells import FAILED, Column, tabulate, title
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from freezekit.bench.fit import Fit, FitRow
     from freezekit.bench.results import Memory, Result, Workload
 
+_FITTED_AFTER_ALL = "which fits, though by prediction and margin it does not"
 QUESTIONS = "the largest batch that fits", "does it fit"
 
 
@@ -159,7 +159,7 @@ def _columns(fit: Fit, timing: Result | None) -> tuple[Column, ...]:
 
     def room(row: FitRow) -> str:
         peak = row.memory.peak_bytes
-        return units.MISSING if peak is None else units.share(peak / fit.memory_bytes)
+        return units.MISSING if peak is None else _part_of(fit.memory_bytes, peak)
 
     def part(row: FitRow) -> str:
         found = largest_part(row.memory)
@@ -182,6 +182,12 @@ def _columns(fit: Fit, timing: Result | None) -> tuple[Column, ...]:
         Column("images/s", ("images", "/s"), images),
         Column("largest part of the peak", ("largest part", "of the peak"), part, False),
     )
+
+
+def _part_of(memory_bytes: int, peak_bytes: int) -> str:
+    """Return a peak as a share of the memory, or how many times it is."""
+    part = peak_bytes / memory_bytes
+    return units.share(part) if part < 2 else f"{units.number(part)}x"
 
 
 def _notes(fit: Fit, timing: Result | None) -> list[Note]:
@@ -215,26 +221,31 @@ def _no_larger_tried(fit: Fit) -> list[str]:
     if fit.asked_batch_size:
         return []
     return [
-        f"{row.label}: {row.batch_size} images fit, and more were not tried"
+        f"{row.label}: {row.batch_size} images fit; no larger batch was predicted"
         for row in fit.rows
         if row.batch_size and row.next_peak_bytes is None
     ]
 
 
 def _verified(fit: Fit, row: FitRow) -> Note | None:
+    """Say what real steps took, and how that agrees with what was predicted."""
     held, peak = fit.held(row), row.measured_peak_bytes
-    if held is None or peak is None or row.batch_size is None:
+    if held is None or not peak or not row.batch_size or not row.memory.peak_bytes:
         return None
     text = f"{row.label}: a real step of batch {row.batch_size} took {units.mib(peak)} MiB"
-    if not held:
-        assert row.memory.peak_bytes
+    fits = fit.fits(row)
+    if not held and fits:
         above = 100 * (peak / row.memory.peak_bytes - 1)
         return Note("failed", f"{text}, more than there is; try --margin {above + 0.1:.1f}")
+    if not fits:
+        return Note("note", f"{text}, {_FITTED_AFTER_ALL if held else 'too much, as predicted'}")
     after = row.measured_next_peak_bytes
     if after is None:
         return Note("note", text)
-    word = "too much" if after > fit.memory_bytes else "which would fit too"
-    return Note("note", f"{text}; batch {row.batch_size + 1} {units.mib(after)} MiB, {word}")
+    said = "too much"
+    if after <= fit.memory_bytes:
+        said = "which fits too" if row.next_peak_bytes is None else _FITTED_AFTER_ALL
+    return Note("note", f"{text}; batch {row.batch_size + 1} {units.mib(after)} MiB, {said}")
 
 
 def _method(fit: Fit) -> str:
@@ -247,10 +258,11 @@ def _method(fit: Fit) -> str:
         f"peaks are predicted under fake tensors, a step each, {workspace}; "
         f"{100 * fit.margin:g}% of the peak is left free for the rest"
     )
-    if any(row.next_peak_bytes and row.batch_size for row in fit.rows):
-        found += "; predicted were the batch shown, which fits, and the next one, which does not"
-    if any(row.variant == BASELINE for row in fit.rows) and all(
-        row.measured_peak_bytes is None for row in fit.rows
-    ):
+    answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
+    if any(row.next_peak_bytes for row in answered):
+        found += "; by prediction the batch shown fits and the next, larger by one image, does not"
+    if any(row.batch_size == 0 for row in fit.rows):
+        found += "; where no batch fits, the peak is that of the smallest"
+    if answered and all(row.measured_peak_bytes is None for row in answered):
         found += "; --verify runs real steps"
     return found

@@ -115,7 +115,7 @@ def test_one_batch_is_asked_for() -> None:
 def test_there_is_a_most_that_is_tried() -> None:
     done = fit(*TINY, "--memory", "4000GiB", "-s", "head-only", "--lean", "off")
     assert done.returncode == 0
-    assert "head-only: 65536 images fit, and more were not tried" in done.stdout
+    assert "head-only: 65536 images fit; no larger batch was predicted" in done.stdout
 
 
 @pytest.mark.parametrize("pixels", ["32", "64"])

@@ -1,0 +1,101 @@
+"""What is said of what fits: true of each row, with and without real steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from freezekit.bench.fit import Fit, FitRow
+from freezekit.bench.results import Memory, Workload
+from freezekit.report.fit import fit_lines
+
+MIB = 2**20
+BY_PREDICTION = "by prediction the batch shown fits and the next, larger by one image, does not"
+AFTER_ALL = "which fits, though by prediction and margin it does not"
+
+
+def mib(count: float | None) -> int | None:
+    return None if count is None else int(count * MIB)
+
+
+def row(
+    batch: int | None,
+    peak: float | None,
+    next_peak: float | None = None,
+    real: float | None = None,
+    next_real: float | None = None,
+) -> FitRow:
+    """Return a row of these MiB."""
+    memory = Memory(mib(peak), "predicted")
+    measured = mib(real), mib(next_real)
+    return FitRow("full", False, "ok", None, batch, memory, mib(next_peak), 4, *measured)
+
+
+def said(*rows: FitRow, asked: int | None = None) -> str:
+    """Return table and notes of rows that are to fit into 100 MiB, 2 % left free."""
+    work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
+    fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, asked, rows, complete=True)
+    return " ".join(" ".join(map(str, fit_lines(fit, None, 80, "utf-8"))).split())
+
+
+def test_a_prediction_says_what_it_is() -> None:
+    text = said(row(8, 97, 105))
+    assert text.endswith(f"{BY_PREDICTION}; --verify runs real steps")
+    assert "97.0%" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (row(8, 97, 105, 96, 104), "batch 8 took 96.0 MiB; batch 9 104.0 MiB, too much"),
+        (row(8, 97, 99, 96, 98), f"batch 8 took 96.0 MiB; batch 9 98.0 MiB, {AFTER_ALL}"),
+        (row(8, 97, 105, 96), "batch 8 took 96.0 MiB - peaks are"),
+        (row(8, 97, 105, 101), "batch 8 took 101.0 MiB, more than there is; try --margin 4.2"),
+    ],
+)
+def test_real_steps_and_the_prediction_do_not_gainsay_each_other(found: FitRow, words: str) -> None:
+    text = said(found)
+    assert f"full: a real step of {words}" in text
+    assert text.endswith(BY_PREDICTION), "nothing is said of --verify, for it was given"
+
+
+def test_where_no_larger_batch_was_predicted_none_is_said_not_to_fit() -> None:
+    text = said(row(65536, 50))
+    assert "full: 65536 images fit; no larger batch was predicted" in text
+    assert BY_PREDICTION not in text
+    assert "batch 65537 51.0 MiB, which fits too" in said(row(65536, 50, None, 50, 51))
+
+
+@pytest.mark.parametrize(
+    ("peak", "words"), [(98.5, "98.5%"), (150, "150.0%"), (1234, "12.3x"), (5e6, "50000x")]
+)
+def test_where_no_batch_fits_none_is_said_to(peak: float, words: str) -> None:
+    text = said(row(0, peak, peak + 1))
+    assert f"{words} - full: not even the smallest batch fits" in text
+    assert text.endswith(
+        "is left free for the rest; where no batch fits, the peak is that of the smallest"
+    )
+    text = said(row(0, peak), row(8, 97, 105))
+    assert f"{BY_PREDICTION}; where no batch fits, the peak is" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (row(8, 97), "fits"),
+        (row(8, 105), "too much"),
+        (row(8, 97, None, 96, 104), "batch 8 took 96.0 MiB; batch 9 104.0 MiB, too much"),
+        (row(8, 97, None, 96, 98), "batch 8 took 96.0 MiB; batch 9 98.0 MiB, which fits too"),
+        (row(8, 97, None, 101), "batch 8 took 101.0 MiB, more than there is; try --margin 4.2"),
+        (row(8, 99, None, 98, 99), f"batch 8 took 98.0 MiB, {AFTER_ALL} - peaks"),
+        (row(8, 105, None, 104, 110), "batch 8 took 104.0 MiB, too much, as predicted - peaks"),
+    ],
+)
+def test_one_batch_that_was_asked_for(found: FitRow, words: str) -> None:
+    text = said(found, asked=8)
+    assert words in text
+    assert BY_PREDICTION not in text
+    assert ("--verify" in text) == (found.measured_peak_bytes is None)
+
+
+def test_a_row_without_an_answer_is_said_nothing_of() -> None:
+    assert said(row(None, None)).endswith("is left free for the rest")
