@@ -38,9 +38,10 @@ def compare(
     from rich.console import Console
 
     from freezekit.bench.store import load
-    from freezekit.compare.pairing import earlier_rows, pair
+    from freezekit.compare.pairing import earlier_rows, pair, unpaired
     from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
     from freezekit.gate.judge import judge
+    from freezekit.report.cells import title
 
     before, after = load(old), load(new)
     pairs = pair(before, after)
@@ -56,5 +57,8 @@ def compare(
             click.echo(comparison_markdown(found, absolute=absolute, names=names), nl=False)
         else:
             print_comparison(found, console, absolute=absolute, names=names)
+    for name, results, others in ((names[0], before, after), (names[1], after, before)):
+        for run in unpaired(results, others):
+            click.echo(f"\nonly in {name}: {title(run)}")
     judged = [j for run in after for j in judge(gates, run, earlier_rows(before, run))]
     sys.exit(tell(gates, judged))

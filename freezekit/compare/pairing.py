@@ -90,6 +90,19 @@ def pair(old: Sequence[Result], new: Sequence[Result]) -> tuple[Pair, ...]:
     return tuple(found)
 
 
+def unpaired(results: Sequence[Result], others: Sequence[Result]) -> tuple[Result, ...]:
+    """Return the last run of each workload that the other file lacks.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Workload
+        >>> runs = [Result("0.1.0", Workload(model), {}) for model in ("timm:a", "timm:b")]
+        >>> [run.workload.model for run in unpaired(runs, runs[:1])]
+        ['timm:b']
+    """
+    last = {run.workload.key: run for run in results}
+    return tuple(run for run in last.values() if not any(_same(run, other) for other in others))
+
+
 def earlier_rows(old: Sequence[Result], new: Result) -> dict[str, tuple[Result, Row]]:
     """Return by label the old rows of a new run's workload, as gates take them."""
     return {row.label: (run, row) for run in old if _same(run, new) for row in run.rows}

@@ -259,6 +259,16 @@ def test_the_command_names_the_file_of_an_interrupted_run(
     assert f"**{files[1]!r} did not" in run(*files, "--markdown").stdout.replace("\\_", "_")
 
 
+def test_the_command_names_what_is_in_one_file_alone(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    other = made(workload=replace(WORK, model="timm:b"))
+    (tmp_path / "old.json").write_text(to_json([made(), other, other]))
+    said = run(*files).stdout
+    assert said.count("only in") == 1
+    assert f"only in {files[0]!r}: timm:b, 8x3x128x128, float32" in said
+
+
 def test_the_command_fails_by_a_gate(files: tuple[str, str]) -> None:
     done = run(*files, "--fail-if", "time.ratio > baseline * 1.05", "--fail-if", "peak_bytes > 1GB")
     assert done.returncode == 1
