@@ -164,9 +164,12 @@ class FitRun:
 
         Raises:
             ModelError: The model cannot be had at all.
-            ShortageError: `--verify` needs more memory than the machine has free.
+            ShortageError: `--verify` needs more memory than the machine has free, or the system
+                does not tell how much that is and no memory was given.
             WorkerError: The process that predicts died.
         """
+        if not self.result.memory_bytes and self.result.workload.device == "cpu":
+            raise ShortageError("this system does not tell how much memory is free: give --memory")
         with Workers() as workers:
             self._predict(workers)
             if self._options.verify:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
 
+from freezekit.bench.fit import FitOptions, FitRun
 from freezekit.bench.fitting import MOST, Largest, largest_batch
-from freezekit.errors import ModelError, SizeError
+from freezekit.bench.results import Workload
+from freezekit.bench.variant import Variant
+from freezekit.errors import ModelError, ShortageError, SizeError
 from freezekit.sizes import read_bytes
 
 
@@ -102,3 +106,13 @@ def test_a_peak_that_is_flat_first_and_steep_then():
     assert largest_batch(peak, 250_000_000).batch == 62
     assert len(asked) == len(set(asked)) <= 10
     assert max(asked) < 5000
+
+
+def test_a_system_that_does_not_tell_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(_: str) -> int:
+        raise ValueError("unrecognized configuration name")  # as on macOS
+
+    monkeypatch.setattr(os, "sysconf", no_answer)
+    run = FitRun(Workload("timm:test_resnet"), FitOptions((Variant("full"),)), lambda _: None)
+    with pytest.raises(ShortageError, match="give --memory"):
+        run.find()
