@@ -10,6 +10,7 @@ from freezekit.report.figures import (
     baseline,
     flops,
     fraction,
+    noise_floor,
     peak_change,
     peak_change_from,
     stock_of,
@@ -54,7 +55,7 @@ def explain(result: Result) -> tuple[str, ...]:
         *(_peak_against_saved(result, full, row) for row in alone),
         *(_time_against_flops(full, row) for row in alone),
         *(_beside_stock(row, stock) for row, stock in pairs),
-        _flops_do_not_predict_time(full, others),
+        _flops_do_not_predict_time(result, full, others),
     ]
     return tuple(sentence for sentence in found if sentence)
 
@@ -224,11 +225,15 @@ def _beside_stock(row: Row, stock: Row) -> str | None:
     return f"{row.label} {', '.join(first)}{' and ' if first else ''}{last}"
 
 
-def _flops_do_not_predict_time(full: Row, others: list[Row]) -> str | None:
+def _flops_do_not_predict_time(result: Result, full: Row, others: list[Row]) -> str | None:
+    """Name the widest gap between work and time that is more than noise."""
+    floor = noise_floor(result)
+    if floor is None:
+        return None
     pairs = [
         (row.label, fraction(flops(row), flops(full)), row.time.ratio, row.time.ratio_ci)
         for row in others
-        if row.time is not None
+        if row.time is not None and row.time.verdict in ("faster", "slower")
     ]
     gaps = [
         (name, work, time)
@@ -238,7 +243,7 @@ def _flops_do_not_predict_time(full: Row, others: list[Row]) -> str | None:
     if not gaps:
         return None
     name, work, time = max(gaps, key=lambda gap: abs(gap[1] - gap[2]))
-    if abs(work - time) < FLOPS_GAP:
+    if abs(work - time) < max(FLOPS_GAP, floor):
         return None
     return (
         f"FLOPs do not predict time: {name} does {work:.2f} of full's FLOPs in {time:.2f} of its "

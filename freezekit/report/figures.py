@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from freezekit.bench.variant import BASELINE
@@ -63,3 +64,19 @@ def flops(row: Row) -> int | None:
 def mixed_peaks(result: Result) -> bool:
     """Return whether some peaks of a result were measured and some predicted."""
     return len({row.memory.peak_method for row in result.rows} - {None}) > 1
+
+
+def noise_floor(result: Result) -> float | None:
+    """Return the ratio less 1 under which no difference is claimed, None where it is unknown.
+
+    The far end of the control's interval, as the verdicts take it.
+
+    Example:
+        >>> from freezekit.bench.results import Control, Result, Workload
+        >>> work, control = Workload("timm:resnet18"), Control(1.0, (0.99, 1.02))
+        >>> round(noise_floor(Result("0.1.0", work, {}, control=control)), 4)
+        0.02
+    """
+    if result.control is None or result.control.ratio_ci is None:
+        return None
+    return math.expm1(max(abs(math.log(end)) for end in result.control.ratio_ci))

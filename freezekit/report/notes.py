@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.report.cells import FAILED
 from freezekit.report.explain import explain
 from freezekit.report.figures import flops, mixed_peaks
+from freezekit.report.figures import noise_floor as noise_floor  # gates take it from here
 from freezekit.report.units import plain, share
 
 if TYPE_CHECKING:
@@ -41,22 +41,6 @@ def notes(result: Result) -> tuple[Note, ...]:
         *(Note("note", text) for text in (*result.notes, *_methods(result))),
     ]
     return tuple(Note(note.kind, plain(note.text)) for note in found)
-
-
-def noise_floor(result: Result) -> float | None:
-    """Return the ratio less 1 under which no difference is claimed, None where it is unknown.
-
-    The far end of the control's interval, as the verdicts take it.
-
-    Example:
-        >>> from freezekit.bench.results import Control, Result, Workload
-        >>> work, control = Workload("timm:resnet18"), Control(1.0, (0.99, 1.02))
-        >>> round(noise_floor(Result("0.1.0", work, {}, control=control)), 4)
-        0.02
-    """
-    if result.control is None or result.control.ratio_ci is None:
-        return None
-    return math.expm1(max(abs(math.log(end)) for end in result.control.ratio_ci))
 
 
 def _interrupted(result: Result) -> list[Note]:

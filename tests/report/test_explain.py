@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from freezekit.bench.results import Memory, Outlook, Result, Row, Time
+import pytest
+
+from freezekit.bench.results import Control, Memory, Outlook, Result, Row, Time
 from freezekit.report.explain import explain
 
 MakeRow = Callable[..., Row]
@@ -103,6 +105,38 @@ def test_flops_that_happen_to_predict_time_are_no_surprise(
     half = make_row("half", flops=(5, 5), time=make_time(0.1, 0.51, (0.5, 0.52), "faster"))
     rows = (make_row("full", flops=(10, 10), time=make_time(0.2, 1.0, (1, 1), "baseline")), half)
     assert not _about(make_result(rows=rows), "FLOPs")
+
+
+def test_flops_are_not_held_against_a_time_without_a_verdict(
+    make_result: MakeResult, make_row: MakeRow, make_time: MakeTime
+) -> None:
+    full = make_row("full", flops=(10, 10), time=make_time(0.2, 1.0, (1, 1), "baseline"))
+    time = make_time(0.18, 0.9, (0.82, 0.99), "no difference shown")
+    rows = (full, make_row("half", flops=(5, 5), time=time))
+    assert not _about(make_result(rows=rows), "FLOPs")
+    shown = (full, replace(rows[1], time=replace(time, verdict="faster")))
+    assert _about(make_result(rows=shown), "FLOPs")
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        (Control(1.0, (0.97, 1.05)), True),
+        (Control(1.0, (0.9, 1.2)), False),
+        (Control(1.0, None), False),
+        (None, False),
+    ],
+)
+def test_a_gap_between_flops_and_time_has_to_exceed_the_noise_floor(
+    make_result: MakeResult,
+    make_row: MakeRow,
+    make_time: MakeTime,
+    control: Control | None,
+    said: bool,
+) -> None:
+    half = make_row("half", flops=(5, 5), time=make_time(0.12, 0.6, (0.58, 0.62), "faster"))
+    rows = (make_row("full", flops=(10, 10), time=make_time(0.2, 1.0, (1, 1), "baseline")), half)
+    assert bool(_about(make_result(rows=rows, control=control), "FLOPs")) is said
 
 
 def test_a_lean_row_is_told_of_beside_its_stock_row(

@@ -11,7 +11,8 @@ import pytest
 from freezekit.bench.results import Control, Result
 from freezekit.bench.statistics import Estimate
 from freezekit.bench.statistics import noise_floor as floor_of_the_verdicts
-from freezekit.report.notes import noise_floor, notes
+from freezekit.report.figures import noise_floor
+from freezekit.report.notes import notes
 
 MakeResult = Callable[..., Result]
 

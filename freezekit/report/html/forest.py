@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from freezekit.report.figures import noise_floor
 from freezekit.report.html.drawing import (
     ACCENT,
     BAND_PIXELS,
@@ -22,7 +23,6 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.report.notes import noise_floor
 from freezekit.report.units import ratio, share
 
 if TYPE_CHECKING:
