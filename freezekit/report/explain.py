@@ -49,7 +49,7 @@ def explain(result: Result) -> tuple[str, ...]:
     alone = [row for row in others if stock_of(result, row) is None]
     pairs = [(row, stock) for row in others if (stock := stock_of(result, row))]
     found = [
-        *(_where_the_saving_is(full, row) for row in alone),
+        *(_where_the_saving_is(result, full, row) for row in alone),
         *_frees_no_activations(full, alone),
         *(_trains_the_same(full, row) for row in alone),
         *(_peak_against_saved(result, full, row) for row in alone),
@@ -91,26 +91,54 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
     return sentences
 
 
-def _where_the_saving_is(full: Row, row: Row) -> str | None:
-    """Divide what a row needs less than `full` among gradients, optimizer state, activations."""
-    parts = {
-        "gradients": (full.memory.gradients_bytes, row.memory.gradients_bytes),
-        "optimizer state": (full.memory.optimizer_bytes, row.memory.optimizer_bytes),
-        "saved activations": (
-            full.memory.saved_activations_bytes,
-            row.memory.saved_activations_bytes,
-        ),
-    }
-    less = {n: b - a for n, (b, a) in parts.items() if b is not None and a is not None}
-    total = sum(less.values())
-    whole = sum(before for before, _ in parts.values() if before is not None)
-    if len(less) < len(parts) or min(less.values()) < 0 or total < FREES_LITTLE * whole:
+def _where_the_saving_is(result: Result, full: Row, row: Row) -> str | None:
+    """Divide what a row peaks below `full` among gradients, optimizer state, activations."""
+    before, after, fell = full.memory.peak_bytes, row.memory.peak_bytes, peak_change(result, row)
+    if before is None or after is None or fell is None or -fell < FREES_LITTLE:
         return None
-    shares = [f"{share(part / total)} {name}" for name, part in less.items()]
-    return (
-        f"of the {mib(total)} MiB that {row.label} saves on full, {', '.join(shares[:-1])} and "
-        f"{shares[-1]}"
-    )
+    lead = f"{row.label} peaks {mib(before - after)} MiB below full"
+    then, now = _at_peak(full.memory), _at_peak(row.memory)
+    if then and now:
+        return f"{lead}: {_differences(then, now)}"
+    then, now = _over_the_step(full.memory), _over_the_step(row.memory)
+    if then and now and then != now:
+        return (
+            f"{lead}; in all it takes {_differences(then, now)}, which need not all be alive at "
+            "the peak"
+        )
+    return None
+
+
+def _at_peak(memory: Memory) -> dict[str, int] | None:
+    """Divide a peak into parts that add up to it; None where the file does not tell them."""
+    gradients, saved = memory.gradients_at_peak_bytes, memory.saved_at_peak_bytes
+    if gradients is None or saved is None or memory.optimizer_bytes is None:
+        return None
+    known = {
+        "gradients": gradients,
+        "optimizer state": memory.optimizer_bytes,
+        "saved activations": saved,
+    }
+    return {**known, "all else": (memory.peak_bytes or 0) - sum(known.values())}
+
+
+def _over_the_step(memory: Memory) -> dict[str, int] | None:
+    """Return the same parts in full, whenever they are alive; None where one is missing."""
+    found = {
+        "gradients": memory.gradients_bytes,
+        "optimizer state": memory.optimizer_bytes,
+        "saved activations": memory.saved_activations_bytes,
+    }
+    known = {name: count for name, count in found.items() if count is not None}
+    return known if len(known) == len(found) else None
+
+
+def _differences(before: dict[str, int], after: dict[str, int]) -> str:
+    found = [(name, before[name] - after[name]) for name in before if before[name] != after[name]]
+    *first, last = [
+        f"{mib(abs(less))} MiB {'less' if less > 0 else 'more'} of {name}" for name, less in found
+    ]
+    return f"{', '.join(first)}{' and ' if first else ''}{last}"
 
 
 def _trains_the_same(full: Row, row: Row) -> str | None:

@@ -46,7 +46,7 @@ def test_learning_rates_alone_change_nothing_in_memory(make_result: MakeResult) 
 
 
 def test_a_peak_made_of_what_lives_for_a_moment(make_result: MakeResult) -> None:
-    (sentence,) = _about(make_result(), "head-only")
+    (sentence,) = _about(make_result(), "head-only frees")
     assert "frees 99.9% of the saved activations but 66.9% of the peak" in sentence
     held = 44.6 + 0.04 + 1.5 + 2 + 2 + 0.05
     assert "0.05 MiB are saved from forward to backward" in sentence
@@ -58,7 +58,8 @@ def test_a_peak_made_of_gradients_and_optimizer_state(
     make_result: MakeResult, make_row: MakeRow
 ) -> None:
     row = make_row("first-n-stages", trainable=5, saved=1.0, gradients=42.0, peak=138.0)
-    (sentence,) = _about(make_result(rows=(make_row("full", peak=143.0), row)), "first-n-stages")
+    full = make_row("full", peak=143.0)
+    (sentence,) = _about(make_result(rows=(full, row)), "first-n-stages frees")
     assert "frees 98.2% of the saved activations but 3.5% of the peak" in sentence
     assert "gradients and optimizer state up to 84.0 MiB" in sentence
     assert f"at least {138 - 44.6 - 0.04 - 1.5 - 84 - 1:.2f} MiB" in sentence
@@ -74,7 +75,7 @@ def test_a_peak_that_falls_with_what_is_saved_is_no_surprise(
     make_result: MakeResult, make_row: MakeRow
 ) -> None:
     row = make_row("head-only", trainable=5, saved=23.0, gradients=2.0, peak=93.0)
-    assert not _about(make_result(rows=(make_row("full"), row)), "head-only")
+    assert not _about(make_result(rows=(make_row("full"), row)), "head-only frees")
 
 
 def test_fewer_flops_without_a_difference_in_time(make_result: MakeResult) -> None:
@@ -201,15 +202,63 @@ def test_what_lean_would_bring_is_told_where_it_was_counted(
     assert sentence.endswith("--lean on would bring them to 27.0 MiB, 49.9% of full's (predicted)")
 
 
-def test_the_saving_is_divided(make_result: MakeResult) -> None:
-    (sentence,) = (s for s in explain(make_result()) if "head-only saves on full" in s)
-    gradients = optimizer = 44.6 - 2.0
-    total = gradients + optimizer + 54.1 - 0.05
-    assert sentence == (
-        f"of the {total:.1f} MiB that head-only saves on full, {gradients / total:.1%} gradients, "
-        f"{optimizer / total:.1%} optimizer state and {(54.1 - 0.05) / total:.1%} saved activations"
+def test_the_peak_saved_is_divided_into_what_was_alive_at_the_peaks(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    full = _with_peak_parts(make_row("full"), gradients=10, saved=54, optimizer=40)
+    head = _with_peak_parts(
+        make_row("head-only", trainable=5, saved=0.05, gradients=2.0, peak=80.0),
+        gradients=2,
+        saved=0,
+        optimizer=2,
     )
-    assert not [s for s in explain(make_result()) if "discriminative-lr:decay=0.8 saves" in s]
+    (sentence,) = _about(make_result(rows=(full, head)), "head-only peaks")
+    assert sentence == (
+        "head-only peaks 162.0 MiB below full: 8.00 MiB less of gradients, 38.0 MiB less of "
+        "optimizer state, 54.0 MiB less of saved activations and 62.0 MiB less of all else"
+    )
+    parts = [float(figure) for figure in re.findall(r"([\d.]+) MiB less", sentence)]
+    assert sum(parts) == 242 - 80
+
+
+def test_what_takes_more_at_the_lower_peak_is_said(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    full = _with_peak_parts(make_row("full", peak=200), gradients=10, saved=54, optimizer=40)
+    later = make_row("first-n-stages:n=2", trainable=5, saved=23.1, peak=190)
+    later = _with_peak_parts(later, gradients=30, saved=20, optimizer=40)
+    assert (
+        "first-n-stages:n=2 peaks 10.0 MiB below full: 20.0 MiB more of gradients, "
+        "34.0 MiB less of saved activations and 4.00 MiB more of all else"
+    ) in explain(make_result(rows=(full, later)))
+
+
+def test_an_older_file_tells_what_is_less_and_not_that_it_adds_up_to_the_peak(
+    make_result: MakeResult,
+) -> None:
+    (sentence,) = _about(make_result(), "head-only peaks")
+    assert sentence == (
+        "head-only peaks 162.0 MiB below full; in all it takes 42.6 MiB less of gradients, "
+        "42.6 MiB less of optimizer state and 54.1 MiB less of saved activations, which need not "
+        "all be alive at the peak"
+    )
+    assert not _about(make_result(), "discriminative-lr:decay=0.8 peaks")
+
+
+def test_peaks_of_two_methods_are_not_divided(make_result: MakeResult) -> None:
+    full, head = make_result().rows[:2]
+    head = replace(head, memory=replace(head.memory, peak_method="predicted"))
+    assert not _about(make_result(rows=(full, head)), "head-only peaks")
+
+
+def _with_peak_parts(row: Row, *, gradients: int, saved: int, optimizer: int) -> Row:
+    memory = replace(
+        row.memory,
+        gradients_at_peak_bytes=gradients * MIB,
+        saved_at_peak_bytes=saved * MIB,
+        optimizer_bytes=optimizer * MIB,
+    )
+    return replace(row, memory=memory)
 
 
 def test_no_sentence_without_figures(make_result: MakeResult) -> None:
