@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from freezekit.bench.results import Memory, Result, Row
 
 MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
+LEAN_PAYS = 0.05  # of full's saved activations, for lean to be worth a mention
 FEWER_FLOPS = 0.05  # of full's
 FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of it
 
@@ -81,14 +82,24 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
         if not row.lean:  # the reason once, however many strategies it holds for
             sentence += reason
             reason = ""
-        if row.with_lean is not None:
-            left = row.with_lean.saved_activations_bytes
-            sentence += (
-                f"; --lean on would bring them to {mib(left)} MiB, {share(fraction(left, before))} "
-                "of full's (predicted)"
-            )
-        sentences.append(sentence)
+        sentences.append(sentence + _outlook(full, row))
     return sentences
+
+
+def _outlook(full: Row, row: Row) -> str:
+    """Return what lean would bring, "" where that is not known or next to nothing."""
+    if row.with_lean is None:
+        return ""
+    left = row.with_lean.saved_activations_bytes
+    of_full, remaining = (
+        fraction(left, full.memory.saved_activations_bytes),
+        _saved_against(full, row),
+    )
+    if of_full is None or remaining is None or remaining - of_full < LEAN_PAYS:
+        return ""
+    return (
+        f"; --lean on would bring them to {mib(left)} MiB, {share(of_full)} of full's (predicted)"
+    )
 
 
 def _where_the_saving_is(result: Result, full: Row, row: Row) -> str | None:

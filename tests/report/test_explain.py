@@ -202,6 +202,16 @@ def test_what_lean_would_bring_is_told_where_it_was_counted(
     assert sentence.endswith("--lean on would bring them to 27.0 MiB, 49.9% of full's (predicted)")
 
 
+@pytest.mark.parametrize(("left", "said"), [(54.0, False), (51.6, False), (51.0, True)])
+def test_lean_is_not_recommended_where_it_would_bring_next_to_nothing(
+    make_result: MakeResult, make_row: MakeRow, left: float, said: bool
+) -> None:
+    outlook = Outlook(int(left * MIB), 1)
+    row = make_row("batch-norm", trainable=TRAINABLE, saved=54.0, with_lean=outlook)
+    (sentence,) = _about(make_result(rows=(make_row("full"), row)), "batch-norm freezes")
+    assert ("--lean" in sentence) is said
+
+
 def test_the_peak_saved_is_divided_into_what_was_alive_at_the_peaks(
     make_result: MakeResult, make_row: MakeRow
 ) -> None:
