@@ -76,6 +76,19 @@ def title(result: Result) -> str:
         >>> title(Result("0.1.0", workload, env={"torch": "2.15.0", "threads": 2}))
         'timm:resnet18, 8x3x128x128, float32, sgd, cpu, 2 threads, torch 2.15.0'
     """
+    return units.plain(", ".join([result.workload.model, *circumstances(result)])).replace(
+        "\n", " "
+    )
+
+
+def circumstances(result: Result) -> list[str]:
+    """Return how the model was run, fact by fact.
+
+    Example:
+        >>> from freezekit.bench.results import Result, Workload
+        >>> circumstances(Result("0.1.0", Workload("timm:resnet18", amp="bfloat16"), env={}))
+        ['batch 8', 'float32', 'amp bfloat16', 'sgd', 'cpu']
+    """
     work, env = result.workload, result.env
     shape = "x".join(map(str, work.input_shape)) if work.input_shape else f"batch {work.batch_size}"
     device = work.device
@@ -83,7 +96,6 @@ def title(result: Result) -> str:
     if isinstance(name, str) and name != device:
         device = f"{device} ({name})"
     parts = [
-        work.model,
         "pretrained" if work.pretrained else None,
         f"{work.num_classes} classes" if work.num_classes is not None else None,
         shape,
@@ -95,7 +107,7 @@ def title(result: Result) -> str:
         _threads(env.get("threads")) if work.device == "cpu" else None,
         f"torch {str(env['torch']).partition('+')[0]}" if env.get("torch") else None,
     ]
-    return units.plain(", ".join(part for part in parts if part)).replace("\n", " ")
+    return [part for part in parts if part]
 
 
 def _threads(count: object) -> str | None:

@@ -90,11 +90,8 @@ def _outlook(full: Row, row: Row) -> str:
     """Return what lean would bring, "" where that is not known or next to nothing."""
     if row.with_lean is None:
         return ""
-    left = row.with_lean.saved_activations_bytes
-    of_full, remaining = (
-        fraction(left, full.memory.saved_activations_bytes),
-        _saved_against(full, row),
-    )
+    left, before = row.with_lean.saved_activations_bytes, full.memory.saved_activations_bytes
+    of_full, remaining = fraction(left, before), _saved_against(full, row)
     if of_full is None or remaining is None or remaining - of_full < LEAN_PAYS:
         return ""
     return (

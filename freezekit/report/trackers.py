@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from freezekit.report.cells import circumstances
 from freezekit.report.figures import flops
 
 if TYPE_CHECKING:
@@ -61,10 +63,36 @@ def render_bencher(results: Sequence[Result]) -> str:
 
 
 def _rows(results: Sequence[Result]) -> Iterator[tuple[str, Row]]:
-    for result in results:
-        for row in result.rows:
-            if row.status == "ok":
-                yield f"{result.workload.model} {row.label}", row
+    """Yield rows that have figures, by names that are unique.
+
+    A name is the model and the strategy. Where several runs have it, what is special about each
+    follows, whether the others failed or not, and where that is the same too, a number.
+    """
+    named = [
+        (f"{result.workload.model} {row.label}", result, row)
+        for result in results
+        for row in result.rows
+    ]
+    runs = defaultdict(list)
+    for name, result, _ in named:
+        runs[name].append(_facts(result))
+    seen: Counter[str] = Counter()
+    for name, result, row in named:
+        if row.status != "ok":
+            continue
+        special = [f for f in _facts(result) if not all(f in facts for facts in runs[name])]
+        whole = f"{name} ({', '.join(special)})" if special else name
+        seen[whole] += 1
+        yield whole if seen[whole] == 1 else f"{whole} #{seen[whole]}", row
+
+
+def _facts(result: Result) -> list[str]:
+    work = result.workload
+    return [
+        *circumstances(result),
+        *([f"loss {work.loss}"] if work.loss else []),
+        f"seed {work.seed}",
+    ]
 
 
 def _ratio(row: Row) -> tuple[float | None, tuple[float, float] | None]:
