@@ -8,9 +8,13 @@ from __future__ import annotations
 import math
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from freezekit.bench.results import Result, Row
+from freezekit.bench.design import DISCARDED_STEPS
+from freezekit.bench.results import Count, Raw, Result, Row, Within
+
+UNSAID = Within(-(2**64), 2**64)
+"""For figures whose record does not say what they may be."""
 
 
 class MismatchError(Exception):
@@ -46,7 +50,8 @@ def from_data(data: object) -> Result:
     A field that the record fills by itself may be missing; an unknown one may not be there.
 
     Raises:
-        MismatchError: A field is unknown, missing or of another type.
+        MismatchError: A field is unknown, missing, of another type or beyond what it may be, or
+            fields contradict one another.
 
     Example:
         >>> from_data({"freezekit": "0.1.0", "env": {}, "workload": {"model": 5}})
@@ -56,7 +61,42 @@ def from_data(data: object) -> Result:
     """
     result = _read(Result, data, "")
     assert isinstance(result, Result)
+    _check_rows(result.rows)
+    if result.raw is not None:
+        _check_raw(result.raw)
+    _read(
+        Count | None,
+        (result.timing_design or {}).get("discarded_steps"),
+        "timing_design.discarded_steps",
+    )
     return result
+
+
+def _check_rows(rows: tuple[Row, ...]) -> None:
+    if not rows:
+        raise MismatchError("rows is empty, expected a row for each strategy")
+    first: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        if row.label in first:
+            raise MismatchError(
+                f"rows[{i}] is {row.label!r}, which rows[{first[row.label]}] is too"
+            )
+        first[row.label] = i
+
+
+def _check_raw(raw: Raw) -> None:
+    if len(raw.order) != len(raw.steps):
+        raise MismatchError(
+            f"raw.order has {len(raw.order)} blocks, expected {len(raw.steps)} as raw.steps has"
+        )
+    for block, rounds in enumerate(raw.steps):
+        for turn, turns in enumerate(rounds):
+            for label, steps in turns.items():
+                if len(steps) <= DISCARDED_STEPS:
+                    where = f"raw.steps[{block}][{turn}].{label}"
+                    raise MismatchError(
+                        f"{where} is {steps}, expected over {DISCARDED_STEPS} steps"
+                    )
 
 
 def _finite_row(row: Row) -> Row:
@@ -88,6 +128,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:  # Any: a type, and JSON da
     if is_dataclass(kind):
         return _read_record(kind, value, where)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _read_number(arguments[0], value, where, arguments[1])
     if origin in (Union, UnionType):
         return None if value is None else _read(_not_none(arguments), value, where)
     if origin is Literal:
@@ -118,16 +160,26 @@ def _read_record(kind: Any, value: Any, where: str) -> Any:  # Any: as _read
         needed = field.default is MISSING and field.default_factory is MISSING
         if needed and name not in value:
             raise MismatchError(f"{_inside(where, name)} is missing")
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return kind(**{k: _read(hints[k], v, _inside(where, k)) for k, v in value.items()})
 
 
 def _read_scalar(kind: type, value: object, where: str) -> object:
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    accepted = (int, float) if kind is float else kind
-    is_bool = isinstance(value, bool)  # which Python also takes for an int
-    good = isinstance(value, accepted) and is_bool == (kind is bool)
-    _expect(good and _is_finite(value), value, where, words[kind])
+    if kind in (int, float):
+        return _read_number(kind, value, where, UNSAID)
+    words = {str: "text", bool: "true or false"}
+    _expect(isinstance(value, kind), value, where, words[kind])
+    return value
+
+
+def _read_number(kind: type, value: object, where: str, limits: Within) -> int | float:
+    accepted = (int, float) if kind is float else int
+    is_number = isinstance(value, accepted) and not isinstance(value, bool)
+    what = "a whole number" if kind is int else "a number"
+    _expect(is_number, value, where, what)
+    assert isinstance(value, (int, float))
+    inside = limits.least <= value <= limits.most  # not so where it is not a number
+    _expect(inside, value, where, f"{what} from {limits.least} to {limits.most}")
     return value
 
 

@@ -7,7 +7,7 @@ that was not obtained is None, never 0.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from freezekit.bench.variant import Variant
 
@@ -15,6 +15,19 @@ SCHEMA_VERSION = 1
 PROTOCOL = "v1"
 FREES_LITTLE = 0.03  # of the saved activations of `full`: then it is asked what lean would bring
 
+
+class Within(NamedTuple):
+    """What a figure may be; the reader refuses the rest, so that nothing made of it overflows."""
+
+    least: float
+    most: float
+
+
+Count = Annotated[int, Within(0, 2**64 - 1)]
+Natural = Annotated[int, Within(1, 2**64 - 1)]
+Seconds = Annotated[float, Within(0, 1e9)]
+OfAStep = Annotated[float, Within(1e-9, 1e9)]  # seconds too; times are divided by them
+Ratio = Annotated[float, Within(1e-100, 1e100)]
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
 
@@ -45,10 +58,10 @@ class Workload:
     """
 
     model: str
-    batch_size: int = 8
-    image_size: int | None = None
-    input_shape: tuple[int, ...] | None = None
-    num_classes: int | None = None
+    batch_size: Natural = 8
+    image_size: Natural | None = None
+    input_shape: tuple[Natural, ...] | None = None
+    num_classes: Count | None = None
     pretrained: bool = False
     device: str = "cpu"
     dtype: str = "float32"
@@ -85,8 +98,8 @@ class Plugin:
 class Parameters:
     """Elements, tied parameters once. The digest tells trainable sets apart."""
 
-    total: int
-    trainable: int
+    total: Count
+    trainable: Count
     trainable_digest: str
 
 
@@ -109,20 +122,20 @@ class Memory:
             activations is alive at the tracker's peak; None in files that do not tell.
     """
 
-    peak_bytes: int | None = None
+    peak_bytes: Count | None = None
     peak_method: Literal["measured", "predicted"] | None = None
-    predicted_peak_bytes: int | None = None
-    tracker_peak_bytes: int | None = None
-    parameters_bytes: int | None = None
-    buffers_bytes: int | None = None
-    inputs_bytes: int | None = None
-    gradients_bytes: int | None = None
-    optimizer_bytes: int | None = None
-    saved_activations_bytes: int | None = None
+    predicted_peak_bytes: Count | None = None
+    tracker_peak_bytes: Count | None = None
+    parameters_bytes: Count | None = None
+    buffers_bytes: Count | None = None
+    inputs_bytes: Count | None = None
+    gradients_bytes: Count | None = None
+    optimizer_bytes: Count | None = None
+    saved_activations_bytes: Count | None = None
     workspace_bytes: int | None = None
-    process_bytes: int | None = None
-    gradients_at_peak_bytes: int | None = None
-    saved_at_peak_bytes: int | None = None
+    process_bytes: Count | None = None
+    gradients_at_peak_bytes: Count | None = None
+    saved_at_peak_bytes: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -141,28 +154,28 @@ class StageFigures:
 
     name: str
     kind: str
-    parameters: int
-    trainable: int
-    modules: int
-    held_in_eval: int
-    forward_flops: int | None = None
+    parameters: Count
+    trainable: Count
+    modules: Count
+    held_in_eval: Count
+    forward_flops: Count | None = None
 
 
 @dataclass(frozen=True)
 class Flops:
     """Floating-point operations of one step, counted under fake tensors."""
 
-    forward: int
-    backward: int
+    forward: Count
+    backward: Count
 
 
 @dataclass(frozen=True)
 class StepSeconds:
     """Seconds of the measured steps of a row, over all blocks and rounds."""
 
-    median: float
-    p10: float
-    p90: float
+    median: OfAStep
+    p10: OfAStep
+    p90: OfAStep
 
 
 @dataclass(frozen=True)
@@ -176,20 +189,20 @@ class Time:
     """
 
     step_seconds: StepSeconds
-    ratio: float | None
-    ratio_ci: tuple[float, float] | None
+    ratio: Ratio | None
+    ratio_ci: tuple[Ratio, Ratio] | None
     verdict: Verdict | None
-    split: dict[str, float] | None = None
-    ratio_to_stock: float | None = None
-    ratio_to_stock_ci: tuple[float, float] | None = None
+    split: dict[str, Seconds] | None = None
+    ratio_to_stock: Ratio | None = None
+    ratio_to_stock_ci: tuple[Ratio, Ratio] | None = None
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What a stock row would come to if it were lean, predicted under fake tensors."""
 
-    saved_activations_bytes: int
-    peak_bytes: int
+    saved_activations_bytes: Count
+    peak_bytes: Count
 
 
 @dataclass(frozen=True)
@@ -232,8 +245,8 @@ class Control:
     `ratio_ci` is None where there is one block only.
     """
 
-    ratio: float
-    ratio_ci: tuple[float, float] | None
+    ratio: Ratio
+    ratio_ci: tuple[Ratio, Ratio] | None
 
 
 @dataclass(frozen=True)
@@ -250,9 +263,9 @@ class Raw:
     """
 
     order: list[list[list[str]]] = field(default_factory=list)
-    steps: list[list[dict[str, list[float]]]] = field(default_factory=list)
-    warmup: list[dict[str, list[float]]] = field(default_factory=list)
-    split: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    steps: list[list[dict[str, list[OfAStep]]]] = field(default_factory=list)
+    warmup: list[dict[str, list[Seconds]]] = field(default_factory=list)
+    split: list[dict[str, dict[str, Seconds]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

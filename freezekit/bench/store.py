@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import secrets
 import shutil
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 EXTENSIONS = (".json", ".csv", ".md", ".html", ".github.json", ".bencher.json")
 """What a result can be written as; `freezekit.report.write` does it."""
 
+LONGEST_NUMBER = 1000
+"""Digits; Python itself refuses to read a few thousand."""
+
 REPORT_PACKAGES = ("altair", "jinja2", "vl_convert")
 """What an HTML report needs beside freezekit: the extra `freezekit[report]`."""
 
@@ -41,8 +45,8 @@ def to_json(results: Sequence[Result]) -> str:
         OutputError: There is no result.
 
     Example:
-        >>> from freezekit.bench.results import Workload
-        >>> result = Result("0.1.0", Workload("timm:resnet18"), env={"torch": "2.15.0"})
+        >>> from freezekit.bench.results import Row, Workload
+        >>> result = Result("0.1.0", Workload("timm:resnet18"), env={}, rows=(Row("full"),))
         >>> from_json(to_json([result, result])) == (result, result)
         True
     """
@@ -86,7 +90,7 @@ def load(path: str | Path) -> tuple[Result, ...]:
         OutputError: The file cannot be read, or is no result file of this freezekit.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors put a mark first
     except UnicodeDecodeError:
         _reject(str(path), "it is not text in UTF-8")
     except OSError as error:
@@ -237,7 +241,7 @@ def _parse(text: str, source: str) -> Any:  # Any: JSON data
     if not text.strip():
         raise OutputError(f"{source!r} is empty: nothing was written to it; measure again")
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         # Unread text after the place means that the file is wrong there, not that it ends there.
         inside_string = error.msg.startswith("Unterminated string")
@@ -251,6 +255,11 @@ def _parse(text: str, source: str) -> Any:  # Any: JSON data
         _reject(source, f"it is not JSON: {error}")
     except (ValueError, RecursionError) as error:
         _reject(source, str(error))
+
+
+def _whole_number(text: str) -> int | float:
+    """Return the number; one of more digits than Python reads is endless, for a field to refuse."""
+    return int(text) if len(text) < LONGEST_NUMBER else math.inf
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -278,7 +287,8 @@ def _read_run(data: object, source: str, label: str) -> Result:
         return from_data(data)
     except MismatchError as error:
         raise OutputError(
-            f"{source!r} was changed, or written by another freezekit ({writer!r}): {label}{error}"
+            f"{source!r} was changed, or written by another freezekit ({writer!r}): "
+            f"{label}{error}; get the file as it was written, or measure again"
         ) from None
 
 

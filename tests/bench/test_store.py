@@ -57,6 +57,7 @@ RESULT = Result(
     notes=("a note",),
     complete=True,
 )
+ROW = {"strategy": "full"}
 LEAN = replace(
     FULL,
     lean=True,
@@ -71,7 +72,7 @@ LEAN = replace(
 )
 WITH_LEAN = replace(RESULT, rows=(FULL, LEAN))
 OTHER = replace(RESULT, workload=Workload("timm:vit_tiny_patch16_224"))
-MINIMAL = Result("0.1.0", Workload("timm:resnet18"), env={})
+MINIMAL = Result("0.1.0", Workload("timm:resnet18"), env={}, rows=(Row("full"),))
 STAGED = replace(
     RESULT,
     rows=(replace(FULL, stages=(StageFigures("stem", "stem", 80, 0, 3, 3, 900),)),),
@@ -170,6 +171,13 @@ def test_the_schema_itself_is_a_schema() -> None:
         (("rows", 1, "error"), None),
         (("raw", "steps"), [[{"full": ["0.2"]}]]),
         (("schema_version",), 2),
+        (("rows",), []),
+        (("rows", 0, "memory", "peak_bytes"), -1),
+        (("rows", 0, "memory", "peak_bytes"), 2**64),
+        (("rows", 0, "flops", "forward"), -1),
+        (("rows", 0, "time", "step_seconds", "median"), 0),
+        (("control", "ratio_ci"), [0, 1]),
+        (("raw", "steps"), [[{"full": [0.2]}]]),
     ],
 )
 def test_the_schema_refuses(where: tuple[str | int, ...], value: object) -> None:
@@ -197,6 +205,24 @@ def _changed(where: tuple[str | int, ...], value: object) -> Any:  # Any: JSON d
         (("workload",), {"batch_size": 8}, "workload.model is missing"),
         (("workload", "pretrained"), 1, "pretrained is 1, expected true or false"),
         (("rows",), {}, "rows is {}, expected a list"),
+        (("rows",), [], "rows is empty, expected a row for each strategy; .*measure again"),
+        (("rows",), [ROW, ROW], r"rows\[1\] is 'full', which rows\[0\] is too"),
+        (("rows", 0, "memory", "peak_bytes"), -5, r"peak_bytes is -5, expected a whole number fr"),
+        (("rows", 0, "memory", "peak_bytes"), 10**400, "peak_bytes is 1000.*, expected a whole nu"),
+        (("rows", 0, "parameters", "total"), -1, "parameters.total is -1, expected a whole number"),
+        (("rows", 0, "flops", "backward"), 2**64, r"expected a whole number from 0 to \d{20};"),
+        (("rows", 0, "time", "ratio"), 10**400, "ratio is 1000.*, expected a number from 1e-100"),
+        (("workload", "batch_size"), 0, "batch_size is 0, expected a whole number from 1"),
+        (("workload", "seed"), 10**400, "seed is 1000.*, expected a whole number"),
+        (("control", "ratio_ci"), [0, 1], r"control.ratio_ci\[0\] is 0, expected a number from 1e"),
+        (("raw", "order"), [], "raw.order has 0 blocks, expected 1 as raw.steps has"),
+        (
+            ("raw", "steps"),
+            [[{"full": [0.2]}]],
+            r"raw.steps\[0\]\[0\].full is \[0.2\], expected ov",
+        ),
+        (("raw", "steps"), [[{"full": [0.2, 0]}]], r"full\[1\] is 0, expected a number from 1e-09"),
+        (("timing_design", "discarded_steps"), "x", "discarded_steps is 'x', expected a whole nu"),
         (("env",), [], r"env is \[\], expected an object"),
         (("raw", "steps"), [[{"full": [None]}]], r"steps\[0\]\[0\].full\[0\] is None"),
         (("schema_version",), 2, "newer freezekit .*pip install -U freezekit"),
@@ -209,6 +235,19 @@ def test_a_changed_file_is_refused(
 ) -> None:
     with pytest.raises(OutputError, match=rf"'r\.json'.*{message}"):
         store.from_json(json.dumps(_changed(where, value)), "r.json")
+
+
+def test_a_number_too_long_for_python_to_read_is_refused_by_its_field() -> None:
+    text = json.dumps(_changed(("rows", 0, "memory", "peak_bytes"), 777))
+    with pytest.raises(OutputError, match="peak_bytes is inf, expected a whole number; get the fi"):
+        store.from_json(text.replace("777", "7" * 10_000))
+
+
+def test_a_byte_order_mark_before_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(store.to_json([RESULT]), encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert store.load(path) == (RESULT,)
 
 
 def test_a_field_that_a_record_fills_by_itself_may_be_missing() -> None:

@@ -37,7 +37,7 @@ def made(ratio: float = 0.5, peak: int = 700, seed: int = 0, **fields: object) -
         [{n: [9.0, *(mean * dice.gauss(1, 0.01) for _ in "ab")] for n, mean in names.items()}]
         for _ in range(8)
     ]
-    raw = Raw(steps=steps)
+    raw = Raw(order=[[[*names]] for _ in steps], steps=steps)
     summary = summarise(raw, ["full", "head-only"])
     rows = tuple(
         Row(name, memory=Memory(size, "measured", saved_activations_bytes=size), flops=Flops(3, 6))
