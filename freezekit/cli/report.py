@@ -28,11 +28,11 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
       freezekit report atto.json -o atto.html
       freezekit report resnet.json vit.json -o both.html -o both.md
     """  # noqa: D301  # click reads the character
+    from freezekit.bench.locking import locked
     from freezekit.bench.store import check_writable, load
     from freezekit.report.write import write
 
     for path in outputs:
         check_writable(path)
-    results = [result for path in inputs for result in load(path)]
-    for path in outputs:
-        write(results, path)
+    with locked(outputs):
+        write([result for path in inputs for result in load(path)], *outputs)

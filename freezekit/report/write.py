@@ -37,17 +37,19 @@ RENDERERS: dict[str, Callable[[Sequence[Result]], str]] = {
 }
 
 
-def write(results: Sequence[Result], path: str | Path) -> None:
-    """Write results as the extension says: a whole file, or what was there before.
+def write(results: Sequence[Result], *paths: str | Path) -> None:
+    """Write results as the extensions say: whole files, or what was there before.
+
+    All are made before the first is written: where one cannot be made, none is written.
 
     Args:
         results: One for each model. JSON holds one as an object and several as an array of objects;
             the others put them one after the other.
-        path: Ends in .json, .csv, .md, .html, .github.json (for github-action-benchmark) or
+        paths: Each ends in .json, .csv, .md, .html, .github.json (for github-action-benchmark) or
             .bencher.json (Bencher Metric Format).
 
     Raises:
-        OutputError: The extension is another one, what HTML needs is not installed, or the file
+        OutputError: An extension is another one, what HTML needs is not installed, or a file
             cannot be written.
 
     Example:
@@ -56,8 +58,13 @@ def write(results: Sequence[Result], path: str | Path) -> None:
         ...
         freezekit.errors.OutputError: cannot write 'results.xlsx': the extension '.xlsx' ...
     """
+    texts = [_render(results, path) for path in paths]
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
+
+
+def _render(results: Sequence[Result], path: str | Path) -> str:
     extension = extension_of(path)
     if extension == ".html":
         check_report_packages(str(path))
-    render = RENDERERS[extension]
-    write_text(path, render(results))
+    return RENDERERS[extension](results)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from freezekit.bench.locking import locked
 from freezekit.bench.results import Result, Row, Workload
 from freezekit.bench.store import from_json, load, to_json
 from freezekit.report.html.page import render_html
@@ -235,6 +236,33 @@ def test_a_missing_extra_is_told_before_anything_is_measured(tmp_path: Path, nam
         assert "pip install 'freezekit[report]'" in done.stderr
         assert "Traceback" not in done.stderr
         assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_page_cannot_be_made_no_other_file_is_written(tmp_path: Path) -> None:
+    stored = str(RESULTS / "readme-bench.json")
+    out = tmp_path / "out"
+    out.mkdir()
+    args = ("report", stored, "-o", str(out / "r.md"), "-o", str(out / "r.html"))
+    assert "needs jinja2, not installed" in run_without({"jinja2"}, *args).stderr
+    assert list(out.iterdir()) == []
+    places = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    (tmp_path / "jinja2.py").write_text("raise ImportError('half installed')")
+    done = subprocess.run(
+        [sys.executable, "-m", "freezekit", *args],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": places},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot make an HTML report: half installed; pip install 'freez" in done.stderr
+    assert list(out.iterdir()) == []
+
+
+def test_a_file_that_a_run_is_writing_is_not_reported_into(tmp_path: Path) -> None:
+    path = tmp_path / "r.md"
+    with locked([str(path)]):
+        done = run_without(set(), "report", str(RESULTS / "readme-bench.json"), "-o", str(path))
+    assert done.returncode == 2
+    assert f"another run is writing {str(path)!r}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_report_command_needs_no_torch(make_whole: MakeResult, tmp_path: Path) -> None:
