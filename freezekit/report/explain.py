@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.bench.results import FREES_LITTLE
@@ -11,17 +10,17 @@ from freezekit.report.figures import (
     flops,
     fraction,
     noise_floor,
-    peak_change,
     peak_change_from,
+    saved_against,
     stock_of,
     trainable_fraction,
 )
+from freezekit.report.peaks import peak_against_saved, where_the_saving_is
 from freezekit.report.units import change, mib, ratio, share
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Memory, Result, Row
+    from freezekit.bench.results import Result, Row
 
-MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
 LEAN_PAYS = 0.05  # of full's saved activations, for lean to be worth a mention
 FEWER_FLOPS = 0.05  # of full's
 FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of it
@@ -50,10 +49,10 @@ def explain(result: Result) -> tuple[str, ...]:
     alone = [row for row in others if stock_of(result, row) is None]
     pairs = [(row, stock) for row in others if (stock := stock_of(result, row))]
     found = [
-        *(_where_the_saving_is(result, full, row) for row in alone),
+        *(where_the_saving_is(result, full, row) for row in alone),
         *_frees_no_activations(full, alone),
         *(_trains_the_same(full, row) for row in alone),
-        *(_peak_against_saved(result, full, row) for row in alone),
+        *(peak_against_saved(result, full, row) for row in alone),
         *(_time_against_flops(full, row) for row in alone),
         *(_beside_stock(row, stock) for row, stock in pairs),
         _flops_do_not_predict_time(result, full, others),
@@ -70,7 +69,7 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
     sentences = []
     for row in others:
         after = row.memory.saved_activations_bytes
-        remaining = _saved_against(full, row)
+        remaining = saved_against(full, row)
         trains = fraction(trainable_fraction(row), trainable_fraction(full))
         if remaining is None or trains is None or trains >= 1 or remaining < 1 - FREES_LITTLE:
             continue
@@ -91,7 +90,7 @@ def _outlook(full: Row, row: Row) -> str:
     if row.with_lean is None:
         return ""
     left, before = row.with_lean.saved_activations_bytes, full.memory.saved_activations_bytes
-    of_full, remaining = fraction(left, before), _saved_against(full, row)
+    of_full, remaining = fraction(left, before), saved_against(full, row)
     if of_full is None or remaining is None or remaining - of_full < LEAN_PAYS:
         return ""
     return (
@@ -99,59 +98,9 @@ def _outlook(full: Row, row: Row) -> str:
     )
 
 
-def _where_the_saving_is(result: Result, full: Row, row: Row) -> str | None:
-    """Divide what a row peaks below `full` among gradients, optimizer state, activations."""
-    before, after, fell = full.memory.peak_bytes, row.memory.peak_bytes, peak_change(result, row)
-    if before is None or after is None or fell is None or -fell < FREES_LITTLE:
-        return None
-    lead = f"{row.label} peaks {mib(before - after)} MiB below full"
-    then, now = _at_peak(full.memory), _at_peak(row.memory)
-    if then and now:
-        return f"{lead}: {_differences(then, now)}"
-    then, now = _over_the_step(full.memory), _over_the_step(row.memory)
-    if then and now and then != now:
-        return (
-            f"{lead}; in all it takes {_differences(then, now)}, which need not all be alive at "
-            "the peak"
-        )
-    return None
-
-
-def _at_peak(memory: Memory) -> dict[str, int] | None:
-    """Divide a peak into parts that add up to it; None where the file does not tell them."""
-    gradients, saved = memory.gradients_at_peak_bytes, memory.saved_at_peak_bytes
-    if gradients is None or saved is None or memory.optimizer_bytes is None:
-        return None
-    known = {
-        "gradients": gradients,
-        "optimizer state": memory.optimizer_bytes,
-        "saved activations": saved,
-    }
-    return {**known, "all else": (memory.peak_bytes or 0) - sum(known.values())}
-
-
-def _over_the_step(memory: Memory) -> dict[str, int] | None:
-    """Return the same parts in full, whenever they are alive; None where one is missing."""
-    found = {
-        "gradients": memory.gradients_bytes,
-        "optimizer state": memory.optimizer_bytes,
-        "saved activations": memory.saved_activations_bytes,
-    }
-    known = {name: count for name, count in found.items() if count is not None}
-    return known if len(known) == len(found) else None
-
-
-def _differences(before: dict[str, int], after: dict[str, int]) -> str:
-    found = [(name, before[name] - after[name]) for name in before if before[name] != after[name]]
-    *first, last = [
-        f"{mib(abs(less))} MiB {'less' if less > 0 else 'more'} of {name}" for name, less in found
-    ]
-    return f"{', '.join(first)}{' and ' if first else ''}{last}"
-
-
 def _trains_the_same(full: Row, row: Row) -> str | None:
     before, after = full.memory.saved_activations_bytes, row.memory.saved_activations_bytes
-    remaining = _saved_against(full, row)
+    remaining = saved_against(full, row)
     if row.lean or row.parameters is None or full.parameters is None or remaining is None:
         return None
     same = row.parameters.trainable_digest == full.parameters.trainable_digest
@@ -161,67 +110,6 @@ def _trains_the_same(full: Row, row: Row) -> str | None:
         f"{row.label} trains every parameter that full trains, so it frees no activations: "
         f"{mib(after)} MiB are saved, {mib(before)} MiB by full"
     )
-
-
-def _peak_against_saved(result: Result, full: Row, row: Row) -> str | None:
-    """Tell where the peak falls less than saved activations do, and what it is made of."""
-    parts, remaining = _parts(row.memory), _saved_against(full, row)
-    peak, fell = row.memory.peak_bytes, peak_change(result, row)
-    if parts is None or peak is None or fell is None or remaining is None:
-        return None
-    freed = 1 - remaining
-    if freed < FREES_LITTLE:
-        return None
-    frees = f"frees {share(freed)} of the saved activations but "
-    frees += f"{share(-fell)} of the peak" if fell < 0 else f"nothing of the peak ({change(fell)})"
-    # Gradients and activations are never all there at once, so this errs on the careful side.
-    short_lived = peak - parts.constant - parts.training - parts.saved
-    if short_lived > max(parts.saved, parts.training, MUCH_OF_PEAK * peak):
-        workspace = ""
-        if row.memory.peak_method == "measured" and (row.memory.workspace_bytes or 0) > 0:
-            workspace = f" ({mib(row.memory.workspace_bytes)} MiB of it workspace)"
-        return (
-            f"{row.label} {frees}: {mib(parts.saved)} MiB are saved from forward to backward, "
-            f"at least {mib(short_lived)} MiB of the {mib(peak)} MiB live for a moment within "
-            f"one of them{workspace}"
-        )
-    if -fell >= freed / 2:
-        return None
-    text = (
-        f"{row.label} {frees}: of its {mib(peak)} MiB, parameters, buffers and inputs take "
-        f"{mib(parts.constant)} MiB, gradients and optimizer state up to {mib(parts.training)} MiB"
-    )
-    if short_lived > 0:
-        text += f", and what lives for a moment at least {mib(short_lived)} MiB"
-    return text
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Bytes of a peak: what is always there, what training adds, what forward saves."""
-
-    constant: int
-    training: int
-    saved: int
-
-
-def _parts(memory: Memory) -> _Parts | None:
-    constant = _sum(memory.parameters_bytes, memory.buffers_bytes, memory.inputs_bytes)
-    training = _sum(memory.gradients_bytes, memory.optimizer_bytes)
-    saved = memory.saved_activations_bytes
-    if constant is None or training is None or saved is None:
-        return None
-    return _Parts(constant, training, saved)
-
-
-def _sum(*counts: int | None) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-def _saved_against(full: Row, row: Row) -> float | None:
-    """Return a row's saved activations as a fraction of those of `full`."""
-    return fraction(row.memory.saved_activations_bytes, full.memory.saved_activations_bytes)
 
 
 def _time_against_flops(full: Row, row: Row) -> str | None:

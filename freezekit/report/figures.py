@@ -56,6 +56,11 @@ def peak_change_from(before: Row, row: Row) -> float | None:
     return None if remaining is None else remaining - 1
 
 
+def saved_against(full: Row, row: Row) -> float | None:
+    """Return a row's saved activations as a fraction of those of `full`."""
+    return fraction(row.memory.saved_activations_bytes, full.memory.saved_activations_bytes)
+
+
 def flops(row: Row) -> int | None:
     """Return a row's floating-point operations of one step, forward and backward."""
     return row.flops.forward + row.flops.backward if row.flops else None
