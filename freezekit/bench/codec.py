@@ -64,11 +64,8 @@ def from_data(data: object) -> Result:
     _check_rows(result.rows)
     if result.raw is not None:
         _check_raw(result.raw)
-    _read(
-        Count | None,
-        (result.timing_design or {}).get("discarded_steps"),
-        "timing_design.discarded_steps",
-    )
+    discarded = (result.timing_design or {}).get("discarded_steps", 0)
+    _read(Count, discarded, "timing_design.discarded_steps")
     return result
 
 

@@ -222,6 +222,7 @@ def _changed(where: tuple[str | int, ...], value: object) -> Any:  # Any: JSON d
             r"raw.steps\[0\]\[0\].full is \[0.2\], expected ov",
         ),
         (("raw", "steps"), [[{"full": [0.2, 0]}]], r"full\[1\] is 0, expected a number from 1e-09"),
+        (("timing_design", "discarded_steps"), None, "discarded_steps is None, expected a whole"),
         (("timing_design", "discarded_steps"), "x", "discarded_steps is 'x', expected a whole nu"),
         (("env",), [], r"env is \[\], expected an object"),
         (("raw", "steps"), [[{"full": [None]}]], r"steps\[0\]\[0\].full\[0\] is None"),
