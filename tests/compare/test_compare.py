@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import random
 import subprocess
 import sys
@@ -232,7 +233,8 @@ def test_markdown_has_the_same_figures() -> None:
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "freezekit", "compare", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    wide = os.environ | {"COLUMNS": "400"}  # a path as long as pytest's stays in one piece
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
 
 
 @pytest.fixture
