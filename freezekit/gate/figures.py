@@ -41,17 +41,19 @@ def shown(value: Value, unit: Unit) -> str:
     Example:
         >>> shown(Span(2**20, 2**20), "bytes"), shown(Span(0.98, 1.04), "ratio")
         ('1.00 MiB', '[0.980, 1.040]')
+        >>> shown(Span(0.5, math.inf), "seconds")
+        '[500.0 ms, no limit]'
     """
     if not isinstance(value, Span):
         return str(value).lower() if isinstance(value, bool) else repr(value)
     ends = (value.low,) if value.is_exact else (value.low, value.high)
-    texts = [_SHOWN[unit](end) for end in ends]
+    texts = [_SHOWN[unit](end) if isfinite(end) else "no limit" for end in ends]
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
 _SHOWN: dict[str, Callable[[float], str]] = {
-    "bytes": lambda v: f"{mib(round(v))} MiB" if isfinite(v) else number(v),
-    "operations": lambda v: f"{gflop(round(v))} GFLOP" if isfinite(v) else number(v),
+    "bytes": lambda v: f"{mib(round(v))} MiB",
+    "operations": lambda v: f"{gflop(round(v))} GFLOP",
     "seconds": lambda v: f"{milliseconds(v)} ms",
     "ratio": lambda v: f"{v:.3f}",
     "count": number,

@@ -190,6 +190,8 @@ class _Scene:
         found = FIGURES[node.name].read(result, row)
         if found is None:
             raise LackingError(f"{node.of or 'the row'} has no {node.name}")
+        if isinstance(found, Span) and not found.is_number:
+            raise LackingError(f"the {node.name} of {node.of or 'the row'} is no number")
         if node.name == "peak_bytes" and row.memory.peak_method != self.row.memory.peak_method:
             raise LackingError(
                 f"the peak is {self.row.memory.peak_method}, that of {node.of} "

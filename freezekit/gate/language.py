@@ -15,6 +15,7 @@ against: `full.peak_bytes`, `stock.peak_bytes`, `baseline.peak_bytes`. Alone, `f
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
 
 from freezekit.errors import suggest
@@ -165,7 +166,10 @@ class _Parser:
         if token.unit is not None and token.unit not in UNITS:
             choices = ", ".join(UNITS)
             self._fail(f"unknown unit {token.unit!r}; expected one of {choices}", token)
-        return Constant(float(token.text) * UNITS.get(token.unit or "", 1.0))
+        value = float(token.text) * UNITS.get(token.unit or "", 1.0)
+        if not isfinite(value):
+            self._fail(f"{token.text}{token.unit or ''} is more than a number can hold", token)
+        return Constant(value)
 
     def _name(self, token: Token) -> Node:
         if token.text in REFERENCES:

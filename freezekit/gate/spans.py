@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ _SIGNS: dict[str, Callable[[float, float], float]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
+    "/": operator.truediv,
 }
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -29,6 +31,11 @@ class Span:
         """Whether it is one number."""
         return self.low == self.high
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it holds a number at all: NaN and infinity alone are none."""
+        return self.low <= self.high and not (self.is_exact and not isfinite(self.low))
+
 
 Value = Span | str | bool
 
@@ -41,7 +48,7 @@ def combine(sign: str, left: Value, right: Value) -> Value:
     """Return all that `+ - * /` of two numbers may come to.
 
     Raises:
-        LackingError: It divides by what may be 0.
+        LackingError: It divides by what may be 0, or comes to more than a number can hold.
 
     Example:
         >>> combine("*", Span(0.9, 1.1), Span(-2.0, -2.0))
@@ -52,10 +59,17 @@ def combine(sign: str, left: Value, right: Value) -> Value:
     if sign == "/":
         if right.low <= 0.0 <= right.high:
             raise LackingError("it divides by what may be 0")
-        return combine("*", left, Span(1 / right.high, 1 / right.low))
-    ends = [_SIGNS[sign](a, b) for a in (left.low, left.high) for b in (right.low, right.high)]
+        return combine("*", left, Span(_end("/", 1.0, right.high), _end("/", 1.0, right.low)))
+    ends = [_end(sign, a, b) for a in (left.low, left.high) for b in (right.low, right.high)]
     known = [end for end in ends if end == end]  # 0 times an endless interval is 0
     return Span(min(known, default=0.0), max(known, default=0.0))
+
+
+def _end(sign: str, a: float, b: float) -> float:
+    end = _SIGNS[sign](a, b)
+    if isfinite(a) and isfinite(b) and not isfinite(end):
+        raise LackingError(f"{a:g} {sign} {b:g} is more than a number can hold")
+    return end
 
 
 def compare(sign: str, left: Value, right: Value) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 
@@ -87,6 +88,38 @@ def test_a_lacking_figure_is_said_and_decides_nothing() -> None:
     assert found.reason.startswith("the peak is predicted, that of full measured")
     (found,) = judge([Gate.read("peak_bytes / flops > full.peak_bytes")], _result(bare))
     assert found.outcome == "unclear"
+
+
+def test_what_is_no_number_decides_nothing() -> None:
+    row = _row("head-only", 600, 0.5, 0.1)
+    (found,) = judge([Gate.read("1e308 * 10 - 1e308 * 10 > peak_bytes")], _result(row))
+    assert (found.outcome, found.reason) == (
+        "unclear",
+        "1e+308 * 10 is more than a number can hold",
+    )
+    (found,) = judge([Gate.read("1 / 1e-320 > peak_bytes")], _result(row))
+    assert found.outcome == "unclear"
+    for ends in ((nan, 1.0), (0.5, nan), (inf, inf)):
+        assert row.time is not None
+        odd = replace(row, time=replace(row.time, ratio_ci=ends))
+        (found,) = judge([Gate.read("time.ratio_ci.high - time.ratio_ci.low > 0")], _result(odd))
+        assert found.outcome == "unclear"
+        assert "is no number" in found.reason
+
+
+def test_an_interval_without_an_end_says_so() -> None:
+    row = _row("head-only", 600, 1.0, 0.1)
+    assert row.time is not None
+    wide = replace(row, time=replace(row.time, ratio_ci=None))
+    for gate, shown in (
+        ("time.ratio > 1", "[0.000, no limit] > 1.000"),
+        ("1s - full.time.step_seconds.median * time.ratio > 1ms", "[no limit, 1000 ms] > 1.00 ms"),
+        ("peak_bytes * time.ratio > 1MiB", "[0 MiB, no limit] > 1.00 MiB"),
+        ("0 * (time.ratio - time.ratio) == 0 and time.ratio > 1", "0.000 == 0.000; "),
+    ):
+        (found,) = judge([Gate.read(gate)], _result(wide))
+        assert found.outcome == "unclear"
+        assert found.reason.startswith(shown)
 
 
 def test_stock_concerns_lean_rows_alone() -> None:
