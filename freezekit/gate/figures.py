@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from freezekit.bench.results import Memory
 from freezekit.gate.spans import Span, Value
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from freezekit.bench.results import Result, Row
-    from freezekit.gate.tree import Kind
-
-Unit = Literal["bytes", "operations", "seconds", "ratio", "count", "text", "truth"]
+    from freezekit.gate.tree import Unit
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,6 @@ class Named:
 
     unit: Unit
     read: Callable[[Result, Row], Value | None]
-
-    @property
-    def kind(self) -> Kind:
-        """What the language may do with it."""
-        return self.unit if self.unit in ("text", "truth") else "number"
 
 
 def shown(value: Value, unit: Unit) -> str:
@@ -147,4 +140,4 @@ FIGURES: dict[str, Named] = {
     "lean": Named("truth", lambda _, row: row.lean),
 }
 
-KINDS: dict[str, Kind] = {name: figure.kind for name, figure in FIGURES.items()}
+UNITS: dict[str, Unit] = {name: figure.unit for name, figure in FIGURES.items()}

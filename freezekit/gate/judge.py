@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from freezekit.bench.variant import BASELINE
 from freezekit.errors import GateError
-from freezekit.gate.figures import FIGURES, KINDS, shown
+from freezekit.gate.figures import FIGURES, UNITS, shown
 from freezekit.gate.language import parse
+from freezekit.gate.measures import unit_of
 from freezekit.gate.spans import LackingError, Span, Value, combine, compare
 from freezekit.gate.tree import (
     Arithmetic,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from freezekit.bench.results import Result, Row
+    from freezekit.gate.tree import Unit
 
 Outcome = Literal["passed", "failed", "unclear"]
 
@@ -48,7 +50,7 @@ class Gate:
             >>> Gate.read("time.ratio_ci.high > 1.05").text
             'time.ratio_ci.high > 1.05'
         """
-        return cls(text, parse(text, KINDS))
+        return cls(text, parse(text, UNITS))
 
     @property
     def names_baseline(self) -> bool:
@@ -174,8 +176,9 @@ class _Scene:
         """Yield each comparison with its figures."""
         match node:
             case Comparison(sign, left, right):
-                units = [FIGURES[named.name].unit for named in figures(node)]
-                unit = units[0] if units else "count"
+                named = (UNITS[found.name] for found in figures(node))
+                said = unit_of(left, UNITS) or unit_of(right, UNITS)
+                unit: Unit = said or next(named, None) or "count"
                 yield f"{shown(self.value(left), unit)} {sign} {shown(self.value(right), unit)}"
             case Logic(_, left, right):
                 yield from self.sides(left)

@@ -19,7 +19,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
 
 from freezekit.errors import suggest
-from freezekit.gate.tokens import UNITS, Token, fail_at, split
+from freezekit.gate.measures import check_units
+from freezekit.gate.tokens import UNIT_COUNTS, UNITS, Token, fail_at, split
 from freezekit.gate.tree import (
     REFERENCES,
     Arithmetic,
@@ -32,6 +33,7 @@ from freezekit.gate.tree import (
     Negation,
     Node,
     Reference,
+    Unit,
     counterparts,
     figures,
     filled,
@@ -44,37 +46,37 @@ MOST_DEPTH = 50  # of brackets: deeper than any gate that a person writes
 _SIGNS = ("<", "<=", ">", ">=", "==", "!=")
 
 
-def parse(text: str, kinds: Mapping[str, Kind]) -> Node:
+def parse(text: str, units: Mapping[str, Unit]) -> Node:
     """Return the tree of a gate.
 
     Args:
         text: The gate.
-        kinds: What each figure is, by its name.
+        units: What each figure counts, by its name.
 
     Raises:
         GateError: The text is no condition, or names an unknown figure; the message shows where.
 
     Example:
-        >>> parse("peak_bytes > full * 0.5", {"peak_bytes": "number"})
+        >>> parse("peak_bytes > full * 0.5", {"peak_bytes": "bytes"})
         Comparison(sign='>', left=Figure(name='peak_bytes', of=None, start=0),
             right=Arithmetic(sign='*', left=Figure(name='peak_bytes', of='full', start=13),
-            right=Constant(value=0.5)))
-        >>> parse("peek_bytes > 1", {"peak_bytes": "number"})
+            right=Constant(value=0.5, unit=None, start=20)))
+        >>> parse("peek_bytes > 1", {"peak_bytes": "bytes"})
         Traceback (most recent call last):
         ...
         freezekit.errors.GateError: unknown figure 'peek_bytes', did you mean 'peak_bytes'?
           peek_bytes > 1
           ^^^^^^^^^^
     """
-    return _Parser(text, kinds).gate()
+    return _Parser(text, units).gate()
 
 
 class _Parser:
     """Reads from left to right; each method takes one rule of the grammar."""
 
-    def __init__(self, text: str, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, text: str, units: Mapping[str, Unit]) -> None:
         self._text = text
-        self._kinds = kinds
+        self._units = units
         self._tokens = split(text)
         self._at = 0
         self._depth = 0
@@ -122,7 +124,9 @@ class _Parser:
             self._fail(f"{sign.text!r} compares two numbers or two texts", sign)
         if kinds == {"text"} and sign.text not in ("==", "!="):
             self._fail(f"texts are compared with '==' and '!=', not with {sign.text!r}", sign)
-        return Comparison(sign.text, *compared)
+        found = Comparison(sign.text, *compared)
+        check_units(found, self._units, self._text)
+        return found
 
     def _sum(self) -> Node:
         node = self._term()
@@ -141,7 +145,9 @@ class _Parser:
         self._at += 1
         if token.text == "-" and token.kind == "sign":
             self._deeper()
-            node = self._arithmetic(token, Constant(-1.0), self._factor(), sign="*")
+            node = self._arithmetic(
+                token, Constant(-1.0, None, token.start), self._factor(), sign="*"
+            )
             self._depth -= 1
             return node
         if token.text == "(":
@@ -154,7 +160,7 @@ class _Parser:
         if token.kind == "number":
             return self._number(token)
         if token.kind == "text":
-            return Constant(token.text[1:-1])
+            return Constant(token.text[1:-1], "text", token.start)
         if token.kind == "name" and token.text not in ("and", "or", "not"):
             return self._name(token)
         found = "the end" if token.kind == "end" else repr(token.text)
@@ -169,7 +175,7 @@ class _Parser:
         value = float(token.text) * UNITS.get(token.unit or "", 1.0)
         if not isfinite(value):
             self._fail(f"{token.text}{token.unit or ''} is more than a number can hold", token)
-        return Constant(value)
+        return Constant(value, UNIT_COUNTS.get(token.unit or ""), token.start)
 
     def _name(self, token: Token) -> Node:
         if token.text in REFERENCES:
@@ -177,8 +183,8 @@ class _Parser:
         first, _, rest = token.text.partition(".")
         of, name = (_reference(first), rest) if first in REFERENCES else (None, token.text)
         name = name.removeprefix("memory.")  # where it stands in the result file
-        if name not in self._kinds:
-            near = suggest(name, self._kinds) or f"; expected one of {', '.join(self._kinds)}"
+        if name not in self._units:
+            near = suggest(name, self._units) or f"; expected one of {', '.join(self._units)}"
             self._fail(f"unknown figure {name!r}{near}", token)
         return Figure(name, of, token.start)
 
@@ -212,7 +218,8 @@ class _Parser:
         if isinstance(node, Constant):
             return "text" if isinstance(node.value, str) else "number"
         if isinstance(node, Figure):
-            return self._kinds[node.name]
+            unit = self._units[node.name]
+            return unit if unit in ("text", "truth") else "number"
         return "number" if isinstance(node, (Arithmetic, Counterpart)) else "truth"
 
     def _deeper(self) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from freezekit import sizes
 from freezekit.errors import GateError
 
+if TYPE_CHECKING:
+    from freezekit.gate.tree import Unit
+
 UNITS: dict[str, float] = {**sizes.UNITS, "ms": 1e-3, "s": 1.0, "%": 1e-2}
+UNIT_COUNTS: dict[str, Unit] = {
+    **dict.fromkeys(sizes.UNITS, "bytes"),
+    "ms": "seconds",
+    "s": "seconds",
+    "%": "ratio",
+}
+"""What a number of each unit counts."""
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)(?P<unit>[A-Za-z]+|%)?"
     r"|(?P<name>[A-Za-z_][\w.]*)"

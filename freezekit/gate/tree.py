@@ -9,15 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Kind = Literal["number", "text", "truth"]
+Unit = Literal["bytes", "operations", "seconds", "ratio", "count", "text", "truth"]
 Reference = Literal["full", "stock", "baseline"]
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A number in bytes, seconds or as it is, or a text."""
+    """A number in bytes, seconds, as a ratio or as it is (`unit` is None), or a text."""
 
     value: float | str
+    unit: Unit | None
+    start: int
 
 
 @dataclass(frozen=True)

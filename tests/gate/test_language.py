@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from freezekit.errors import GateError
-from freezekit.gate.figures import KINDS
+from freezekit.gate.figures import UNITS
 from freezekit.gate.judge import Gate
 from freezekit.gate.language import parse
 from freezekit.gate.tree import Comparison, Constant, Figure, Logic, Negation
 
 
 def test_and_binds_closer_than_or_and_not_closest() -> None:
-    node = parse("not lean and peak_bytes > 1 or lean", KINDS)
+    node = parse("not lean and peak_bytes > 1 or lean", UNITS)
     assert isinstance(node, Logic)
     assert node.word == "or"
     assert isinstance(node.left, Logic)
@@ -20,24 +20,48 @@ def test_and_binds_closer_than_or_and_not_closest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("2GiB", 2**31), ("1.5 ", 1.5), ("10ms", 0.01), ("60%", 0.6), ("1e3", 1e3), (".5kB", 500.0)],
+    ("text", "value", "unit"),
+    [
+        ("peak_bytes > 2GiB", 2**31, "bytes"),
+        ("peak_bytes > .5kB", 500.0, "bytes"),
+        ("peak_bytes > 1.5 ", 1.5, None),
+        ("flops > 1e3", 1e3, None),
+        ("time.ratio > 60%", 0.6, "ratio"),
+        ("time.step_seconds.median > 10ms", 0.01, "seconds"),
+    ],
 )
-def test_numbers_have_units(text: str, value: float) -> None:
-    node = parse(f"peak_bytes > {text}", KINDS)
+def test_numbers_have_units(text: str, value: float, unit: str | None) -> None:
+    node = parse(text, UNITS)
     assert isinstance(node, Comparison)
-    assert node.right == Constant(pytest.approx(value))
+    assert node.right == Constant(pytest.approx(value), unit, text.index(">") + 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "peak_bytes / full > 60%",
+        "peak_bytes / full.peak_bytes > 0.6",
+        "peak_bytes > full * 60%",
+        "peak_bytes > parameters.total * 4 + 2MiB",
+        "peak_bytes / parameters.total > 0.5",
+        "time.ratio - 1 > 0.05",
+        "time.step_seconds.median > 0.5",
+        "time.step_seconds.median > full.time.step_seconds.median * time.ratio",
+    ],
+)
+def test_arithmetic_makes_figures_comparable(text: str) -> None:
+    assert isinstance(parse(text, UNITS), Comparison)
 
 
 def test_a_row_alone_takes_the_figure_of_the_comparison() -> None:
     for text in ("peak_bytes > full", "full < peak_bytes", "peak_bytes - full > 3"):
-        found = parse(text, KINDS)
+        found = parse(text, UNITS)
         assert isinstance(found, Comparison)
         assert "Figure(name='peak_bytes', of='full'" in repr(found)
 
 
 def test_the_path_in_the_result_file_is_a_name_too() -> None:
-    node = parse("memory.peak_bytes > full.memory.saved_activations_bytes", KINDS)
+    node = parse("memory.peak_bytes > full.memory.saved_activations_bytes", UNITS)
     assert isinstance(node, Comparison)
     assert node.left == Figure("peak_bytes", None, 0)
     assert node.right == Figure("saved_activations_bytes", "full", 20)
@@ -50,6 +74,16 @@ def test_the_path_in_the_result_file_is_a_name_too() -> None:
         ("full.tim.ratio > 1", "unknown figure 'tim.ratio', did you mean 'time.ratio'", "full"),
         ("x > 1", "unknown figure 'x'; expected one of peak_bytes, ", "x"),
         ("peak_bytes > 3Q", "unknown unit 'Q'; expected one of KiB", "3Q"),
+        (
+            "peak_bytes > 60%",
+            "60% is a ratio, compared with bytes; did you mean 'full * 0.6'",
+            "60%",
+        ),
+        ("0.25 < flops", "0.25 is a ratio, compared with operations; did you mean", "0.25"),
+        ("lean and full + 5% > peak_bytes", "did you mean 'full * 0.05'", "5%"),
+        ("time.step_seconds.p90 > 110%", "did you mean 'full * 1.1'", "110%"),
+        ("peak_bytes > 2s", "bytes and seconds are not compared", "2s"),
+        ("time.ratio > (peak_bytes - 1)", "a ratio and bytes are not compared", "peak_bytes"),
         ("peak_bytes > 1e999", "1e999 is more than a number can hold", "1e999"),
         ("peak_bytes > -2e308GiB", "2e308GiB is more than a number can hold", "2e308GiB"),
         ("peak_bytes > inf", "unknown figure 'inf'", "inf"),
