@@ -121,7 +121,6 @@ def bench(
     for path in outputs:
         check_writable(path)
     before = load(baseline) if baseline else ()
-    check_gates(gates, has_baseline=bool(before), static_only=options["static_only"])
     block = options.pop("block")
     registry = load_registry(block)
     for note in registry.notes:
@@ -131,6 +130,8 @@ def bench(
         budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
     threads, static_only = options.pop("threads"), options.pop("static_only")
     variants = choose(specs or DEFAULT_SPECS, registry, lean)
+    names = [variant.spec for variant in variants]
+    check_gates(gates, names, has_baseline=bool(before), static_only=static_only)
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
     workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]

@@ -40,10 +40,11 @@ def compare(
     from freezekit.bench.store import load
     from freezekit.compare.pairing import earlier_rows, pair, unpaired
     from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
-    from freezekit.gate.judge import judge
+    from freezekit.gate.judge import check_gates, judge
     from freezekit.report.cells import title
 
     before, after = load(old), load(new)
+    check_gates(gates, [row.strategy for run in after for row in run.rows])
     pairs = pair(before, after)
     if absolute and not force:
         for found in pairs:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.bench.variant import BASELINE
-from freezekit.errors import GateError
+from freezekit.errors import GateError, suggest
 from freezekit.gate.figures import FIGURES, UNITS, shown
 from freezekit.gate.language import parse
 from freezekit.gate.measures import unit_of
@@ -20,11 +20,12 @@ from freezekit.gate.tree import (
     Negation,
     Node,
     figures,
+    texts_beside,
 )
 from freezekit.report.figures import baseline, stock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from freezekit.bench.results import Result, Row
     from freezekit.gate.tree import Unit
@@ -214,14 +215,27 @@ class _Scene:
         return self.result, row
 
 
-def check_gates(gates: Sequence[Gate], *, has_baseline: bool, static_only: bool) -> None:
+def check_gates(
+    gates: Sequence[Gate],
+    strategies: Collection[str],
+    *,
+    has_baseline: bool = True,
+    static_only: bool = False,
+) -> None:
     """Raise where a gate cannot be judged whatever is measured.
 
+    Args:
+        gates: The gates.
+        strategies: Of the rows that they are to judge, and of those beside them.
+        has_baseline: Whether there is an earlier result to compare with.
+        static_only: Whether step times are left out.
+
     Raises:
-        GateError: It names a baseline and none is given, or step times and none are taken.
+        GateError: It names a strategy that no row has, a baseline and none is given, or step times
+            and none are taken.
 
     Example:
-        >>> check_gates([Gate.read("time.ratio > 1")], has_baseline=False, static_only=True)
+        >>> check_gates([Gate.read("time.ratio > 1")], ["full"], static_only=True)
         Traceback (most recent call last):
         ...
         freezekit.errors.GateError: the gate 'time.ratio > 1' needs step times, ...
@@ -234,3 +248,10 @@ def check_gates(gates: Sequence[Gate], *, has_baseline: bool, static_only: bool)
             )
         if gate.names_time and static_only:
             raise GateError(f"the gate {gate.text!r} needs step times, which --static leaves out")
+        for name in texts_beside(gate.condition, "strategy"):
+            if name not in strategies:
+                there = tuple(dict.fromkeys(strategies))
+                raise GateError(
+                    f"the gate {gate.text!r} names the strategy {name!r}, and no row is of that "
+                    f"name; there are {', '.join(map(repr, there))}{suggest(name, there)}"
+                )

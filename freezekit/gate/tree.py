@@ -92,6 +92,23 @@ def figures(node: Node) -> Iterator[Figure]:
         yield from figures(child)
 
 
+def texts_beside(node: Node, name: str) -> Iterator[str]:
+    """Yield every text that the figure of that name is compared with, from left to right.
+
+    Example:
+        >>> tree = Comparison("==", Figure("strategy", None, 0), Constant("full", "text", 12))
+        >>> list(texts_beside(tree, "strategy"))
+        ['full']
+    """
+    match node:
+        case Comparison(_, Figure(found), Constant(str(text))) if found == name:
+            yield text
+        case Comparison(_, Constant(str(text)), Figure(found)) if found == name:
+            yield text
+    for child in _children(node).values():
+        yield from texts_beside(child, name)
+
+
 def counterparts(node: Node) -> Iterator[Counterpart]:
     """Yield every counterpart of a tree, from left to right."""
     if isinstance(node, Counterpart):

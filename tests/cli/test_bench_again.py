@@ -55,6 +55,11 @@ def test_gates_and_a_baseline(tmp_path: Path) -> None:
         (("--fail-if", "peak_byte > 1"), "unknown figure 'peak_byte', did you mean 'peak_bytes'"),
         (("--fail-if", "peak_bytes > baseline"), "give the earlier result: --baseline FILE.json"),
         (("--static", "--fail-if", "time.ratio > 1"), "needs step times, which --static leaves"),
+        (
+            ("-s", "head-only", "--fail-if", "strategy == 'haed-only' and peak_bytes > 1"),
+            "there are 'full', 'head-only', did you mean 'head-only'?",
+        ),
+        (("--fail-if", "peak_bytes > 60%"), "did you mean 'full * 0.6'"),
         (("--baseline", "missing.json"), "cannot read 'missing.json'"),
         (("--resume",), "--resume goes on with a result file: name it with -o FILE.json"),
         (("--resume", "-o", "x.bencher.json"), "name it with -o FILE.json"),

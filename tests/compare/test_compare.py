@@ -287,6 +287,9 @@ def test_the_command_refuses(files: tuple[str, str], tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "unknown figure 'peak_byte', did you mean 'peak_bytes'" in done.stderr
     assert "\n  peak_byte > 1\n  ^^^^^^^^^\n" in done.stderr
+    done = run(*files, "--fail-if", "strategy == 'head_only' and peak_bytes > 1")
+    assert done.returncode == 2
+    assert "there are 'full', 'head-only'" in done.stderr
     for content, message in (('{"a"', "cut off"), ('[{"a": 1}]', "not a freezekit result")):
         (tmp_path / "bad.json").write_text(content)
         done = run(files[0], str(tmp_path / "bad.json"))

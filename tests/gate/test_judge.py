@@ -172,4 +172,14 @@ def test_the_reason_holds_the_figures() -> None:
 )
 def test_what_can_never_be_judged_is_refused_first(gate: str, static: bool, message: str) -> None:
     with pytest.raises(GateError, match=message):
-        check_gates([Gate.read(gate)], has_baseline=False, static_only=static)
+        check_gates([Gate.read(gate)], ["full"], has_baseline=False, static_only=static)
+
+
+@pytest.mark.parametrize("sign", ["==", "!="])
+def test_a_strategy_that_no_row_has_is_refused(sign: str) -> None:
+    there = ["full", "head-only", "head-only"]
+    check_gates([Gate.read(f"strategy {sign} 'head-only' and peak_bytes > 1")], there)
+    with pytest.raises(GateError) as caught:
+        check_gates([Gate.read(f"not ('haed-only' {sign} strategy) or lean")], there)
+    assert "names the strategy 'haed-only', and no row is of that name" in str(caught.value)
+    assert "; there are 'full', 'head-only', did you mean 'head-only'?" in str(caught.value)
