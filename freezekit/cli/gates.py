@@ -8,6 +8,7 @@ import click
 
 from freezekit.errors import GateError
 from freezekit.gate.judge import Gate
+from freezekit.report.cells import title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,8 @@ fail_if_option = click.option(
 
 
 def tell(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> int:
-    """Print what each gate says and return the exit code."""
+    """Print what each gate says, naming models where there are several; return the exit code."""
+    names = _names(judgements)
     for gate in gates:
         found = [judgement for judgement in judgements if judgement.gate is gate]
         passed = sum(judgement.outcome == "passed" for judgement in found)
@@ -58,10 +60,20 @@ def tell(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> int:
         for judgement in found:
             if judgement.outcome != "passed":
                 word = "FAIL" if judgement.outcome == "failed" else "cannot say"
-                text = f"{word}: {gate.text}: {judgement.label}: {judgement.reason}"
-                click.echo(text, err=True)
+                row = f"{names[title(judgement.result)]}{judgement.label}"
+                click.echo(f"{word}: {gate.text}: {row}: {judgement.reason}", err=True)
     outcomes = {judgement.outcome for judgement in judgements}
     if "failed" in outcomes:
         return GATE_FAILED
     unheard = {gate.text for gate in gates} - {judgement.gate.text for judgement in judgements}
     return INCONCLUSIVE if "unclear" in outcomes or unheard else 0
+
+
+def _names(judgements: Sequence[Judgement]) -> dict[str, str]:
+    """Return by its title what each run is called before a row: nothing where there is one run."""
+    models = {title(judged.result): judged.result.workload.model for judged in judgements}
+    if len(models) == 1:
+        return dict.fromkeys(models, "")
+    if len(set(models.values())) < len(models):
+        return {name: f"{name}: " for name in models}
+    return {name: f"{model}: " for name, model in models.items()}

@@ -72,10 +72,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one gate says of one row; `reason` holds the figures."""
+    """What one gate says of one row of a result; `reason` holds the figures."""
 
     gate: Gate
-    model: str
+    result: Result
     label: str
     outcome: Outcome
     reason: str
@@ -125,12 +125,12 @@ def _judge_row(
     try:
         answer = scene.truth(gate.condition)
     except LackingError as lacking:
-        return Judgement(gate, result.workload.model, row.label, "unclear", str(lacking))
+        return Judgement(gate, result, row.label, "unclear", str(lacking))
     outcome: Outcome = "unclear" if answer is None else ("failed" if answer else "passed")
     reason = "; ".join(scene.sides(gate.condition))
     if answer is None:
         reason += ": the interval and the noise floor of this run allow either"
-    return Judgement(gate, result.workload.model, row.label, outcome, reason)
+    return Judgement(gate, result, row.label, outcome, reason)
 
 
 @dataclass(frozen=True)

@@ -282,6 +282,22 @@ def test_the_command_fails_by_a_gate(files: tuple[str, str]) -> None:
     assert run(*files, "--fail-if", "peak_bytes > stock").returncode == 3, "no row is lean"
 
 
+def test_a_gate_names_the_model_where_there_are_several(tmp_path: Path) -> None:
+    def said(*works: Workload) -> str:
+        runs = [made(workload=work, peak=700 + i) for i, work in enumerate(works)]
+        (tmp_path / "r.json").write_text(to_json(runs))
+        done = run(*[str(tmp_path / "r.json")] * 2, "--fail-if", "peak_bytes == 700")
+        assert done.returncode == 1
+        return done.stderr
+
+    gate = "FAIL: peak_bytes == 700: "
+    assert said(WORK, WORK).startswith(f"{gate}head-only: ")
+    assert said(replace(WORK, model="timm:a"), WORK).startswith(f"{gate}timm:a: head-only: ")
+    title = "timm:resnet18, 2x3x64x64, float32, sgd, cpu, 2 threads, torch 2.15.0"
+    smaller = replace(WORK, batch_size=2, image_size=64, input_shape=(2, 3, 64, 64))
+    assert said(smaller, WORK).startswith(f"{gate}{title}: head-only: ")
+
+
 def test_the_command_refuses(files: tuple[str, str], tmp_path: Path) -> None:
     done = run(*files, "--fail-if", "peak_byte > 1")
     assert done.returncode == 2
