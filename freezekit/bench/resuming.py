@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from freezekit.bench.variant import BASELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from freezekit.bench.results import Result
     from freezekit.bench.variant import Variant
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 VERSIONS = ("device", "torch", "torchvision", "timm")
 
 
-def left_to_measure(
-    variants: Sequence[Variant], earlier: Sequence[Result], now: Result, *, static_only: bool
-) -> tuple[Variant, ...]:
-    """Return those of the variants that no earlier run has measured; nothing where all are done.
-
-    Where some are left the baseline is among them: ratios are within one run.
+def standing(
+    variants: Collection[Variant], earlier: Sequence[Result], now: Result, *, static_only: bool
+) -> dict[Variant, Result]:
+    """Return those of the variants that are measured already, each with the last run that has it.
 
     Args:
-        variants: What was asked for, the baseline first.
+        variants: What was asked for.
         earlier: Results of the file.
         now: The run that begins, with its workload and versions resolved.
         static_only: Whether step times are not asked for.
@@ -34,29 +32,78 @@ def left_to_measure(
         >>> now = Result("0.1.0", Workload("timm:resnet18"), {"torch": "2.15.0"})
         >>> before = Result("0.1.0", now.workload, now.env, (Row("full"),), complete=True)
         >>> asked = [Variant("full"), Variant("head-only")]
-        >>> [v.label for v in left_to_measure(asked, [before], now, static_only=True)]
-        ['full', 'head-only']
-        >>> left_to_measure(asked[:1], [before], now, static_only=True)
-        ()
+        >>> [v.label for v in standing(asked, [before], now, static_only=True)]
+        ['full']
     """
-    done = {
-        row.variant
+    return {
+        row.variant: result
         for result in earlier
         if result.complete and _alike(result, now)
         for row in result.rows
-        if row.status == "ok" and (static_only or row.time is not None)
+        if row.variant in variants and row.status == "ok" and (static_only or row.time is not None)
     }
+
+
+def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> tuple[Variant, ...]:
+    """Return those of the variants that are not done; nothing where all are.
+
+    Where some are left the baseline is among them: ratios are within one run.
+
+    Example:
+        >>> from freezekit.bench.variant import Variant
+        >>> asked = [Variant("full"), Variant("head-only")]
+        >>> [v.label for v in left_to_measure(asked, asked[:1])], left_to_measure(asked, asked)
+        (['full', 'head-only'], ())
+    """
     left = [variant for variant in variants if variant not in done]
-    if not left:
-        return ()
-    return tuple(dict.fromkeys([BASELINE, *left]))
+    return tuple(dict.fromkeys([BASELINE, *left])) if left else ()
 
 
-def superseded(earlier: Result, now: Result) -> bool:
-    """Tell whether a whole new run holds all that an interrupted earlier one was to measure."""
-    if earlier.complete or not now.complete or not _alike(earlier, now):
+def with_run(results: Sequence[Result], now: Result) -> tuple[Result, ...]:
+    """Return what a file holds with a new run: of one that was begun twice, what got further.
+
+    So it never holds two runs of the same rows, and never less than before. A whole run takes the
+    place of an interrupted one, whatever that had.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> begun = Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full"),))
+        >>> further = replace(begun, rows=(Row("full", parameters=Parameters(9, 9, "a")),))
+        >>> with_run([further], begun) == (further,) == with_run([begun], further)
+        True
+    """
+    kept = tuple(before for before in results if not _superseded(before, now))
+    waits = not now.complete and any(_is_begun_again(before, now) for before in kept)
+    return kept if waits else (*kept, now)
+
+
+def _superseded(earlier: Result, now: Result) -> bool:
+    if not _alike(earlier, now) or not _variants(earlier) <= _variants(now):
         return False
-    return {row.variant for row in earlier.rows} <= {row.variant for row in now.rows}
+    instead = now.complete and not earlier.complete
+    return instead or _reach(now, _variants(earlier)) >= _reach(earlier, _variants(earlier))
+
+
+def _is_begun_again(earlier: Result, now: Result) -> bool:
+    if not _alike(earlier, now):
+        return False
+    before, after = _variants(earlier), _variants(now)
+    return before == after or (before <= after and not earlier.complete)
+
+
+def _variants(result: Result) -> set[Variant]:
+    return {row.variant for row in result.rows}
+
+
+def _reach(result: Result, variants: Collection[Variant]) -> tuple[int, int]:
+    """Return how far a run got with some rows: figures that they have, and blocks of steps."""
+    found = 0
+    for row in result.rows:
+        if row.variant in variants and row.status == "ok":
+            is_measured = row.memory.peak_method == "measured"
+            found += sum((row.parameters is not None, is_measured, row.time is not None))
+    return found, len(result.raw.steps) if result.raw else 0
 
 
 def _alike(earlier: Result, now: Result) -> bool:

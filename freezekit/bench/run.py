@@ -24,7 +24,7 @@ from freezekit.bench.results import (
     StageFigures,
     Workload,
 )
-from freezekit.bench.resuming import left_to_measure
+from freezekit.bench.resuming import left_to_measure, standing
 from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.variant import BASELINE, Variant
 from freezekit.errors import FreezekitError, ModelError, WorkerError
@@ -86,6 +86,7 @@ class Run:
         self._on_progress = on_progress
         self._started = time.monotonic()
         self._registry = registry
+        self._standing: dict[Variant, Result] = {}
         self.result = Result(__version__, workload, env=environment())
         self._take(options.variants)
 
@@ -117,7 +118,10 @@ class Run:
         found._static(workers)
         static_only = self._options.static_only
         asked = self._options.variants
-        left = left_to_measure(asked, self._options.earlier, found.result, static_only=static_only)
+        self._standing = standing(
+            asked, self._options.earlier, found.result, static_only=static_only
+        )
+        left = left_to_measure(asked, self._standing)
         self._take(left)
         return bool(left)
 
@@ -238,6 +242,16 @@ class Run:
         if self.result.raw and not any(row.time for row in self.result.rows):
             self._summarise(self._live())
         return self.result
+
+    def asked(self) -> tuple[tuple[Result, frozenset[Variant]], ...]:
+        """Return what was asked for, once: of earlier runs what stands, and all of this one."""
+        mine = frozenset(row.variant for row in self.result.rows)
+        stands = [
+            (result, frozenset(v for v, run in self._standing.items() if run is result) - mine)
+            for result in self._options.earlier
+        ]
+        found = [*stands, (self.result, mine)]
+        return tuple((result, variants) for result, variants in found if variants)
 
     # --- the result ----------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ def bench(
 
     for path in outputs:
         check_writable(path)
-    before = load(baseline) if baseline else ()
+    before = load(baseline) if baseline is not None else ()
     block = options.pop("block")
     registry = load_registry(block)
     for note in registry.notes:
@@ -130,11 +130,12 @@ def bench(
         budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
     threads, static_only = options.pop("threads"), options.pop("static_only")
     variants = choose(specs or DEFAULT_SPECS, registry, lean)
-    names = [variant.spec for variant in variants]
-    check_gates(gates, names, has_baseline=bool(before), static_only=static_only)
+    strategies = [variant.spec for variant in variants]
+    check_gates(gates, strategies, has_baseline=bool(before), static_only=static_only)
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
-    workloads = [Workload(model, **options) for model in models or (DEFAULT_MODEL,)]
+    names = tuple(dict.fromkeys(models)) or (DEFAULT_MODEL,)
+    workloads = [Workload(model, **options) for model in names]
     for workload in workloads if before else ():
         find_run(before, workload, "the baseline")
     with locked(outputs):

@@ -16,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from freezekit.bench.resuming import superseded
+from freezekit.bench.resuming import with_run
 from freezekit.bench.run import Doing, Options, Run
+from freezekit.bench.store import extension_of
 from freezekit.cli.gates import tell
 from freezekit.compare.pairing import earlier_rows, pair
 from freezekit.compare.show import print_comparison
@@ -27,14 +28,16 @@ from freezekit.report.table import print_result
 from freezekit.report.write import write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from freezekit.bench.results import Result, Workload
+    from freezekit.bench.variant import Variant
     from freezekit.gate.judge import Gate
     from freezekit.registry import Registry
 
 INTERRUPTED = 130
 STRATEGY_FAILED = 4
+USAGE = 2
 
 
 def run_all(
@@ -50,7 +53,7 @@ def run_all(
 
     The files hold, at any moment, all that was measured until then, and what `options.earlier`
     holds; HTML, whole models. A model that cannot be measured at all costs its own results only;
-    its reason is told last.
+    its reason is told last. Gates judge what was asked for, whether it was measured now or before.
 
     Args:
         workloads: One for each model.
@@ -65,60 +68,79 @@ def run_all(
         OutputError: A file cannot be written; the tables have been printed all the same.
     """
     console = Console(highlight=False, emoji=False)
-    earlier = list(options.earlier)
-    done: list[Result] = []
-    refused: list[FreezekitError] = []
+    known: tuple[Result, ...] = ()
+    for before in options.earlier:
+        known = with_run(known, before)
+    asked: list[tuple[Result, Collection[Variant]]] = []
+    errors: list[FreezekitError] = []
     writer = _Writer(outputs)
     code = 0
     for number, workload in enumerate(workloads, start=1):
         of_all = f" ({number} of {len(workloads)})" if len(workloads) > 1 else ""
         with progress(f"{workload.model}{of_all}") as show:
-            write = partial(writer.write_also, [*earlier, *done])
-            run = Run(workload, options, registry, write, show)
+            run = Run(workload, options, registry, partial(writer.write_also, known), show)
             try:
                 result = run.measure()
             except KeyboardInterrupt:
                 result, code = run.interrupted(), INTERRUPTED
             except FreezekitError as error:
-                refused.append(error)
+                errors.append(error)
                 continue
-        if not result.rows:
+        asked += run.asked()
+        if result.rows:
+            known = with_run(known, result)
+            print_result(result, console)
+        else:
             console.print(f"{workload.model}: nothing is left to measure", markup=False)
-            continue
-        done.append(result)
-        earlier = [before for before in earlier if not superseded(before, result)]
-        writer.write([*earlier, *done])
-        print_result(result, console)
+        writer.write(known, draw=True)
         if code == INTERRUPTED:
+            print(_interrupted(writer, result in known, workloads[number:]), file=sys.stderr)
             break
         if any(row.status != "ok" for row in result.rows):
             code = STRATEGY_FAILED
-    if code == INTERRUPTED:
-        kept = f"; what was measured is in {', '.join(outputs)}" if outputs else ""
-        print(f"interrupted{kept}", file=sys.stderr)
-    writer.finish()
     if code != INTERRUPTED:
-        judged = _judged([*earlier, *done], gates, baseline, console)
+        judged = _judged(asked, gates, baseline, console)
         code = code or judged
-    for before in refused[:-1]:
-        print(f"Error: {before}", file=sys.stderr)
-    if refused:
-        raise refused[-1]
+    errors += writer.failed
+    errors.sort(key=lambda found: found.exit_code == USAGE)  # the last one is raised
+    for found in errors if code == INTERRUPTED else errors[:-1]:
+        print(f"Error: {found}", file=sys.stderr)
+    if errors and code != INTERRUPTED:
+        raise errors[-1]
     return code
 
 
+def _interrupted(writer: _Writer, is_kept: bool, left: Sequence[Workload]) -> str:
+    """Tell what an interrupted run leaves, and how to go on."""
+    said = ["interrupted"]
+    if writer.written and is_kept:
+        said.append(f"what was measured is in {', '.join(writer.written)}")
+    elif writer.written:
+        said.append(f"an earlier run, which got further, stays in {', '.join(writer.written)}")
+    if left:
+        said.append(f"not started: {', '.join(workload.model for workload in left)}")
+    if any(extension_of(path) == ".json" for path in writer.outputs):
+        said.append("the same command with --resume goes on")
+    else:
+        said.append("with -o FILE.json, --resume can go on next time")
+    return "; ".join(said)
+
+
 def _judged(
-    results: Sequence[Result], gates: Sequence[Gate], baseline: Sequence[Result], console: Console
+    asked: Sequence[tuple[Result, Collection[Variant]]],
+    gates: Sequence[Gate],
+    baseline: Sequence[Result],
+    console: Console,
 ) -> int:
     """Print how the results compare with the baseline and what the gates say of them."""
-    if baseline:
-        for found in pair(baseline, results):
+    if baseline and asked:
+        for found in pair(baseline, [result for result, _ in asked]):
             console.print()
             print_comparison(found, console)
     judgements = [
         judgement
-        for result in results
-        for judgement in judge(gates, result, earlier_rows(baseline, result))
+        for result, variants in asked
+        for judgement in judge(gates, result, earlier_rows(baseline, result), variants)
     ]
     return tell(gates, judgements)
 
@@ -127,43 +149,35 @@ class _Writer:
     """Writes the files as results come; a failure is kept for the end, so as to lose nothing."""
 
     def __init__(self, outputs: Sequence[str]) -> None:
-        self._outputs = outputs
-        self._failed: OutputError | None = None
-        self._drawn: Sequence[Result] = ()
-        self._undrawn: Sequence[Result] = ()
+        self.outputs = outputs
+        self._failed: dict[str, OutputError] = {}
+        self._written: dict[str, Sequence[Result]] = {}
+
+    @property
+    def written(self) -> list[str]:
+        """The files that hold what was written last."""
+        return [path for path in self._written if path not in self._failed]
+
+    @property
+    def failed(self) -> list[OutputError]:
+        """Why the others could not be written."""
+        return list(self._failed.values())
 
     def write_also(self, known: Sequence[Result], result: Result) -> None:
-        self.write([*known, result])
+        self.write(with_run(known, result), draw=False)
 
-    def write(self, results: Sequence[Result]) -> None:
+    def write(self, results: Sequence[Result], *, draw: bool) -> None:
+        """Write what has charts only where told: it takes a second of the cores."""
         measured = [result for result in results if any(row.parameters for row in result.rows)]
-        if not measured:
-            return
-        self._failed = None
-        self._undrawn = measured
-        self._write(measured, [path for path in self._outputs if not _is_drawn(path)])
-        if results[-1].complete:
-            self._draw()
-
-    def _draw(self) -> None:
-        """Write what has charts: not between blocks, for it takes a second of the cores."""
-        paths = [path for path in self._outputs if _is_drawn(path)]
-        if self._undrawn != self._drawn and self._write(self._undrawn, paths):
-            self._drawn = self._undrawn
-
-    def _write(self, results: Sequence[Result], paths: Sequence[str]) -> bool:
-        well = True
-        for path in paths:
+        for path in self.outputs if measured else ():
+            if _is_drawn(path) and (not draw or self._written.get(path) == measured):
+                continue
+            self._failed.pop(path, None)
             try:
-                write(results, path)
+                write(measured, path)
+                self._written[path] = measured
             except OutputError as error:
-                self._failed, well = error, False
-        return well
-
-    def finish(self) -> None:
-        self._draw()
-        if self._failed:
-            raise self._failed
+                self._failed[path] = error
 
 
 def _is_drawn(path: str) -> bool:

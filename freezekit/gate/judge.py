@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from freezekit.bench.results import Result, Row
+    from freezekit.bench.variant import Variant
     from freezekit.gate.tree import Unit
 
 Outcome = Literal["passed", "failed", "unclear"]
@@ -85,6 +86,7 @@ def judge(
     gates: Sequence[Gate],
     result: Result,
     earlier: Mapping[str, tuple[Result, Row]] | None = None,
+    variants: Collection[Variant] | None = None,
 ) -> tuple[Judgement, ...]:
     """Judge every row, but for stock `full`, with which the others are compared.
 
@@ -95,6 +97,7 @@ def judge(
         gates: Conditions under which a row fails.
         result: To be judged.
         earlier: By label, rows of an earlier run of the same workload, with their result.
+        variants: Which rows to judge; None for all.
 
     Example:
         >>> from freezekit.bench.results import Memory, Row, Workload, Result
@@ -108,7 +111,9 @@ def judge(
         _judge_row(gate, result, row, earlier or {})
         for gate in gates
         for row in result.rows
-        if row.status == "ok" and _concerns(gate, row)
+        if (variants is None or row.variant in variants)
+        and row.status == "ok"
+        and _concerns(gate, row)
     )
 
 

@@ -60,6 +60,7 @@ def test_gates_and_a_baseline(tmp_path: Path) -> None:
             "there are 'full', 'head-only', did you mean 'head-only'?",
         ),
         (("--fail-if", "peak_bytes > 60%"), "did you mean 'full * 0.6'"),
+        (("--baseline", ""), "cannot read ''"),
         (("--baseline", "missing.json"), "cannot read 'missing.json'"),
         (("--resume",), "--resume goes on with a result file: name it with -o FILE.json"),
         (("--resume", "-o", "x.bencher.json"), "name it with -o FILE.json"),
@@ -95,9 +96,40 @@ def test_resume_measures_what_is_missing(tmp_path: Path) -> None:
     done = bench(*run, "-s", "bias-only", "-s", "head-only")
     assert (done.returncode, path.read_bytes()) == (0, before)
     assert "timm:test_resnet: nothing is left to measure" in done.stdout
+    page = tmp_path / "r.csv"
+    done = bench(*run, "-s", "head-only", "-o", str(page), "--fail-if", "peak_bytes > 1GB")
+    assert (done.returncode, path.read_bytes()) == (0, before)
+    assert "bias-only" in page.read_text(), "what is asked for is written though nothing is left"
+    assert "pass: peak_bytes > 1GB (1 of 1 rows)" in done.stdout, "bias-only was not asked for"
+    gates = ("--fail-if", "strategy == 'bias-only' and peak_bytes > 1")
+    done = bench(*run, "-s", "bias-only", "-s", "norm-only", *gates)
+    assert done.returncode == 1, done.stderr
+    assert "FAIL: strategy == 'bias-only' and peak_bytes > 1: bias-only: " in done.stderr
+    assert "(1 of 2 rows)" in done.stdout, "stored and new ones, each once"
     other = ("--batch-size", "3", "-s", "head-only")
     assert bench(*run, *other).returncode == 0
-    assert labels(path)[2:] == [["full", "head-only"]], "another batch is another workload"
+    assert labels(path)[3:] == [["full", "head-only"]], "another batch is another workload"
+
+
+def test_a_run_out_of_date_is_not_judged(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    run = (*TINY, "--static", "-s", "head-only", "-o", str(path), "--resume")
+    assert bench(*run).returncode == 0
+    changed = json.loads(path.read_text())
+    changed["env"]["torch"] = "1.0.0"
+    changed["rows"][1]["memory"]["peak_bytes"] *= 1000
+    path.write_text(json.dumps(changed))
+    done = bench(*run, "--fail-if", "peak_bytes > full")
+    assert done.returncode == 0, done.stderr
+    assert "pass: peak_bytes > full (1 of 1 rows)" in done.stdout
+    assert len(load(path)) == 2, "it stays in the file"
+
+
+def test_a_model_named_twice_is_measured_once(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    done = bench(TINY[0], *TINY, "--static", "-s", "head-only", "-o", str(path))
+    assert done.returncode == 0, done.stderr
+    assert labels(path) == [["full", "head-only"]]
 
 
 def test_a_broken_file_is_not_resumed_and_not_touched(tmp_path: Path) -> None:
@@ -135,6 +167,13 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
         os.killpg(killed.pid, signal.SIGKILL)
     assert [result.complete for result in load(path)] == [True, False]
     first = load(path)[0]
+    with subprocess.Popen(
+        [*COMMAND, *run], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as killed:
+        assert killed.stderr is not None
+        next(line for line in killed.stderr if "timm:test_vit (2 of 2): measuring memory" in line)
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert [result.complete for result in load(path)] == [True, False], "killed twice, there once"
     done = bench(*run)
     assert done.returncode == 0, done.stderr
     assert "timm:test_resnet: nothing is left to measure" in done.stdout
