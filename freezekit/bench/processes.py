@@ -101,11 +101,13 @@ class Workers:
                     process.stdin.write(json.dumps(job) + "\n")
                     process.stdin.flush()
                 for line in process.stdout:
-                    yield json.loads(line)
+                    if line.endswith("\n"):  # else it died in the middle of an event
+                        yield json.loads(line)
                 code = process.wait()
                 if code:
                     stderr.seek(0)
-                    yield {"event": "broken", **death(code, stderr.read())}
+                    model = job["workload"]["model"]
+                    yield {"event": "broken", **death(code, stderr.read(), model)}
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -134,19 +136,27 @@ class Workers:
             return process
 
 
-def death(code: int, stderr: str) -> Event:
-    r"""Say why a process ended with this code, as a row's status and reason.
+def death(code: int, stderr: str, model: str) -> Event:
+    r"""Say why the process of a model ended with this code, as a row's status and reason.
 
     Example:
-        >>> death(-9, "")["error"]
-        'the measuring process was killed (SIGKILL), as the system does when memory runs out'
-        >>> death(1, "OSError: no space")["error"]
-        'the measuring process ended with code 1: OSError: no space'
+        >>> death(-9, "", "timm:resnet18")["error"]
+        'the process that measures timm:resnet18 was killed (SIGKILL), as the system does when
+        memory runs out'
+        >>> death(1, "OSError: no space", "timm:resnet18")["error"]
+        'the process that measures timm:resnet18 ended with code 1: OSError: no space'
     """
+    process = f"the process that measures {model}"
     last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
     if code == -signal.SIGKILL:
         what = "was killed (SIGKILL), as the system does when memory runs out"
-        return {"status": "oom", "error": f"the measuring process {what}", "model": False}
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    error = f"the measuring process {how}: {last}"
-    return {"status": "error", "error": error, "model": False}
+        return {"status": "oom", "error": f"{process} {what}", "model": False}
+    how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
+    return {"status": "error", "error": f"{process} {how}: {last}", "model": False}
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals but for two have no name
+        return f"signal {number}"

@@ -76,6 +76,22 @@ def test_a_worker_that_dies_says_why(deadly: str, how: str, status: str, reason:
     assert events[-1]["event"] in ("broken", "failed")
     assert events[-1]["status"] == status
     assert re.search(reason, events[-1]["error"])
+    if events[-1]["event"] == "broken":
+        assert f"the process that measures {deadly}:{how} " in events[-1]["error"]
+
+
+def test_a_worker_that_dies_within_an_event_is_no_error_of_its_own(
+    deadly: str, tmp_path: Path
+) -> None:
+    (tmp_path / "python").write_text(
+        "#!/bin/sh\necho '{\"event\": 1}'\nprintf '{\"ev'\nkill -40 $$"
+    )
+    (tmp_path / "python").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch, Workers() as workers:
+        patch.setattr(sys, "executable", str(tmp_path / "python"))
+        events = list(workers.events(job("static", deadly)))
+    assert [event["event"] for event in events] == [1, "broken"]
+    assert "was ended by signal 40: it said nothing" in events[-1]["error"]
 
 
 def test_prints_of_a_model_are_no_events(deadly: str) -> None:

@@ -255,6 +255,22 @@ def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "none.json").exists()
 
 
+def test_a_model_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "dead.py").write_text(
+        "import os, signal\ndef dead(): os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    file, dead = tmp_path / "r.json", f"{tmp_path / 'dead.py'}:dead"
+    options = ("--static", "-s", "head-only", "-o", str(file), "--fail-if", "peak_bytes > full")
+    done = bench(dead, *TINY, *options)
+    assert done.returncode == 4, done.stderr
+    assert f"Error: the process that measures {dead} was ended by SIGSEGV" in done.stderr
+    assert "pass: peak_bytes > full (1 of 1 rows)" in done.stdout
+    assert list(rows(file)) == ["full", "head-only"]
+    done = bench(dead, "timm:no_such_model", *TINY, *options)
+    assert done.returncode == 2, "a model that there is not is wrong usage"
+    assert "was ended by SIGSEGV" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
