@@ -20,6 +20,7 @@ ROUNDS = 3
 STEPS_PER_TURN = 3
 DISCARDED_STEPS = 1  # the first step of a turn finds the caches filled by another strategy
 WARMUP_STEPS = {"cpu": 3, "cuda": 10}
+LEAST_SECONDS = 5.0  # of blocks, where the budget leaves less
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Design:
         rounds: Random permutations of the strategies in a block.
         steps_per_turn: Steps of one strategy at a time, the first discarded.
         warmup: Steps of each strategy before the rounds of a block.
-        budget_seconds: What it was sized to; None without a budget.
-        expected_seconds: What it was thought to take when it was sized.
+        budget_seconds: Asked for the whole run; None without a budget.
+        expected_seconds: What the whole run was thought to take when it was sized.
         overhead_seconds: Of the budget, spent before the first block.
+        least_seconds: For blocks, whatever the budget leaves.
 
     Raises:
         ValueError: A count is too small to measure anything.
@@ -51,6 +53,7 @@ class Design:
     budget_seconds: float | None = None
     expected_seconds: float | None = None
     overhead_seconds: float = 0.0
+    least_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         least = {"blocks": 1, "rounds": 1, "steps_per_turn": DISCARDED_STEPS + 1, "warmup": 1}
@@ -63,12 +66,19 @@ class Design:
         return self.blocks * self.rounds * strategies
 
     @property
+    def room_seconds(self) -> float:
+        """What the whole run may take."""
+        return max(self.budget_seconds or 0.0, self.overhead_seconds + self.least_seconds)
+
+    @property
     def cut(self) -> str | None:
         """What the budget cut, as a sentence; None where it cut nothing.
 
         Example:
             >>> Design(blocks=5, rounds=2, budget_seconds=60.0, expected_seconds=55.0).cut
             'to fit 60 s, 5 blocks instead of 8 and 2 rounds instead of 3'
+            >>> Design(blocks=5, budget_seconds=2, expected_seconds=9, overhead_seconds=4).cut
+            'to come near 2 s, 5 blocks instead of 8; it takes about 9 s, 4 s of them before ...'
         """
         counts = (("block", self.blocks, BLOCKS), ("round", self.rounds, ROUNDS))
         cuts = [
@@ -78,10 +88,14 @@ class Design:
         ]
         if self.budget_seconds is None or not cuts:
             return None
-        text = f"to fit {self.budget_seconds:.0f} s, {' and '.join(cuts)}"
-        if (self.expected_seconds or 0) > self.budget_seconds:
-            text += f"; even this least design takes about {self.expected_seconds:.0f} s"
-        return text
+        asked, takes = self.budget_seconds, self.expected_seconds or 0.0
+        if takes <= asked * 1.02:
+            return f"to fit {asked:g} s, {' and '.join(cuts)}"
+        before = f", {_seconds(self.overhead_seconds)} of them before the first block"
+        return (
+            f"to come near {asked:g} s, {' and '.join(cuts)}; it takes about {_seconds(takes)}"
+            f"{before if self.overhead_seconds >= 0.5 else ''}"
+        )
 
     def record(self) -> dict[str, Any]:  # Any: counts, seconds and a sentence
         """Return the design for `Result.timing_design`, with what the budget cut in numbers."""
@@ -94,10 +108,15 @@ class Design:
             "budget_seconds": self.budget_seconds,
             "expected_seconds": self.expected_seconds,
             "overhead_seconds": self.overhead_seconds,
+            "least_seconds": self.least_seconds,
             "blocks_cut": max(0, BLOCKS - self.blocks),
             "rounds_cut": max(0, ROUNDS - self.rounds),
             "cut": self.cut,
         }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 9.5 else f"{value:.1g} s"
 
 
 @dataclass(frozen=True)
@@ -143,6 +162,7 @@ def fit_budget(
     *,
     warmup: int = WARMUP_STEPS["cpu"],
     overhead_seconds: float = 0.0,
+    least_seconds: float = 0.0,
 ) -> Design:
     """Size a design to the time there is: as many rounds as fit with five blocks, then blocks.
 
@@ -153,9 +173,10 @@ def fit_budget(
     Args:
         setup_seconds: To build and warm up all strategies once, the control included.
         round_seconds: For one turn of each.
-        budget_seconds: What the run may take.
+        budget_seconds: What the whole run may take.
         warmup: Steps of warm-up; already part of `setup_seconds`, recorded only.
         overhead_seconds: Spent already, before the first block.
+        least_seconds: What blocks may take, whatever the budget leaves.
 
     Example:
         >>> fit_budget(setup_seconds=3.0, round_seconds=2.0, budget_seconds=100.0).blocks
@@ -172,11 +193,12 @@ def fit_budget(
             budget_seconds=budget_seconds,
             expected_seconds=overhead_seconds + blocks * (setup_seconds + rounds * round_seconds),
             overhead_seconds=overhead_seconds,
+            least_seconds=least_seconds,
         )
         for rounds in range(ROUNDS, 0, -1)
         for blocks in range(BLOCKS, LEAST_BLOCKS - 1, -1)
     ]
-    fitting = (d for d in sized if (d.expected_seconds or 0) <= budget_seconds)
+    fitting = (d for d in sized if (d.expected_seconds or 0) <= d.room_seconds)
     return next(fitting, sized[-1])
 
 
@@ -195,7 +217,7 @@ def refit(design: Design, block_seconds: Sequence[float]) -> Design:
         return design
     done, spent = len(block_seconds), sum(block_seconds)
     pace = spent / done
-    left = design.budget_seconds - design.overhead_seconds - spent
+    left = design.room_seconds - design.overhead_seconds - spent
     blocks = done + max(0, int(left / pace))
     blocks = max(done, min(BLOCKS, max(LEAST_BLOCKS, blocks)))
     expected = design.overhead_seconds + blocks * pace

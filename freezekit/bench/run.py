@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from freezekit.registry import Registry
 
-LEAST_TIMING_SECONDS = 5.0
-
 
 @dataclass(frozen=True)
 class Options:
@@ -199,10 +197,11 @@ class Run:
         if BASELINE not in live:
             self._change(notes=(*self.result.notes, "no step times: the baseline `full` failed"))
             return
-        budget = self._options.budget_seconds
-        if budget is not None:
-            budget = max(LEAST_TIMING_SECONDS, budget - (time.monotonic() - self._started))
-        job = {**self._job("timing", live), "budget_seconds": budget}
+        job = {
+            **self._job("timing", live),
+            "budget_seconds": self._options.budget_seconds,
+            "spent_seconds": time.monotonic() - self._started,
+        }
         phase = "timing steps"
         broken: Event | None = None
         self._on_progress(Doing(phase, phase))
@@ -302,6 +301,8 @@ class Run:
 
     def _warn_of_load(self) -> None:
         threads = self.result.env["threads"]
+        if self._options.static_only:
+            return  # nothing is timed
         warning = load_warning(threads, self.result.env["load_before"] or 0.0, cores())
         if warning:
             self._change(notes=(*self.result.notes, warning))

@@ -33,6 +33,8 @@ def run_timing(
     *,
     design: Design | None = None,
     budget_seconds: float | None = None,
+    spent_seconds: float = 0.0,
+    least_seconds: float = 0.0,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> Iterator[Event]:
@@ -57,7 +59,9 @@ def run_timing(
         workload: The training step.
         variants: What to time, by label, the baseline first; "control" is taken by its second copy.
         design: What to measure; None for 8 blocks of 3 rounds.
-        budget_seconds: Size the design to this time instead, from the start of this call.
+        budget_seconds: Size the design to this time instead.
+        spent_seconds: Of it, before this call.
+        least_seconds: What blocks may take, whatever the budget leaves.
         seed: Of the random orders.
         registry: Where strategies come from; None for the default one.
 
@@ -88,7 +92,7 @@ def run_timing(
     if design is not None:
         yield {"event": "design", "design": design.record()}
     yield from hosts.rehearse()
-    overhead = perf_counter() - begun
+    overhead = spent_seconds + perf_counter() - begun
     took: list[float] = []
     try:
         while hosts.live and (design is None or len(took) < design.blocks):
@@ -103,6 +107,7 @@ def run_timing(
                     budget_seconds or 0.0,
                     warmup=warmup,
                     overhead_seconds=overhead,
+                    least_seconds=least_seconds,
                 )
                 yield {"event": "design", "design": design.record()}
             yield from hosts.take_turns(order.rounds[: design.rounds], design)

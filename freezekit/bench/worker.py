@@ -1,8 +1,9 @@
 """The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
 
-A job is one line of JSON: {"kind": "static" | "memory" | "timing", "workload", "variants", "block",
-"threads", "budget_seconds"}. Each event is one JSON object on a line. What a model prints goes to
-stderr. When stdin ends, as it does when the parent dies in whatever way, the process ends too.
+A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "fit", "workload", "variants",
+"block", "threads"}, and what the kind needs besides. Each event is one JSON object on a line. What
+a model prints goes to stderr. When stdin ends, as it does when the parent dies in whatever way, the
+process ends too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.environment import available_bytes
 from freezekit.bench.fitting import FIRST_TRIED, Largest, largest_batch
 from freezekit.bench.memory import measured_figures
@@ -125,6 +127,8 @@ def _timing(workload: Workload, job: Event) -> Iterator[Event]:
         workload,
         {variant.label: variant for variant in _variants(job)},
         budget_seconds=job["budget_seconds"],
+        spent_seconds=job["spent_seconds"],
+        least_seconds=LEAST_SECONDS,
         seed=workload.seed,
         registry=load_registry(job["block"]),
     )

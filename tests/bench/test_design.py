@@ -105,9 +105,22 @@ def test_what_was_cut_is_recorded_in_words_and_numbers():
 
 def test_a_budget_too_small_for_the_least_design_says_so():
     assert fit_budget(4, 2, budget_seconds=10).cut == (
-        "to fit 10 s, 5 blocks instead of 8 and 1 round instead of 3; "
-        "even this least design takes about 30 s"
+        "to come near 10 s, 5 blocks instead of 8 and 1 round instead of 3; it takes about 30 s"
     )
+
+
+def test_what_is_said_of_a_budget_is_what_was_asked_and_what_the_whole_run_takes():
+    spent = fit_budget(0.4, 0.2, budget_seconds=2, overhead_seconds=3.2, least_seconds=5)
+    assert (spent.blocks, spent.rounds) == (5, 3)
+    assert spent.cut == (
+        "to come near 2 s, 5 blocks instead of 8; it takes about 8 s, 3 s of them before the first "
+        "block"
+    )
+    assert refit(spent, [2.0]).blocks == 5
+    assert refit(spent, [0.6]).blocks == 8
+    tight = fit_budget(0.4, 0.2, budget_seconds=75, overhead_seconds=69.5, least_seconds=5)
+    assert tight.cut == "to fit 75 s, 5 blocks instead of 8"
+    assert fit_budget(0.1, 0.1, budget_seconds=2, overhead_seconds=3, least_seconds=5).cut is None
 
 
 def test_refit_never_goes_below_five_blocks_or_what_is_done_nor_above_eight():

@@ -59,6 +59,7 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
         "block": [],
         "threads": 1,
         "budget_seconds": None,
+        "spent_seconds": 0.0,
     }
 
 

@@ -196,11 +196,20 @@ def test_a_budget_is_kept_to_the_least_design(tmp_path):
     events = list(run_timing(workload(tmp_path), FULL, budget_seconds=0.001))
     last = only(events, "design")[-1]["design"]
     assert (last["blocks"], last["rounds"], last["warmup"]) == (5, 1, 3)
-    assert "even this least design takes about" in last["cut"]
+    assert last["cut"].startswith("to come near 0.001 s, 5 blocks instead of 8 and 1 round instead")
+    assert "; it takes about " in last["cut"]
     raw = raw_of(events)
     assert len(raw.steps) == 5
     assert {len(rounds) for rounds in raw.steps} == {1}
     assert only(events, "progress")[0]["total"] is None
+
+
+def test_a_budget_that_is_spent_leaves_the_least(tmp_path):
+    spent = {"budget_seconds": 2, "spent_seconds": 60.0, "least_seconds": 3600.0}
+    last = only(list(run_timing(workload(tmp_path), FULL, **spent)), "design")[-1]["design"]
+    assert (last["blocks"], last["rounds"], last["cut"]) == (8, 3, None)
+    assert last["budget_seconds"] == 2
+    assert last["expected_seconds"] > last["overhead_seconds"] > 60
 
 
 def test_a_budget_with_time_to_spare_cuts_nothing(tmp_path):
