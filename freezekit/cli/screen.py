@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 STRATEGY_FAILED = 4
 USAGE = 2
+CLOCKS_WIDTH = 36  # of a bar that can still be read, and the times beside it
 
 
 def run_all(
@@ -184,6 +186,17 @@ def _is_drawn(path: str) -> bool:
     return path.lower().endswith(".html")
 
 
+def shortened(text: str, width: int) -> str:
+    """Return a text that is at most so many columns wide, at least 10.
+
+    Example:
+        >>> shortened("first-n-stages:n=2", 20), shortened("first-n-stages:n=2", 10)
+        ('first-n-stages:n=2', 'first-n...')
+    """
+    width = max(10, width)
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
+
+
 @contextmanager
 def progress(model: str) -> Iterator[Callable[[Doing], None]]:
     """Show progress on stderr: a line for each phase, and a bar below them on a terminal."""
@@ -206,6 +219,7 @@ def progress(model: str) -> Iterator[Callable[[Doing], None]]:
                 phases.append(doing.phase)
                 bar.reset(task)  # its clock tells the time of a phase
                 console.print(f"{model}: {doing.phase}", markup=False, soft_wrap=True)
-            bar.update(task, description=doing.what, completed=doing.done, total=doing.total)
+            what = shortened(doing.what, console.width - CLOCKS_WIDTH)
+            bar.update(task, description=what, completed=doing.done, total=doing.total)
 
         yield show
