@@ -6,6 +6,7 @@ One run is one JSON object; a file of several models holds a JSON array of such 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -131,7 +132,7 @@ def check_writable(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> 
     To be called before hours of measuring, not after.
 
     Raises:
-        OutputError: The extension is unknown, what an HTML report needs is not installed, the
+        OutputError: The extension is unknown, what an HTML report needs is not there, the
             folder is missing or takes no new file, or the path is a folder, a device or a read-only
             file; the message says what to do.
 
@@ -170,13 +171,13 @@ def extension_of(path: str | Path, extensions: Sequence[str] = EXTENSIONS) -> st
 
 
 def check_report_packages(given: str) -> None:
-    """Raise where an HTML report lacks a package; nothing is imported.
+    """Raise where an HTML report lacks a package, or one that is there cannot be imported.
 
     Args:
         given: The path that was to be written.
 
     Raises:
-        OutputError: The message says what to install.
+        OutputError: The message says what to install or to mend.
     """
     missing = [name for name in REPORT_PACKAGES if not _is_installed(name)]
     if missing:
@@ -184,6 +185,14 @@ def check_report_packages(given: str) -> None:
             f"cannot write {given!r}: an HTML report needs {' and '.join(missing)}, not installed "
             "here: pip install 'freezekit[report]'"
         )
+    for name in REPORT_PACKAGES:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a broken package may raise anything
+            raise OutputError(
+                f"cannot write {given!r}: an HTML report needs {name}, which is installed but "
+                f"broken ({type(error).__name__}: {error}); install it anew, or write no .html"
+            ) from error
 
 
 def _is_installed(package: str) -> bool:

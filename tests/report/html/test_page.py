@@ -252,7 +252,7 @@ def test_where_the_page_cannot_be_made_no_other_file_is_written(tmp_path: Path) 
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": places},
     )  # fmt: skip
     assert done.returncode == 2
-    assert "cannot make an HTML report: half installed; pip install 'freez" in done.stderr
+    assert "needs jinja2, which is installed but broken (ImportError: half installed)" in done.stderr
     assert list(out.iterdir()) == []
 
 
@@ -263,6 +263,22 @@ def test_a_file_that_a_run_is_writing_is_not_reported_into(tmp_path: Path) -> No
     assert done.returncode == 2
     assert f"another run is writing {str(path)!r}" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_extra_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "altair.py").write_text("raise ImportError('libshapes.so: no such file')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "freezekit", "bench", "-o", str(tmp_path / "r.html")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "an HTML report needs altair, which is installed but broken" in done.stderr
+    assert "(ImportError: libshapes.so: no such file); install it anew" in done.stderr
+    assert "counting memory" not in done.stderr
 
 
 def test_the_report_command_needs_no_torch(make_whole: MakeResult, tmp_path: Path) -> None:
