@@ -97,17 +97,18 @@ def bench(
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
     Without arguments: torchvision:resnet18, batch 8, 128 px, all built-in strategies.
     Images are synthetic. Exit codes: 0 all measured, 1 a --fail-if condition holds, 2 wrong usage,
-    3 too noisy to say, 4 a strategy failed (the other rows stand), 130 interrupted (what was
-    measured is kept; --resume goes on).
+    3 too noisy to say, 4 a strategy or a model's process failed (the other rows stand), 130
+    interrupted (what was measured is kept; --resume goes on). Where several hold: 130, else 2, 4,
+    1, 3, in that order.
 
     \b
     Examples:
       freezekit bench
-      freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o atto.json -o atto.md
+      freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o a.json -o a.md
       freezekit bench torchvision:resnet50 -s batch-norm --lean both
-      freezekit bench timm:resnet10t timm:resnet14t -s head-only -o two.json --resume
-      freezekit bench timm:resnet10t -s head-only --fail-if 'peak_bytes > full * 0.6'
-      freezekit bench my_model.py:build -s head-only --image-size 96 --budget 0
+      freezekit bench timm:resnet10t timm:resnet14t -s full -o two.json --resume
+      freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
+      freezekit bench my.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
     from freezekit.bench.locking import locked
     from freezekit.bench.results import Workload

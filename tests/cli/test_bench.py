@@ -318,6 +318,12 @@ def started(*args: str, until: str) -> subprocess.Popen[str]:
     return process
 
 
+def test_the_help_fits_a_terminal_of_80_columns() -> None:
+    done = bench("--help", env={"COLUMNS": "80"})
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "Where several hold: 130, else 2, 4, 1, 3" in " ".join(done.stdout.split())
+
+
 def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     process = started(*TINY, "-o", str(file), until="counting memory")
