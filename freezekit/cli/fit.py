@@ -97,7 +97,7 @@ def fit(
     \b
     Examples:
       freezekit fit torchvision:resnet50 --memory 8GiB
-      freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full -s bias-only --verify
+      freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full --verify
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
     """  # noqa: D301  # click reads the character
     from freezekit.bench.fit import FitOptions, FitRun
@@ -116,7 +116,7 @@ def fit(
     find_timing(workload)  # what can be told before the model is there
     how = FitOptions(
         variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
-        memory_bytes=read_bytes(memory) if memory else None,
+        memory_bytes=None if memory is None else read_bytes(memory),
         margin=None if margin is None else margin / 100,
         batch_size=batch_size,
         verify=verify,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.bench.results import Memory
 from freezekit.gate.spans import Span, Value
-from freezekit.report.figures import flops, trainable_fraction
-from freezekit.report.notes import noise_floor
+from freezekit.report.figures import flops, noise_floor, trainable_fraction
 from freezekit.report.units import gflop, mib, milliseconds, number
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from freezekit.report.cells import FAILED
 from freezekit.report.explain import explain
-from freezekit.report.figures import flops, mixed_peaks
-from freezekit.report.figures import noise_floor as noise_floor  # gates take it from here
+from freezekit.report.figures import flops, mixed_peaks, noise_floor
 from freezekit.report.units import plain, share
 
 if TYPE_CHECKING:

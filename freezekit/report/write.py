@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.bench.store import check_report_packages, extension_of, to_json, write_text
-from freezekit.errors import OutputError
 from freezekit.report.delimited import render_csv
 from freezekit.report.markdown import render_markdown
 from freezekit.report.trackers import render_bencher, render_github_action
@@ -18,12 +17,8 @@ if TYPE_CHECKING:
 
 
 def _html(results: Sequence[Result]) -> str:
-    try:
-        from freezekit.report.html.page import render_html  # what it needs is an extra
-    except ImportError as error:
-        raise OutputError(
-            f"cannot make an HTML report: {error}; pip install 'freezekit[report]'"
-        ) from error
+    from freezekit.report.html.page import render_html  # what it needs is an extra
+
     return render_html(results)
 
 

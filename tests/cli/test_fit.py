@@ -139,6 +139,8 @@ def test_a_strategy_that_is_refused_costs_its_row() -> None:
     [
         (("timm:no_such_model",), "no_such_model"),
         ((*TINY, "--memory", "8gigs"), "'8gigs' is no size; expected such as 8GiB"),
+        ((*TINY, "--memory", ""), "'' is no size; expected such as 8GiB"),
+        ((*TINY, "--timing", ""), "cannot read ''"),
         ((*TINY, "-s", "bach-norm"), "did you mean 'batch-norm'"),
         ((*TINY, "-o", "r.csv"), "expected .json or .md"),
         ((*TINY, "--timing", "missing.json"), "cannot read 'missing.json'"),
