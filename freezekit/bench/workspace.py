@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 from freezekit.lean.bits import CHUNK
 
@@ -26,8 +27,9 @@ INDEX_BYTES = 4  # of a byte of bits, to look it up
 FEW_CHANNELS = 4  # an input of an image's channels is read as it is
 FEW_IMAGES = 16
 SMALL_INPUT = 20_480  # elements: below, torch does a single image without oneDNN
-WIDEST_DEPTHWISE = 3  # kernels beyond have no code of their own for the weight's gradient,
-NARROWEST_GROUP = 8  # nor have channels in groups of other than a multiple
+WIDEST = 14  # wider kernels have no code of their own for the gradient of the weight,
+WIDEST_DEPTHWISE = 3  # nor have wider ones of a channel each,
+NARROWEST_GROUP = 8  # nor channels in groups of other than a multiple
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
@@ -60,11 +62,19 @@ def cpu_workspace(
         return _bytes(image) if grad.stride() == image.stride() else 0
     if func is _FORWARD and _is_known(args[0], transposed=args[6]):
         image, weight, _, stride, padding, dilation, _, _, groups = args
-        return _of_convolution(_Shapes(image, weight, stride, padding, dilation, groups), None)
+        shapes = _Shapes(image, weight, stride, padding, dilation, groups)
+        return _laid_out(shapes, image) + _of_convolution(shapes, None)
     if func is _BACKWARD and _is_known(args[1], transposed=args[7]):
-        _, image, weight, _, stride, padding, dilation, _, _, groups, wanted = args
-        return _of_convolution(_Shapes(image, weight, stride, padding, dilation, groups), wanted)
+        grad, image, weight, _, stride, padding, dilation, _, _, groups, wanted = args
+        shapes = _Shapes(image, weight, stride, padding, dilation, groups)
+        return _laid_out(shapes, image, grad) + _of_convolution(shapes, wanted)
     return 0
+
+
+def _laid_out(shapes: _Shapes, *tensors: Tensor) -> int:
+    """Return the bytes of what is copied first: tensors with gaps, or not in the input's layout."""
+    layout = torch.channels_last if shapes.channels_last else torch.contiguous_format
+    return sum(_bytes(t) for t in tensors if not t.is_contiguous(memory_format=layout))
 
 
 def _of_bits(grad: Tensor) -> int:
@@ -152,8 +162,8 @@ class _Shapes:
 
     @property
     def channels_last(self) -> bool:
-        last = self.image.is_contiguous(memory_format=torch.channels_last)
-        return last and not self.image.is_contiguous()
+        """Whether the order of strides says so, as torch asks: a part of a tensor has gaps."""
+        return suggest_memory_format(self.image) is torch.channels_last
 
 
 def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
@@ -203,8 +213,9 @@ def _in_plain_layout(shapes: _Shapes) -> _Copies:
     if max(shapes.stride) > 1 and not shapes.depthwise:
         for_input = max(for_input, 2 * shapes.input)
     for_weight = max(image + output + weight - _bytes(shapes.weight), weight)
-    if not _has_code_for_groups(shapes):
-        for_weight = 4 * _bytes(shapes.weight) + _a_group_unfolded(shapes)
+    if not _has_code_for_weight(shapes):
+        at_once = min(torch.get_num_threads(), len(shapes.image) * shapes.groups)
+        for_weight = at_once * (4 * _bytes(shapes.weight) + _a_group_unfolded(shapes))
     return _Copies(
         forward=max(image + weight + output, output + shapes.output) - shapes.output,
         for_input=for_input,
@@ -219,7 +230,7 @@ def _in_channels_last(shapes: _Shapes) -> _Copies:
     weight = _bytes(shapes.weight)
     wide = weight // made * _whole_blocks(made)
     if shapes.depthwise:
-        filled = wide if _has_code_for_groups(shapes) else weight * _whole_blocks(1) ** 2
+        filled = wide if _has_code_for_weight(shapes) else weight * _whole_blocks(1) ** 2
         return _Copies(wide, wide, weight + filled)
     wider = wide // given * _whole_blocks(given) if given > FEW_CHANNELS else wide
     plain = not shapes.weight.is_contiguous(memory_format=torch.channels_last)
@@ -229,10 +240,10 @@ def _in_channels_last(shapes: _Shapes) -> _Copies:
     return _Copies(first + wide, first + wider, first + weight + wider)
 
 
-def _has_code_for_groups(shapes: _Shapes) -> bool:
+def _has_code_for_weight(shapes: _Shapes) -> bool:
     """Tell whether the gradient of the weight is made without unfolding each group of the input."""
     if shapes.groups == 1:
-        return True
+        return shapes.weight.shape[3] <= WIDEST
     if not shapes.depthwise:
         return shapes.weight.shape[1] % NARROWEST_GROUP == 0
     wide = max(shapes.weight.shape[2:]) > WIDEST_DEPTHWISE
