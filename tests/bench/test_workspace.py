@@ -36,7 +36,7 @@ def test_a_peak_is_predicted_with_the_workspace_that_the_allocator_sees(model, v
     workload = Workload(model, batch_size=batch, image_size=pixels.get(model, 64))
     real = measured_figures(workload, variant.spec, lean=variant.lean)
     predicted = predicted_memory(workload, variant, None)
-    assert 0.999 <= predicted.peak_bytes / real.peak_bytes <= 1.002
+    assert 0.999 <= predicted.peak_bytes / real.peak_bytes <= 1.005
 
 
 def test_it_is_not_in_what_bench_predicts():
