@@ -150,7 +150,7 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def _pack_on_cpu(values: Tensor, low: float, high: float, inside: bool) -> Tensor:
-    bits = torch.empty((values.numel() + 7) // 8, dtype=torch.uint8)
+    bits = torch.empty((values.numel() + 7) // 8, dtype=torch.uint8, device="cpu")
     target = bits.numpy()
     for start in range(0, values.numel(), CHUNK):
         chunk = _array(values[start : start + CHUNK])
@@ -245,7 +245,7 @@ def _unpack_on_cuda(
     bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtype
 ) -> Tensor:
     kernels = _kernels()
-    if kernels is None or dtype not in kernels.TYPES:
+    if kernels is None or dtype not in kernels.TYPES | {torch.bool}:
         return _unpack(bits, numel, zero, one, dtype)
     return kernels.unpack(bits, numel, zero, one, dtype)  # type: ignore[no-any-return]
 

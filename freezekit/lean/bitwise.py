@@ -51,7 +51,8 @@ class Activation:
         """
         zero, one = self.question.zero, self.question.one
         packed = kept.dtype == torch.uint8
-        if packed and not torch.is_grad_enabled() and grad.stride() == stride:
+        plain = not torch.is_grad_enabled() and not _stands_for_many(grad)
+        if packed and plain and grad.stride() == stride:
             return bits_backward(grad, kept, zero, one, self.operator, self.numbers_for_bits)
         numbers = self.numbers_for_bits if packed else self.numbers
         if packed:
@@ -59,6 +60,12 @@ class Activation:
             kept = values.as_strided(grad.shape, stride)
         run = getattr(torch.ops.aten, self.operator)
         return run(grad, kept, *numbers)  # type: ignore[no-any-return]
+
+
+def _stands_for_many(grad: Tensor) -> bool:
+    """Tell whether it is a batch of gradients in disguise, as `is_grads_batched=True` passes."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 def run_bitwise(

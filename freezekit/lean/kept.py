@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,7 @@ from freezekit.lean.bits import Question, unpack_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 
 class Kept(Protocol):
@@ -138,11 +140,17 @@ class Derived:
         """Return the activation; autocast is off: what is kept has been cast already."""
         args = [_restored(a) for a in self.args]
         kwargs = {name: _restored(a) for name, a in self.kwargs.items()}
-        with torch.no_grad(), torch.autocast(self.form.device.type, enabled=False):
+        with torch.no_grad(), _no_autocast(self.form.device.type):
             tensor = self.function(*args, **kwargs)
             if tensor.stride() == self.form.stride:
                 return tensor
             return self.form.empty().copy_(tensor)
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device_type):  # as on meta
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _restored(given: Any) -> Any:  # Any: an argument of whatever function

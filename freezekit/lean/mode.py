@@ -91,8 +91,8 @@ class LeanMode(TorchFunctionMode):
         if known is None and self._derived and _is_placed(tensor):
             known = self._derived.get(id(tensor._base))
             view = _placed(tensor)
-        if known is None or known[1] != tensor._version:
-            return Whole(tensor)
+        if known is None or known[1] != tensor._version or not tensor.requires_grad:
+            return Whole(tensor)  # of a detached one, stock lets go of what it was made from
         return Recomputed(known[2], view)
 
     def derive(self, out: Any, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> None:
@@ -170,10 +170,14 @@ def _forget(known: dict[int, Any], key: int, _: object) -> None:
 
 
 def _may_hook() -> bool:
-    """Tell whether nobody else has hooks on saved tensors, as checkpointing has."""
+    """Tell whether nobody else has hooks on saved tensors, as checkpointing has.
+
+    Nor differentiates forward, of which what lean runs knows nothing.
+    """
     autograd: Any = torch._C._autograd  # its stubs lack some
     return (
         torch.is_grad_enabled()
+        and torch.autograd.forward_ad._current_level < 0
         and autograd._saved_tensors_hooks_is_enabled()
         and autograd._top_saved_tensors_default_hooks(True) is None
     )

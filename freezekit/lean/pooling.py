@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
+from math import prod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 15  # elements at a time, for the sake of memory
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CHUNK = 1 << 16  # elements at a time, for the sake of memory
 CHUNK_ELSEWHERE = 1 << 22  # a call costs more there
 MOST_PLACES = 256  # in a window, for its places to fit a byte
 
@@ -63,49 +68,95 @@ class Pooled:
             >>> kept.places, kept.restore()
             (tensor([[2, 0]], dtype=torch.uint8), tensor([[2, 2]]))
         """
-        first = _firsts(indices, window)
-        by_distance = [0] * (max(window.distances) + 1)
-        for place, distance in enumerate(window.distances):
-            by_distance[distance] = place
-        table = _table(by_distance, torch.uint8, indices.device)
+        table = _table(_places_by_distance, window, indices.device)
         places = torch.empty_like(indices, dtype=torch.uint8)
-        for rows in _rows(indices, len(window.size)):
-            places[rows] = torch.take(table, indices[rows] - first)
+        begins = _begins(indices, window)
+        for part in _parts(indices):
+            places[part] = torch.take(table, indices[part] - _firsts(begins, part, indices.ndim))
         return cls(places, window)
 
     def restore(self) -> Tensor:
         """Return the indices."""
-        first = _firsts(self.places, self.window)
-        table = _table(self.window.distances, torch.int64, self.places.device)
+        table = _table(_distances_by_place, self.window, self.places.device)
         indices = torch.empty_like(self.places, dtype=torch.int64)
-        for rows in _rows(self.places, len(self.window.size)):
-            torch.add(torch.take(table, self.places[rows].long()), first, out=indices[rows])
+        begins = _begins(self.places, self.window)
+        for part in _parts(indices):
+            first = _firsts(begins, part, indices.ndim)
+            torch.add(torch.take(table, self.places[part].long()), first, out=indices[part])
         return indices
 
 
-def _table(values: list[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return values on a device, without waiting until that has done all it was told before."""
-    return torch.tensor(values, dtype=dtype, device="cpu").to(device, non_blocking=True)
+def _table(
+    make: Callable[[Window, torch.device], Tensor], window: Window, device: torch.device
+) -> Tensor:
+    """Return a table on a device; kept, as a copy makes the device wait, and no graph captures it.
+
+    Not under a dispatch mode, such as that of fake tensors.
+    """
+    if torch._C._len_torch_dispatch_stack():
+        return make(window, device)
+    return _kept(make, window, device)
 
 
-def _firsts(pooled: Tensor, window: Window) -> Tensor:
-    """Return the index at which each window begins, shape of the pooled dimensions.
+@lru_cache(maxsize=64)
+def _kept(
+    make: Callable[[Window, torch.device], Tensor], window: Window, device: torch.device
+) -> Tensor:
+    return make(window, device)
 
-    It may lie in the padding, before the first element.
+
+def _places_by_distance(window: Window, device: torch.device) -> Tensor:
+    table = [0] * (max(window.distances) + 1)
+    for place, distance in enumerate(window.distances):
+        table[distance] = place
+    return torch.tensor(table, dtype=torch.uint8, device=device)
+
+
+def _distances_by_place(window: Window, device: torch.device) -> Tensor:
+    return torch.tensor(window.distances, dtype=torch.int64, device=device)
+
+
+def _begins(pooled: Tensor, window: Window) -> list[Tensor]:
+    """Return for each pooled dimension what it adds to the index at which a window begins.
+
+    The sum may lie in the padding, before the first element.
     """
     dimensions = len(window.size)
-    first = torch.zeros((), dtype=torch.int64, device=pooled.device)
-    for i, step in enumerate(window.steps):
-        count = pooled.shape[pooled.ndim - dimensions + i]
-        begin = torch.arange(count, device=pooled.device) * window.stride[i] - window.padding[i]
-        first = first + (begin * step).view(-1, *[1] * (dimensions - 1 - i))
+    counts = pooled.shape[pooled.ndim - dimensions :]
+    return [
+        (torch.arange(count, device=pooled.device) * stride - padding) * step
+        for count, stride, padding, step in zip(
+            counts, window.stride, window.padding, window.steps, strict=True
+        )
+    ]
+
+
+def _firsts(begins: list[Tensor], part: tuple[slice, ...], ndim: int) -> Tensor:
+    """Return the index at which each window of a part begins, shape of its pooled dimensions."""
+    pooled = (*part, *[slice(None)] * (ndim - len(part)))[ndim - len(begins) :]
+    first = torch.zeros((), dtype=torch.int64, device=begins[0].device)
+    for i, (begin, those) in enumerate(zip(begins, pooled, strict=True)):
+        first = first + begin[those].view(-1, *[1] * (len(begins) - 1 - i))
     return first
 
 
-def _rows(tensor: Tensor, dimensions: int) -> list[slice]:
-    """Return slices of the first dimension, each of a bounded number of elements."""
-    if tensor.ndim == dimensions:
-        return [slice(None)]
-    per_row = max(1, tensor[0].numel())
-    rows = max(1, (CHUNK if tensor.device.type == "cpu" else CHUNK_ELSEWHERE) // per_row)
-    return [slice(start, start + rows) for start in range(0, len(tensor), rows)]
+def _parts(tensor: Tensor) -> Iterator[tuple[slice, ...]]:
+    """Yield slices of the first dimensions, which give parts of a bounded number of elements."""
+    most = CHUNK if tensor.device.type == "cpu" else CHUNK_ELSEWHERE
+    return _parts_of(tuple(tensor.shape), most)
+
+
+def _parts_of(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Do so for a shape.
+
+    Example:
+        >>> list(_parts_of((1, 4, 2, 5), 20))
+        [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 4, None))]
+    """
+    if prod(shape) <= most or not shape:
+        yield ()
+        return
+    rows = max(1, most // prod(shape[1:]))
+    for start in range(0, shape[0], rows):
+        for tail in _parts_of(shape[1:], most) if rows == 1 else ((),):
+            yield slice(start, min(start + rows, shape[0])), *tail

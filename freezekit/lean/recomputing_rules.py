@@ -28,9 +28,15 @@ class _Recording:
         return kept
 
     def of(self, tensor: Any) -> Kept | None:  # Any: an argument of the call
-        """Return what was kept of an argument; a parameter is there in any case."""
-        found = next((kept for saved, kept in self._kept if saved is tensor), None)
-        return found or (Whole(tensor) if isinstance(tensor, nn.Parameter) else None)
+        """Return what was kept of an argument."""
+        return next((kept for saved, kept in self._kept if saved is tensor), None)
+
+    def of_parameter(self, parameter: Tensor, image: Tensor) -> Kept | None:
+        """Return what was kept of a parameter, which is there in any case unless it was cast."""
+        as_given = any(saved is image for saved, _ in self._kept)
+        types = {saved.dtype for saved, _ in self._kept if saved.shape == image.shape}
+        is_there = isinstance(parameter, nn.Parameter) and (as_given or types == {parameter.dtype})
+        return self.of(parameter) or (Whole(parameter) if is_there else None)
 
     def of_shape(self, shape: torch.Size) -> Kept | None:
         """Return what was kept of the one tensor of this shape, which may be a copy or a cast."""
@@ -66,7 +72,7 @@ def layer_norm(mode: LeanMode, call: Call) -> Any:
     out = mode.run(call, recording.keep)
     kept = recording.of_shape(image.shape)
     affine = {"weight": weight, "bias": bias}
-    affine = {name: recording.of(p) for name, p in affine.items() if p is not None}
+    affine = {name: recording.of_parameter(p, image) for name, p in affine.items() if p is not None}
     if kept and None not in affine.values():
         shape, eps = given["normalized_shape"], given.get("eps", 1e-5)
         mode.derive(out, nn.functional.layer_norm, kept, shape, eps=eps, **affine)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 from freezekit.lean.kept import Form, Hollow, Kept
 from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
@@ -49,13 +50,25 @@ def _reads_image(image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]
     # kernels for dilated convolutions take the input image by image
     if given.get("dilation", 1) not in (1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2)):
         return True
-    # an input in plain layout is copied into that of the weight
-    if image.is_contiguous() and not weight.is_contiguous():
+    # kernels run in one layout, and an input in another is copied into that
+    if not image.is_contiguous(memory_format=_layout(image, weight)):
         return True
     # a row is seen as an image, and copied
     if weight.ndim == 3:
         return True
     return given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
+
+
+def _layout(image: Tensor, weight: Tensor) -> torch.memory_format:
+    """Return the layout in which torch runs a convolution: channels-last where either says so.
+
+    The order of strides says it: weights of one place or one channel are contiguous in both.
+    """
+    layouts = {suggest_memory_format(image), suggest_memory_format(weight)}
+    return max(layouts, key=_LAYOUTS.index)
+
+
+_LAYOUTS = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 
 
 def _runs_groups_at_once(weight: Tensor) -> bool:
@@ -100,7 +113,8 @@ def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:
         dilation=_per_dimension(given.get("dilation", 1), dimensions),
     )
     hollow = hollow_first(mode)
-    in_bytes = window.fits and not given.get("return_indices")
+    returned = given.get("return_indices") or call[0].__name__.endswith("_with_indices")
+    in_bytes = window.fits and not returned
 
     def keep(tensor: Tensor) -> Kept:
         if tensor.dtype != torch.int64:
