@@ -97,5 +97,21 @@ def test_one_batch_that_was_asked_for(found: FitRow, words: str) -> None:
     assert ("--verify" in text) == (found.measured_peak_bytes is None)
 
 
+@pytest.mark.parametrize(
+    ("found", "asked", "cell"),
+    [
+        (row(8, 97, None, 96), 8, "fits"),
+        (row(8, 97, None, 101), 8, "too much"),
+        (row(8, 99, None, 98), 8, "fits"),
+        (row(8, 105, None, 104), 8, "too much"),
+        (row(8, 97, 105, 96, 104), None, "8"),
+        (row(8, 97, 105, 101), None, "not 8"),
+        (row(8, 97, 105), None, "8"),
+    ],
+)
+def test_a_real_step_outdoes_the_prediction(found: FitRow, asked: int | None, cell: str) -> None:
+    assert f"full {cell} {(found.memory.peak_bytes or 0) // MIB}" in said(found, asked=asked)
+
+
 def test_a_row_without_an_answer_is_said_nothing_of() -> None:
     assert said(row(None, None)).endswith("is left free for the rest")
