@@ -134,7 +134,7 @@ def fit(
             except KeyboardInterrupt:
                 code = INTERRUPTED
         known = run.result.workload
-        _show(run.result, find_timing(known) if known.input_shape else None, outputs)
+        _show(run.result, find_timing(known) if known.input_shape else (), outputs)
     if code == INTERRUPTED:
         click.echo("interrupted; rows without a figure were not asked", err=True)
     elif any(row.status != "ok" for row in run.result.rows):
@@ -159,14 +159,14 @@ def _timed_runs(path: str | None) -> list[Result]:
     return found
 
 
-def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> Result | None:
-    """Return the last run of that step, whatever its batch size; None where none was asked for."""
-    from freezekit.compare.pairing import find_run
+def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> tuple[Result, ...]:
+    """Return the runs of that step, whatever their batch size; none where none was asked for."""
+    from freezekit.compare.pairing import find_runs
 
-    return find_run(runs, step, repr(path), NOT_OF_SPEED) if path else None
+    return find_runs(runs, step, repr(path), NOT_OF_SPEED) if path else ()
 
 
-def _show(result: Fit, timing: Result | None, outputs: tuple[str, ...]) -> None:
+def _show(result: Fit, timing: Sequence[Result], outputs: tuple[str, ...]) -> None:
     from rich.console import Console, Group
 
     from freezekit.bench.store import extension_of, write_text

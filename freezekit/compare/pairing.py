@@ -40,7 +40,14 @@ class Pair:
 def find_run(
     results: Sequence[Result], asked: Workload, source: str, besides: Collection[str] = ()
 ) -> Result:
-    """Return the last run of a workload; what that leaves open yet may be anything.
+    """Return the last run of a workload, as `find_runs` does."""
+    return find_runs(results, asked, source, besides)[-1]
+
+
+def find_runs(
+    results: Sequence[Result], asked: Workload, source: str, besides: Collection[str] = ()
+) -> tuple[Result, ...]:
+    """Return the runs of a workload, at least one; what that leaves open yet may be anything.
 
     Args:
         results: Of one file.
@@ -53,9 +60,9 @@ def find_run(
     """
     open_yet = {name for name in ("image_size", "input_shape") if getattr(asked, name) is None}
     besides = {*besides, *open_yet}
-    for result in reversed(results):
-        if not _differing(result.workload, asked, besides):
-            return result
+    found = tuple(run for run in results if not _differing(run.workload, asked, besides))
+    if found:
+        return found
     held = [result.workload for result in results]
     if asked.model not in {workload.model for workload in held}:
         models = ", ".join(sorted({workload.model for workload in held}))

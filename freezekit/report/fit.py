@@ -16,6 +16,8 @@ from freezekit.report.notes import Note
 from freezekit.report.table import heading, note_lines, table_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.text import Text
 
     from freezekit.bench.fit import Fit, FitRow
@@ -25,28 +27,29 @@ _FITTED_AFTER_ALL = "which fits, though by prediction and margin it does not"
 QUESTIONS = "the largest batch that fits", "does it fit"
 
 
-def images_per_second(result: Result) -> dict[str, float]:
-    """Return by label how fast each row with a step time is.
+def images_per_second(runs: Sequence[Result]) -> dict[str, float]:
+    """Return by label how fast each row with a step time is, in the last run that has one.
 
     Example:
         >>> from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
         >>> row = Row("full", time=Time(StepSeconds(0.5, 0.4, 0.6), 1.0, None, "baseline"))
-        >>> images_per_second(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
+        >>> images_per_second([Result("0.1.0", Workload("timm:resnet18"), {}, (row,))])
         {'full': 16.0}
     """
     return {
-        row.label: result.workload.batch_size / row.time.step_seconds.median
-        for row in result.rows
+        row.label: run.workload.batch_size / row.time.step_seconds.median
+        for run in runs
+        for row in run.rows
         if row.time
     }
 
 
-def fit_lines(fit: Fit, timing: Result | None, width: int, encoding: str) -> list[Text]:
+def fit_lines(fit: Fit, timing: Sequence[Result], width: int, encoding: str) -> list[Text]:
     """Return a table and its notes for a terminal of that many columns.
 
     Args:
         fit: What fits.
-        timing: A bench run of the same step, but for its batch size.
+        timing: Bench runs of the same step, but for its batch size; of a row, the last counts.
         width: Of the terminal.
         encoding: Likewise.
     """
@@ -60,7 +63,7 @@ def fit_lines(fit: Fit, timing: Result | None, width: int, encoding: str) -> lis
     ]
 
 
-def fit_markdown(fit: Fit, timing: Result | None) -> str:
+def fit_markdown(fit: Fit, timing: Sequence[Result]) -> str:
     """Return the same as Markdown."""
     cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
@@ -147,8 +150,8 @@ def _as_run(fit: Fit) -> Result:
     return Result(fit.freezekit, workload, fit.env)
 
 
-def _columns(fit: Fit, timing: Result | None) -> tuple[Column, ...]:
-    speeds = images_per_second(timing) if timing else {}
+def _columns(fit: Fit, timing: Sequence[Result]) -> tuple[Column, ...]:
+    speeds = images_per_second(timing)
 
     def answer(row: FitRow) -> str:
         if row.status != "ok":
@@ -194,21 +197,31 @@ def _part_of(memory_bytes: int, peak_bytes: int) -> str:
     return units.share(part) if part < 2 else f"{units.number(part)}x"
 
 
-def _notes(fit: Fit, timing: Result | None) -> list[Note]:
+def _notes(fit: Fit, timing: Sequence[Result]) -> list[Note]:
     return [
         *(Note("failed", f"{r.label}: {r.error}") for r in fit.rows if r.status != "ok"),
         *(Note("warning", text) for text in _not_even_one(fit)),
         *(Note("note", text) for text in _no_larger_tried(fit)),
         *(said for row in fit.rows if (said := _verified(fit, row))),
         Note("note", _method(fit)),
-        *([Note("note", _timed(fit, timing))] if timing else ()),
+        *(Note("note", text) for text in _timed(fit, timing)),
     ]
 
 
-def _timed(fit: Fit, timing: Result) -> str:
-    batch, elsewhere = timing.workload.batch_size, differing(timing.env, fit.env)
-    text = f"images/s: as measured at batch {batch}; another batch may differ"
-    return f"{text}; measured with another {', '.join(elsewhere)}" if elsewhere else text
+def _timed(fit: Fit, timing: Sequence[Result]) -> list[str]:
+    """Say of the speeds shown at what batch they were measured, and where."""
+    last = {row.label: run for run in timing for row in run.rows if row.time}
+    labels: dict[str, list[str]] = {}
+    for row in fit.rows:
+        if row.label in last:
+            run = last[row.label]
+            elsewhere = ", ".join(differing(run.env, fit.env))
+            text = f"as measured at batch {run.workload.batch_size}; another batch may differ"
+            text += f"; measured with another {elsewhere}" if elsewhere else ""
+            labels.setdefault(text, []).append(row.label)
+    if len(labels) == 1:
+        return [f"images/s: {text}" for text in labels]
+    return [f"images/s of {', '.join(names)}: {text}" for text, names in labels.items()]
 
 
 def _not_even_one(fit: Fit) -> list[str]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import pytest
 
 from freezekit.bench.fit import Fit, FitRow
-from freezekit.bench.results import Memory, Workload
+from freezekit.bench.results import Memory, Result, Row, StepSeconds, Time, Workload
 from freezekit.report.fit import fit_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MIB = 2**20
 BY_PREDICTION = "by prediction the batch shown fits and the next, larger by one image, does not"
@@ -30,11 +36,11 @@ def row(
     return FitRow("full", False, "ok", None, batch, memory, mib(next_peak), 4, *measured)
 
 
-def said(*rows: FitRow, asked: int | None = None) -> str:
+def said(*rows: FitRow, asked: int | None = None, timing: Sequence[Result] = ()) -> str:
     """Return table and notes of rows that are to fit into 100 MiB, 2 % left free."""
     work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
     fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, asked, rows, complete=True)
-    return " ".join(" ".join(map(str, fit_lines(fit, None, 80, "utf-8"))).split())
+    return " ".join(" ".join(map(str, fit_lines(fit, timing, 80, "utf-8"))).split())
 
 
 def test_a_prediction_says_what_it_is() -> None:
@@ -115,3 +121,29 @@ def test_a_real_step_outdoes_the_prediction(found: FitRow, asked: int | None, ce
 
 def test_a_row_without_an_answer_is_said_nothing_of() -> None:
     assert said(row(None, None)).endswith("is left free for the rest")
+
+
+def timed(batch: int, **seconds: float | None) -> Result:
+    """Return a bench run at that batch, with a row for each step time."""
+    rows = tuple(
+        Row(name, time=Time(StepSeconds(it, it, it), None, None, None) if it else None)
+        for name, it in seconds.items()
+    )
+    return Result("0.1.0", Workload("timm:test_resnet", batch), {}, rows)
+
+
+def test_speeds_are_of_the_last_run_that_has_them() -> None:
+    rows = [replace(row(8, 97), strategy=name) for name in ("full", "surgical", "norm")]
+    runs = [timed(8, full=0.5, surgical=0.5), timed(8, full=0.25, norm=1), timed(8, full=None)]
+    text = said(*rows, timing=runs)
+    for words in ("full 8 97.0 97.0% 32.0", "surgical 8 97.0 97.0% 16.0", "norm 8 97.0 97.0% 8.00"):
+        assert words in text
+    assert text.endswith("images/s: as measured at batch 8; another batch may differ")
+
+
+def test_speeds_at_several_batches_are_told_apart() -> None:
+    rows = [replace(row(8, 97), strategy=name) for name in ("full", "surgical", "norm")]
+    text = said(*rows, timing=[timed(8, full=1), timed(16, surgical=1), timed(32, other=1)])
+    assert "images/s of full: as measured at batch 8; another batch may differ" in text
+    assert "images/s of surgical: as measured at batch 16;" in text
+    assert "batch 32" not in text
