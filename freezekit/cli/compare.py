@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,9 @@ import click
 from freezekit.cli.gates import fail_if_option, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.bench.results import Result
     from freezekit.gate.judge import Gate
 
 
@@ -41,7 +45,6 @@ def compare(
     from freezekit.compare.pairing import earlier_rows, pair, unpaired
     from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
     from freezekit.gate.judge import check_gates, judge
-    from freezekit.report.cells import title
 
     before, after = load(old), load(new)
     check_gates(gates, [row.strategy for run in after for row in run.rows])
@@ -60,6 +63,18 @@ def compare(
             print_comparison(found, console, absolute=absolute, names=names)
     for name, results, others in ((names[0], before, after), (names[1], after, before)):
         for run in unpaired(results, others):
-            click.echo(f"\nonly in {name}: {title(run)}")
+            click.echo(f"\nonly in {name}: {_told_apart(run, others)}")
     judged = [j for run in after for j in judge(gates, run, earlier_rows(before, run))]
     sys.exit(tell(gates, judged))
+
+
+def _told_apart(run: Result, others: Sequence[Result]) -> str:
+    """Return a run's title, and what it leaves out where one of the others has the same."""
+    from freezekit.compare.pairing import apart
+    from freezekit.report.cells import title
+
+    said = title(run)
+    for other in others:
+        if title(replace(other, env=run.env)) == said:
+            return f"{said}; {apart(run.workload, other.workload)}"
+    return said

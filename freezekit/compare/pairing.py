@@ -10,7 +10,7 @@ from freezekit.bench.environment import differing
 from freezekit.errors import CompareError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from freezekit.bench.results import Result, Row, Workload
 
@@ -22,7 +22,8 @@ class Pair:
     Attributes:
         old, new: The two runs.
         rows: Rows that both have, in the order of the new one.
-        only_old, only_new: Labels of rows that no run of the other file has.
+        only_old, only_new: Labels of rows that no run of this workload in the other file has; the
+            first pair of a workload names them.
     """
 
     old: Result
@@ -89,7 +90,11 @@ def pair(old: Sequence[Result], new: Sequence[Result]) -> tuple[Pair, ...]:
         >>> [(a.label, b.label) for a, b in pair([result], [result])[0].rows]
         [('full', 'full')]
     """
-    found = [pair for run in new for pair in _pairs([o for o in old if _same(o, run)], run)]
+    keys = dict.fromkeys(run.workload.key for run in new)
+    sides = [
+        [[run for run in side if run.workload.key == key] for side in (old, new)] for key in keys
+    ]
+    found = [pair for olds, news in sides for pair in _pairs(olds, news)]
     if not found:
         before, after = ([result.workload for result in side] for side in (old, new))
         said = _differences(before, after)
@@ -110,6 +115,18 @@ def unpaired(results: Sequence[Result], others: Sequence[Result]) -> tuple[Resul
     return tuple(run for run in last.values() if not any(_same(run, other) for other in others))
 
 
+def apart(one: Workload, other: Workload) -> str:
+    """Say in what a workload differs from another one.
+
+    Example:
+        >>> from freezekit.bench.results import Workload
+        >>> apart(Workload("timm:a", seed=1), Workload("timm:a"))
+        'seed 1, not 0'
+    """
+    a, b = dataclasses.asdict(one), dataclasses.asdict(other)
+    return "; ".join(f"{name} {a[name]}, not {b[name]}" for name in _names_apart(a, b, ()))
+
+
 def earlier_rows(old: Sequence[Result], new: Result) -> dict[str, tuple[Result, Row]]:
     """Return by label the old rows of a new run's workload, as gates take them."""
     return {row.label: (run, row) for run in old if _same(run, new) for row in run.rows}
@@ -119,7 +136,16 @@ def _same(old: Result, new: Result) -> bool:
     return old.workload.key == new.workload.key
 
 
-def _pairs(olds: list[Result], new: Result) -> list[Pair]:
+def _pairs(olds: Sequence[Result], news: Sequence[Result]) -> list[Pair]:
+    """Pair the runs of one workload."""
+    found = [pair for new in news for pair in _pairs_of(olds, new)]
+    if found:
+        gone, come = _labels_beside(olds, news), _labels_beside(news, olds)
+        found[0] = replace(found[0], only_old=gone, only_new=come)
+    return found
+
+
+def _pairs_of(olds: Sequence[Result], new: Result) -> list[Pair]:
     left = list(new.rows)
     found = []
     for old in reversed(olds):
@@ -128,13 +154,14 @@ def _pairs(olds: list[Result], new: Result) -> list[Pair]:
         if rows:
             found.append(Pair(old, new, rows))
             left = [row for row in left if row.variant not in before]
-    if found:
-        known = {row.variant for row in new.rows}
-        gone = {row.label: None for old in olds for row in old.rows if row.variant not in known}
-        found[0] = replace(
-            found[0], only_old=tuple(gone), only_new=tuple(row.label for row in left)
-        )
     return found
+
+
+def _labels_beside(runs: Sequence[Result], others: Sequence[Result]) -> tuple[str, ...]:
+    """Return the labels of rows that none of the others has, each once."""
+    known = {row.label for run in others for row in run.rows}
+    labels = dict.fromkeys(row.label for run in runs for row in run.rows)
+    return tuple(label for label in labels if label not in known)
 
 
 def _differences(
@@ -151,5 +178,11 @@ def _differences(
 
 def _differing(old: Workload, new: Workload, besides: Collection[str]) -> list[str]:
     a, b = dataclasses.asdict(old), dataclasses.asdict(new)
-    names = [name for name in a if a[name] != b[name] and name not in {*besides, "loss_text"}]
-    return [f"{name} ({a[name]} -> {b[name]})" for name in names]
+    return [f"{name} ({a[name]} -> {b[name]})" for name in _names_apart(a, b, besides)]
+
+
+def _names_apart(
+    a: Mapping[str, object], b: Mapping[str, object], besides: Collection[str]
+) -> list[str]:
+    """Return the fields in which two workloads differ; words for a loss follow from the rest."""
+    return [name for name in a if a[name] != b[name] and name not in {*besides, "loss_text"}]

@@ -199,6 +199,17 @@ def test_after_resume_a_row_finds_the_run_that_has_it() -> None:
     assert not any(p.only_old or p.only_new for p in found)
 
 
+def test_a_row_of_another_run_of_the_workload_is_not_missing() -> None:
+    full, head = made().rows
+    bias = Row("bias-only")
+    whole, parts = [made(rows=(full, head, bias))], [made(), made(rows=(full, bias))]
+    for olds, news in ((whole, parts), (parts, whole), (parts, parts)):
+        assert not any(p.only_old or p.only_new for p in pair(olds, news))
+    more = [*parts, made(rows=(full, Row("surgical")))]
+    assert [p.only_new for p in pair(whole, more)] == [("surgical",), (), ()]
+    assert next(p.only_old for p in pair(more, whole)) == ("surgical",)
+
+
 def test_files_with_nothing_in_common_are_told_apart() -> None:
     other = made(workload=replace(WORK, batch_size=16))
     with pytest.raises(CompareError, match=r"timm:resnet18 was measured with another batch_size"):
@@ -269,6 +280,16 @@ def test_the_command_names_what_is_in_one_file_alone(
     said = run(*files).stdout
     assert said.count("only in") == 1
     assert f"only in {files[0]!r}: timm:b, 8x3x128x128, float32" in said
+
+
+def test_the_command_says_in_what_a_run_of_the_same_title_differs(
+    files: tuple[str, str], tmp_path: Path
+) -> None:
+    other = made(workload=replace(WORK, seed=1))
+    (tmp_path / "old.json").write_text(to_json([made(), other]))
+    said = run(*files).stdout
+    assert said.count("only in") == 1
+    assert said.endswith("torch 2.15.0; seed 1, not 0\n")
 
 
 def test_the_command_fails_by_a_gate(files: tuple[str, str]) -> None:
