@@ -131,8 +131,7 @@ def bench(
         budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
     threads, static_only = options.pop("threads"), options.pop("static_only")
     variants = choose(specs or DEFAULT_SPECS, registry, lean)
-    strategies = [variant.spec for variant in variants]
-    check_gates(gates, strategies, has_baseline=bool(before), static_only=static_only)
+    check_gates(gates, variants, has_baseline=bool(before), static_only=static_only, resumes=resume)
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
     names = tuple(dict.fromkeys(models)) or (DEFAULT_MODEL,)

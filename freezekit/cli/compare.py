@@ -47,7 +47,7 @@ def compare(
     from freezekit.gate.judge import check_gates, judge
 
     before, after = load(old), load(new)
-    check_gates(gates, [row.strategy for run in after for row in run.rows])
+    check_gates(gates, [row.variant for run in after for row in run.rows])
     pairs = pair(before, after)
     if absolute and not force:
         for found in pairs:

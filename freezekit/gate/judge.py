@@ -113,14 +113,14 @@ def judge(
         for row in result.rows
         if (variants is None or row.variant in variants)
         and row.status == "ok"
-        and _concerns(gate, row)
+        and _concerns(gate, row.variant)
     )
 
 
-def _concerns(gate: Gate, row: Row) -> bool:
+def _concerns(gate: Gate, variant: Variant) -> bool:
     if gate.names_stock:
-        return row.lean
-    return row.variant != BASELINE or gate.names_baseline
+        return variant.lean
+    return variant != BASELINE or gate.names_baseline
 
 
 def _judge_row(
@@ -222,29 +222,32 @@ class _Scene:
 
 def check_gates(
     gates: Sequence[Gate],
-    strategies: Collection[str],
+    variants: Collection[Variant],
     *,
     has_baseline: bool = True,
     static_only: bool = False,
+    resumes: bool = False,
 ) -> None:
     """Raise where a gate cannot be judged whatever is measured.
 
     Args:
         gates: The gates.
-        strategies: Of the rows that they are to judge, and of those beside them.
+        variants: Of the rows that they are to judge, and of those beside them.
         has_baseline: Whether there is an earlier result to compare with.
         static_only: Whether step times are left out.
+        resumes: Whether other rows, of an earlier run, may stand beside these.
 
     Raises:
         GateError: It names a strategy that no row has, a baseline and none is given, or step times
-            and none are taken.
+            and none are taken; or it concerns no row, such as `stock` where none is lean.
 
     Example:
-        >>> check_gates([Gate.read("time.ratio > 1")], ["full"], static_only=True)
+        >>> check_gates([Gate.read("time.ratio > 1")], [BASELINE], static_only=True)
         Traceback (most recent call last):
         ...
         freezekit.errors.GateError: the gate 'time.ratio > 1' needs step times, ...
     """
+    strategies = tuple(dict.fromkeys(variant.spec for variant in variants))
     for gate in gates:
         if gate.names_baseline and not has_baseline:
             raise GateError(
@@ -255,8 +258,32 @@ def check_gates(
             raise GateError(f"the gate {gate.text!r} needs step times, which --static leaves out")
         for name in texts_beside(gate.condition, "strategy"):
             if name not in strategies:
-                there = tuple(dict.fromkeys(strategies))
                 raise GateError(
                     f"the gate {gate.text!r} names the strategy {name!r}, and no row is of that "
-                    f"name; there are {', '.join(map(repr, there))}{suggest(name, there)}"
+                    f"name; there are {', '.join(map(repr, strategies))}"
+                    f"{suggest(name, strategies)}"
                 )
+        if reason := _unconcerned(gate, variants, resumes):
+            raise GateError(f"the gate {gate.text!r} concerns no row: {reason}")
+
+
+def _unconcerned(gate: Gate, variants: Collection[Variant], resumes: bool) -> str | None:
+    """Return why a gate has nothing to judge, None where it has."""
+    judged = [variant for variant in variants if _concerns(gate, variant)]
+    if not judged:
+        return (
+            "it compares lean rows with stock ones, and no row is lean; --lean both measures them"
+            if gate.names_stock
+            else "stock full is what the others are compared with, and there is no other; "
+            "name another strategy"
+        )
+    if (
+        gate.names_stock
+        and not resumes
+        and not any(variant.stock in variants for variant in judged)
+    ):
+        return (
+            "it compares lean rows with stock ones of the same strategy, and there are none; "
+            "--lean both measures them"
+        )
+    return None

@@ -54,6 +54,8 @@ def test_gates_and_a_baseline(tmp_path: Path) -> None:
     [
         (("--fail-if", "peak_byte > 1"), "unknown figure 'peak_byte', did you mean 'peak_bytes'"),
         (("--fail-if", "peak_bytes > baseline"), "give the earlier result: --baseline FILE.json"),
+        (("--fail-if", "peak_bytes > stock"), "concerns no row: it compares lean rows with stock"),
+        (("-s", "full", "--fail-if", "peak_bytes > full"), "and there is no other; name another"),
         (("--static", "--fail-if", "time.ratio > 1"), "needs step times, which --static leaves"),
         (
             ("-s", "head-only", "--fail-if", "strategy == 'haed-only' and peak_bytes > 1"),

@@ -18,6 +18,7 @@ from freezekit.bench.results import (
     Time,
     Workload,
 )
+from freezekit.bench.variant import BASELINE, Variant
 from freezekit.errors import GateError
 from freezekit.gate.judge import Gate, Judgement, check_gates, judge
 
@@ -172,14 +173,48 @@ def test_the_reason_holds_the_figures() -> None:
 )
 def test_what_can_never_be_judged_is_refused_first(gate: str, static: bool, message: str) -> None:
     with pytest.raises(GateError, match=message):
-        check_gates([Gate.read(gate)], ["full"], has_baseline=False, static_only=static)
+        check_gates([Gate.read(gate)], [BASELINE], has_baseline=False, static_only=static)
 
 
 @pytest.mark.parametrize("sign", ["==", "!="])
 def test_a_strategy_that_no_row_has_is_refused(sign: str) -> None:
-    there = ["full", "head-only", "head-only"]
+    there = [BASELINE, Variant("head-only"), Variant("head-only", lean=True)]
     check_gates([Gate.read(f"strategy {sign} 'head-only' and peak_bytes > 1")], there)
     with pytest.raises(GateError) as caught:
         check_gates([Gate.read(f"not ('haed-only' {sign} strategy) or lean")], there)
     assert "names the strategy 'haed-only', and no row is of that name" in str(caught.value)
     assert "; there are 'full', 'head-only', did you mean 'head-only'?" in str(caught.value)
+
+
+HEAD, LEAN_HEAD = Variant("head-only"), Variant("head-only", lean=True)
+NO_OTHER = "concerns no row: stock full is what the others are compared with"
+NOT_LEAN = "concerns no row: it compares lean rows with stock ones, and no row is lean; --lean both"
+NO_STOCK = "with stock ones of the same strategy, and there are none; --lean both"
+
+
+@pytest.mark.parametrize(
+    ("gate", "rows", "message"),
+    [
+        ("peak_bytes > full * 2", [BASELINE], NO_OTHER),
+        ("peak_bytes > stock", [BASELINE, HEAD], NOT_LEAN),
+        ("time.ratio_to_stock > 1.1", [BASELINE, HEAD], NOT_LEAN),
+        ("peak_bytes > stock", [BASELINE, LEAN_HEAD], NO_STOCK),
+        ("peak_bytes > full * 2", [BASELINE, HEAD], None),
+        ("peak_bytes > full * 2", [BASELINE, LEAN_HEAD], None),
+        ("peak_bytes > baseline", [BASELINE], None),
+        ("peak_bytes > stock", [BASELINE, HEAD, LEAN_HEAD], None),
+        ("peak_bytes > stock", [BASELINE, Variant("full", lean=True), LEAN_HEAD], None),
+    ],
+)
+def test_a_gate_that_concerns_no_row_is_refused(
+    gate: str, rows: list[Variant], message: str | None
+) -> None:
+    if message is None:
+        check_gates([Gate.read(gate)], rows)
+        return
+    with pytest.raises(GateError, match=message):
+        check_gates([Gate.read(gate)], rows)
+
+
+def test_a_stock_row_may_be_of_the_run_that_is_resumed() -> None:
+    check_gates([Gate.read("peak_bytes > stock")], [BASELINE, LEAN_HEAD], resumes=True)
