@@ -134,10 +134,14 @@ def _times(pair: Pair, found: Sequence[Difference]) -> list[str]:
     if not any(d.time for d in found):
         return texts
     floor = common_floor(pair)
-    said = "unknown" if floor is None else units.share(floor)
+    said = (
+        "the noise floor of both runs is unknown, and no change is claimed"
+        if floor is None
+        else f"by the noise floor of both runs no ratio between {units.band(floor)} is shown as a "
+        "change"
+    )
     return [
-        "ratio, new / old: of each run's ratio to its own full, with a 95% interval; noise floor "
-        f"of both runs {said}, below which no change is claimed",
+        "ratio, new / old: of each run's ratio to its own full, with a 95% interval; " + said,
         *texts,
     ]
 

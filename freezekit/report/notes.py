@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from freezekit.report.cells import FAILED
 from freezekit.report.explain import explain
 from freezekit.report.figures import flops, mixed_peaks, noise_floor
-from freezekit.report.units import plain, share
+from freezekit.report.units import band, plain, share
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Result, Row
@@ -76,9 +76,8 @@ def _timing(result: Result) -> list[str]:
     else:
         low, high = (f"{end - 1:+.1%}" for end in control.ratio_ci)
         texts.append(
-            f"noise floor {share(floor)}: identical code came apart by "
-            f"{share(abs(control.ratio - 1))} [{low}, {high}]; differences below the noise floor "
-            "are not shown as real"
+            f"noise floor: identical code came apart by {share(abs(control.ratio - 1))} "
+            f"[{low}, {high}]; no ratio between {band(floor)} is shown as a difference"
         )
     cut = (result.timing_design or {}).get("cut")
     if cut:

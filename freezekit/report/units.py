@@ -83,6 +83,16 @@ def share(fraction: float | None) -> str:
     return "<0.001%" if fraction < 0.5 else ">99.999%"
 
 
+def band(floor: float) -> str:
+    """Return the ratios between which a noise floor, a ratio less 1, lets no difference be claimed.
+
+    Example:
+        >>> band(0.026), band(0.684)
+        ('0.975 and 1.026', '0.594 and 1.684')
+    """
+    return f"{1 / (1 + floor):.3f} and {1 + floor:.3f}"
+
+
 def change(fraction: float | None) -> str:
     """Return a change in %, with its sign.
 

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +93,14 @@ def test_times_are_ratios_of_ratios_with_an_interval() -> None:
     _, same = differences(pair([made(0.5)], [made(0.5, seed=1)])[0])
     assert same.time is not None
     assert same.time.verdict == "no difference shown"
+
+
+def test_the_noise_is_told_as_ratios() -> None:
+    said = flat(made(), made(0.6, seed=1))
+    assert re.search(
+        r"noise floor of both runs no ratio between 0\.9\d\d and 1\.0\d\d is shown as a change",
+        said,
+    )
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
