@@ -34,7 +34,7 @@ def comparison_notes(
         >>> run = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> pairs = pair([run], [run])
         >>> [note.text for note in comparison_notes(pairs[0], differences(pairs[0]))]
-        ['peaks: equal to the last one']
+        ['peaks: exactly equal']
     """
     notes = (*_exactly(found), *_peaks(found), *_times(pair, found), *_environments(pair))
     return [
@@ -96,7 +96,7 @@ def _exactly(found: Sequence[Difference]) -> list[str]:
     if len(texts) > MOST_EXACT:
         texts[MOST_EXACT:] = [f"and {len(texts) - MOST_EXACT} more rows changed"]
     if not texts and equal:
-        return [f"{', '.join(equal)}: equal to the last one"]
+        return [f"{', '.join(equal)}: exactly equal"]
     return texts
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from freezekit.bench.results import Memory
 from freezekit.gate.spans import Span, Value
 from freezekit.report.figures import flops, noise_floor, trainable_fraction
-from freezekit.report.units import gflop, mib, milliseconds, number
+from freezekit.report.units import milliseconds, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ def shown(value: Value, unit: Unit) -> str:
     Example:
         >>> shown(Span(2**20, 2**20), "bytes"), shown(Span(0.98, 1.04), "ratio")
         ('1.00 MiB', '[0.980, 1.040]')
+        >>> shown(Span(1, 1), "bytes"), shown(Span(600, 600), "operations")
+        ('1 byte', '600 FLOP')
         >>> shown(Span(0.5, math.inf), "seconds")
         '[500.0 ms, no limit]'
     """
@@ -43,9 +45,16 @@ def shown(value: Value, unit: Unit) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
+def _in_unit(text: str, value: float, large: str, small: str) -> str:
+    """Return a number in the large unit, in the small one where digits would be lost."""
+    if text != "<0.01":
+        return f"{text} {large}"
+    return f"{value:.10g} {small.removesuffix('s') if value == 1 else small}"
+
+
 _SHOWN: dict[str, Callable[[float], str]] = {
-    "bytes": lambda v: f"{mib(round(v))} MiB",
-    "operations": lambda v: f"{gflop(round(v))} GFLOP",
+    "bytes": lambda v: _in_unit(number(v / 2**20), v, "MiB", "bytes"),
+    "operations": lambda v: _in_unit(number(v / 1e9), v, "GFLOP", "FLOP"),
     "seconds": lambda v: f"{milliseconds(v)} ms",
     "ratio": lambda v: f"{v:.3f}",
     "count": number,

@@ -163,7 +163,7 @@ class _Parser:
             return Constant(token.text[1:-1], "text", token.start)
         if token.kind == "name" and token.text not in ("and", "or", "not"):
             return self._name(token)
-        found = "the end" if token.kind == "end" else repr(token.text)
+        found = "end" if token.kind == "end" else repr(token.text)
         return self._fail(f"unexpected {found}; expected a figure, a number or '('", token)
 
     # --- small pieces ----------------------------------------------------------------------------

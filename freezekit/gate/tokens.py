@@ -12,6 +12,7 @@ from freezekit.errors import GateError
 if TYPE_CHECKING:
     from freezekit.gate.tree import Unit
 
+MOST_SHOWN = 300  # characters of a gate in an error: more than a person writes
 UNITS: dict[str, float] = {**sizes.UNITS, "ms": 1e-3, "s": 1.0, "%": 1e-2}
 UNIT_COUNTS: dict[str, Unit] = {
     **dict.fromkeys(sizes.UNITS, "bytes"),
@@ -61,11 +62,15 @@ def split(text: str) -> list[Token]:
 
 
 def fail_at(text: str, token: Token, message: str) -> NoReturn:
-    """Raise with the place marked under the gate's text.
+    """Raise with the place marked under the gate's text, of a very long one under what is around.
 
     Raises:
         GateError: Always.
     """
-    line = "".join(c if c.isprintable() else " " for c in text)
-    mark = " " * token.start + "^" * max(1, len(token.text) + len(token.unit or ""))
-    raise GateError(f"{message}\n  {line}\n  {mark}")
+    first = max(0, token.start - MOST_SHOWN // 2) if len(text) > MOST_SHOWN else 0
+    last = min(len(text), first + MOST_SHOWN)
+    before, after = ("..." if first else ""), ("..." if last < len(text) else "")
+    line = "".join(c if c.isprintable() else " " for c in text[first:last])
+    width = min(len(token.text) + len(token.unit or ""), last - token.start)
+    mark = " " * (len(before) + token.start - first) + "^" * max(1, width)
+    raise GateError(f"{message}\n  {before}{line}{after}\n  {mark}")

@@ -73,7 +73,7 @@ def test_bytes_are_compared_exactly() -> None:
     assert head.peak_bytes.change == pytest.approx(1 / 700)
     shown = text(made(), made(peak=701))
     assert "head-only: peak 700 -> 701 bytes (+1), saved 700 -> 701 bytes (+1)" in shown
-    assert "peaks, saved activations, FLOPs: equal to the last one" in text(made(), made())
+    assert "peaks, saved activations, FLOPs: exactly equal" in text(made(), made())
 
 
 def test_a_change_from_nothing_is_spelled_out() -> None:
@@ -144,12 +144,12 @@ def test_peaks_of_two_methods_are_not_compared() -> None:
     found = differences(pair([made()], [made(rows=rows)])[0])
     assert found[0].peak_bytes.change is None
     said = flat(made(), made(rows=rows, raw=None))
-    assert "saved activations, FLOPs: equal to the last one" in said
+    assert "saved activations, FLOPs: exactly equal" in said
     assert "peaks," not in said
     assert "peaks not compared: measured in the old run, predicted in the new one, and" in said
     assert "times not compared: the new run timed no step" in said
     said = flat(made(rows=(made().rows[0], rows[1])), made())
-    assert "peaks, saved activations, FLOPs: equal to the last one" in said
+    assert "peaks, saved activations, FLOPs: exactly equal" in said
     assert "peaks not compared of head-only: predicted in the old run, measured in the" in said
     said = flat(made(rows=rows), made(rows=rows))
     assert "not compared" not in said, "nothing is missing where both are --static"

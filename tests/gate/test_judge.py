@@ -157,6 +157,8 @@ def test_the_reason_holds_the_figures() -> None:
         return found.reason
 
     assert reason("peak_bytes > 3MiB") == "1.00 MiB > 3.00 MiB"
+    assert reason("peak_bytes > -1") == "1.00 MiB > -1 bytes"
+    assert reason("peak_bytes > 1kB") == "1.00 MiB > 1000 bytes"
     assert reason("peak_bytes / full > 60%") == "1048.576 > 0.600"
     assert reason("time.ratio > 1.05") == (
         "[0.900, 1.100] > 1.050: the interval and the noise floor of this run allow either"

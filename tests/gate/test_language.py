@@ -87,7 +87,7 @@ def test_the_path_in_the_result_file_is_a_name_too() -> None:
         ("peak_bytes > 1e999", "1e999 is more than a number can hold", "1e999"),
         ("peak_bytes > -2e308GiB", "2e308GiB is more than a number can hold", "2e308GiB"),
         ("peak_bytes > inf", "unknown figure 'inf'", "inf"),
-        ("peak_bytes >", "unexpected the end", ""),
+        ("peak_bytes >", "unexpected end; expected a figure", ""),
         ("peak_bytes > 1 1", "unexpected '1'; expected 'and', 'or' or the end", "1"),
         ("peak_bytes $ 1", "unexpected '$'", "$"),
         ("peak_bytes = 1", "unexpected '='", "="),
@@ -117,3 +117,13 @@ def test_an_error_points_at_the_place(text: str, message: str, place: str) -> No
     assert mark.strip("^ ") == ""
     start = mark.index("^") - 2
     assert text[start : start + len(place)] == place
+
+
+@pytest.mark.parametrize("text", ["(" * 9999, "lean and " * 999 + "$" + " and lean" * 999])
+def test_an_error_in_a_very_long_gate_shows_what_is_around(text: str) -> None:
+    with pytest.raises(GateError) as caught:
+        Gate.read(text)
+    _, line, mark = str(caught.value).split("\n")
+    assert len(line) < 320
+    assert line.endswith("...")
+    assert line[mark.index("^")] == ("$" if "$" in text else "(")
