@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from freezekit.bench.choosing import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.gates import fail_if_option
 from freezekit.cli.options import block_option, workload_options
+from freezekit.errors import OutputError
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Result
@@ -48,7 +50,8 @@ DEFAULT_BUDGET_SECONDS = 75.0
     metavar="FILE",
     type=click.Path(),
     help="Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (what "
-    "github-action-benchmark reads); may be given several times.",
+    "github-action-benchmark reads); may be given several times. Replaces only what freezekit "
+    "wrote; whole runs in a .json stay until this one is whole.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @workload_options
@@ -118,6 +121,7 @@ def bench(
     from freezekit.compare.pairing import find_run
     from freezekit.gate.judge import check_gates
     from freezekit.registry import load_registry
+    from freezekit.report.replacing import check_replaceable
 
     for path in outputs:
         check_writable(path)
@@ -139,6 +143,9 @@ def bench(
     for workload in workloads if before else ():
         find_run(before, workload, "the baseline")
     with locked(outputs):
+        earlier = _earlier(outputs) if resume else ()
+        for path in outputs:
+            check_replaceable(path)
         how = Options(
             variants=variants,
             block=block,
@@ -146,9 +153,17 @@ def bench(
             budget_seconds=budget or None,
             static_only=static_only,
             skip_refused=not specs,
-            earlier=_earlier(outputs) if resume else (),
+            earlier=earlier,
         )
-        code = run_all(workloads, how, registry, outputs, gates=gates, baseline=before)
+        code = run_all(
+            workloads,
+            how,
+            registry,
+            outputs,
+            replaced=() if resume else _whole_runs(outputs),
+            gates=gates,
+            baseline=before,
+        )
     click.get_current_context().exit(code)
 
 
@@ -160,3 +175,15 @@ def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
     if path is None:
         raise click.UsageError("--resume goes on with a result file: name it with -o FILE.json")
     return load(path) if Path(path).exists() else ()
+
+
+def _whole_runs(outputs: tuple[str, ...]) -> tuple[Result, ...]:
+    """Return the whole runs that the .json outputs hold; one that cannot be read holds none."""
+    from freezekit.bench.store import extension_of, load
+
+    runs: list[Result] = []
+    for path in outputs:
+        if extension_of(path) == ".json" and Path(path).exists():
+            with suppress(OutputError):
+                runs += load(path)
+    return tuple(run for run in runs if run.complete)

@@ -15,7 +15,8 @@ import click
     required=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .html, .md, .csv or .json; may be given several times.",
+    help="Write .html, .md, .csv or .json; may be given several times. Replaces only what "
+    "freezekit wrote.",
 )
 def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     """Make a report of stored results: charts and tables in one file.
@@ -30,9 +31,12 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     """  # noqa: D301  # click reads the character
     from freezekit.bench.locking import locked
     from freezekit.bench.store import check_writable, load
+    from freezekit.report.replacing import check_replaceable
     from freezekit.report.write import write
 
     for path in outputs:
         check_writable(path)
     with locked(outputs):
+        for path in outputs:
+            check_replaceable(path)
         write([result for path in inputs for result in load(path)], *outputs)

@@ -48,20 +48,24 @@ def run_all(
     registry: Registry,
     outputs: Sequence[str],
     *,
+    replaced: Sequence[Result] = (),
     gates: Sequence[Gate] = (),
     baseline: Sequence[Result] = (),
 ) -> int:
     """Measure one workload after another, print a table for each, and return the exit code.
 
     The files hold, at any moment, all that was measured until then, and what `options.earlier`
-    holds; HTML, whole models. A model that cannot be measured at all costs its own results only;
-    its reason is told last. Gates judge what was asked for, whether it was measured now or before.
+    holds; HTML, whole models. What `replaced` holds goes once every model was measured, so that an
+    interruption loses no whole run. A model that cannot be measured at all costs its own results
+    only; its reason is told last. Gates judge what was asked for, whether it was measured now or
+    before.
 
     Args:
         workloads: One for each model.
         options: What is measured of each.
         registry: Where strategies are looked up.
         outputs: Files to write.
+        replaced: Whole runs that the files hold until then.
         gates: Conditions that fail the run.
         baseline: Results of an earlier run, to compare with.
 
@@ -71,7 +75,7 @@ def run_all(
     """
     console = Console(highlight=False, emoji=False)
     known: tuple[Result, ...] = ()
-    for before in options.earlier:
+    for before in (*options.earlier, *replaced):
         known = with_run(known, before)
     asked: list[tuple[Result, Collection[Variant]]] = []
     errors: list[FreezekitError] = []
@@ -94,9 +98,13 @@ def run_all(
             print_result(result, console)
         else:
             console.print(f"{workload.model}: nothing is left to measure", markup=False)
+        if number == len(workloads) and code != INTERRUPTED and not errors:
+            known = tuple(run for run in known if not any(run is old for old in replaced))
         writer.write(known, draw=True)
         if code == INTERRUPTED:
-            print(_interrupted(writer, result in known, workloads[number:]), file=sys.stderr)
+            again = any(run is old for run in known for old in replaced)
+            said = _interrupted(writer, workloads[number:], is_kept=result in known, again=again)
+            print(said, file=sys.stderr)
             break
         if any(row.status != "ok" for row in result.rows):
             code = STRATEGY_FAILED
@@ -112,8 +120,8 @@ def run_all(
     return code
 
 
-def _interrupted(writer: _Writer, is_kept: bool, left: Sequence[Workload]) -> str:
-    """Tell what an interrupted run leaves, and how to go on."""
+def _interrupted(writer: _Writer, left: Sequence[Workload], *, is_kept: bool, again: bool) -> str:
+    """Tell what an interrupted run leaves, and how to go on; `again`: beside what it replaces."""
     said = ["interrupted"]
     if writer.written and is_kept:
         said.append(f"what was measured is in {', '.join(writer.written)}")
@@ -121,7 +129,12 @@ def _interrupted(writer: _Writer, is_kept: bool, left: Sequence[Workload]) -> st
         said.append(f"an earlier run, which got further, stays in {', '.join(writer.written)}")
     if left:
         said.append(f"not started: {', '.join(workload.model for workload in left)}")
-    if any(extension_of(path) == ".json" for path in writer.outputs):
+    if again:
+        said.append(
+            "no whole run that was there is lost: the same command measures all anew, with "
+            "--resume only what the file lacks"
+        )
+    elif any(extension_of(path) == ".json" for path in writer.outputs):
         said.append("the same command with --resume goes on")
     else:
         said.append("with -o FILE.json, --resume can go on next time")

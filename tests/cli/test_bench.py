@@ -334,6 +334,23 @@ def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> Non
     assert not file.exists()
 
 
+def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    assert bench(*TINY, "--static", "-s", "head-only", "-o", str(path)).returncode == 0
+    whole = load(path)
+    process = started(*TINY, "-s", "bias-only", "-o", str(path), until="measuring memory")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert load(path)[:1] == whole
+    assert [row.label for row in load(path)[1].rows] == ["full", "bias-only"]
+    assert "no whole run that was there is lost" in err
+    assert bench(*TINY, "--static", "-s", "bias-only", "-o", str(path)).returncode == 0
+    assert [row.label for row in load(path)[0].rows] == ["full", "bias-only"], (
+        "a whole run takes the file"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", ["measuring memory", "timing steps"])
 def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None:

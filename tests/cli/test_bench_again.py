@@ -155,6 +155,15 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.json", "r.json"]
 
 
+def test_what_another_tool_wrote_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "package.json"
+    path.write_text('{"name": "mine"}')
+    done = bench(*TINY, "--static", "-s", "head-only", "-o", str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "name another file, or remove it first" in done.stderr
+    assert path.read_text() == '{"name": "mine"}'
+
+
 @pytest.mark.slow
 def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
