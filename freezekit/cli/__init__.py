@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from freezekit import __version__
+from freezekit.cli import streams
 from freezekit.cli.bench import bench
 from freezekit.cli.compare import compare
 from freezekit.cli.fit import fit
@@ -20,13 +23,49 @@ from freezekit.cli.show import show
 from freezekit.cli.verify import verify
 from freezekit.errors import FreezekitError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CUT_OFF = 141
+"""As of a Unix tool that SIGPIPE ends: the reader of its output has gone, as `head` does."""
+
+
+@contextmanager
+def _leaving_when_cut_off() -> Iterator[None]:
+    """Write all output out; where nobody reads it any more, leave quietly with `CUT_OFF`."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        streams.drop_stdout()
+        sys.exit(CUT_OFF)  # click would leave with 1, which is for gates
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich leaves so, with 1
+            sys.exit(CUT_OFF)
+        raise
+
 
 class _Group(click.Group):
     """Shows errors raised on purpose as one line, and leaves with the code that they carry."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # Any: click's signature
+        """Run the command line; that messages cannot be written does not change its code."""
+        streams.forgive_stderr()
+        return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # Any: click's signature
+        """Read the arguments; --help and --version end here."""
+        with _leaving_when_cut_off():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _leaving_when_cut_off():
+                return super().invoke(ctx)
         except FreezekitError as error:
             if ctx.params["verbose"]:
                 raise
@@ -35,6 +74,7 @@ class _Group(click.Group):
         except OSError as error:
             if ctx.params["verbose"] or error.errno not in (errno.ENOSPC, errno.EIO):
                 raise
+            streams.drop_stdout()
             click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
