@@ -56,10 +56,7 @@ def load_backbone(
         >>> model.fc
         Linear(in_features=512, out_features=10, bias=True)
     """
-    library = text.startswith(("torchvision:", "timm:"))  # timm's own names may hold colons
-    source, separator, name = text.partition(":") if library else text.rpartition(":")
-    if not separator or not source or not name:
-        raise ModelError(f"{text!r} is not a model, expected {FORMS}{_hint(text)}")
+    source, name = _parts(text)
     if pretrained and device == "meta":
         raise ModelError("pretrained weights cannot be loaded on 'meta', which holds shapes only")
     if num_classes is not None:
@@ -78,6 +75,34 @@ def load_backbone(
     if not isinstance(model, nn.Module):
         raise ModelError(f"{text!r} returned {type(model).__name__!r}, expected a torch.nn.Module")
     return model
+
+
+def check_name(text: str) -> None:
+    """Raise where there is no such model; nothing is built, and no module of one's own imported.
+
+    Raises:
+        ModelError: The text is no model's, the library has none of that name, or there is no file.
+
+    Example:
+        >>> check_name("torchvision:resnet19")
+        Traceback (most recent call last):
+        ...
+        freezekit.errors.ModelError: torchvision has no model 'resnet19', did you mean ...
+    """
+    source, name = _parts(text)
+    if source in ("timm", "torchvision"):
+        _builder(text, source, name, False)
+    elif source.endswith(".py") and not Path(source).is_file():
+        raise _no_source(text, source)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Return the library, module or file of a model, and its name there."""
+    library = text.startswith(("torchvision:", "timm:"))  # timm's own names may hold colons
+    source, separator, name = text.partition(":") if library else text.rpartition(":")
+    if not separator or not source or not name:
+        raise ModelError(f"{text!r} is not a model, expected {FORMS}{_hint(text)}")
+    return source, name
 
 
 def _size_options(source: str, name: str, size: int | None) -> dict[str, int]:
@@ -242,13 +267,15 @@ def import_source(text: str, source: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         unknown = isinstance(error, ModuleNotFoundError) and error.name == source.split(".")[0]
         if unknown or isinstance(error, FileNotFoundError):
-            raise ModelError(
-                f"{text!r}: there is no {'file' if source.endswith('.py') else 'module'} "
-                f"{source!r}; a model is {FORMS}"
-            ) from None
+            raise _no_source(text, source) from None
         raise ModelError(
             f"{text!r}: importing {source!r} failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def _no_source(text: str, source: str) -> ModelError:
+    kind = "file" if source.endswith(".py") else "module"
+    return ModelError(f"{text!r}: there is no {kind} {source!r}; a model is {FORMS}")
 
 
 def _import_file(path: Path) -> types.ModuleType:

@@ -1,9 +1,9 @@
 """The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
 
-A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "fit", "workload", "variants",
-"block", "threads"}, and what the kind needs besides. Each event is one JSON object on a line. What
-a model prints goes to stderr. When stdin ends, as it does when the parent dies in whatever way, the
-process ends too.
+A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "fit" | "names", "workload",
+"variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
+line. What a model prints goes to stderr. When stdin ends, as it does when the parent dies in
+whatever way, the process ends too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.backbone.loading import check_name
 from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.environment import available_bytes
 from freezekit.bench.fitting import FIRST_TRIED, Largest, largest_batch
@@ -57,7 +58,7 @@ def main() -> None:
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     workload = Workload(**job["workload"])
-    jobs = {"static": _static, "memory": _memory, "timing": _timing, "fit": _fit}
+    jobs = {"static": _static, "memory": _memory, "timing": _timing, "fit": _fit, "names": _names}
     try:
         for event in jobs[job["kind"]](workload, job):
             events.write(json.dumps(event) + "\n")
@@ -173,6 +174,12 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
             "next_peak_bytes": found.next_peak_bytes,
             "tried": len(predicted),
         }
+
+
+def _names(_: Workload, job: Event) -> Iterator[Event]:
+    for name in job["models"]:
+        check_name(name)
+    yield {"event": "known"}
 
 
 def _check_device(workload: Workload) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.choosing import LEAN_CHOICES, choose
-from freezekit.cli.completion import complete_model, complete_spec
+from freezekit.cli.completion import complete_model, complete_spec, model_names
 from freezekit.cli.gates import fail_if_option
 from freezekit.cli.options import block_option, workload_options
-from freezekit.errors import OutputError
+from freezekit.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
     from freezekit.bench.results import Result
@@ -142,6 +142,8 @@ def bench(
     workloads = [Workload(model, **options) for model in names]
     for workload in workloads if before else ():
         find_run(before, workload, "the baseline")
+    if len(names) > 1:  # of one alone its own run tells at once
+        _check_names(names)
     with locked(outputs):
         earlier = _earlier(outputs) if resume else ()
         for path in outputs:
@@ -165,6 +167,27 @@ def bench(
             baseline=before,
         )
     click.get_current_context().exit(code)
+
+
+def _check_names(models: tuple[str, ...]) -> None:
+    """Raise where a model does not exist, before the others are measured.
+
+    A process looks up what the sources of timm and torchvision, which take no time, do not show.
+    """
+    from freezekit.bench.processes import Workers, job_for
+    from freezekit.bench.results import Workload
+
+    shown = {
+        f"{source}:{name}" for source in ("timm", "torchvision") for name in model_names(source)
+    }
+    doubtful = [model for model in models if model not in shown]
+    if not doubtful:
+        return
+    job = {**job_for("names", Workload(doubtful[0]), (), (), None), "models": doubtful}
+    with Workers() as workers:
+        for event in workers.events(job):
+            if event["event"] == "broken" and event["model"]:  # any other end its own run tells
+                raise ModelError(f"{event['error']}; nothing was measured")
 
 
 def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:

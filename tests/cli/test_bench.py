@@ -246,15 +246,32 @@ def test_two_models_make_one_file(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
-    models = ("timm:no_such_model", "timm:test_resnet", "torchvision:alexnet")
+    (tmp_path / "own.py").write_text("def build(): raise KeyError('oh dear')\n")
+    models = (f"{tmp_path / 'own.py'}:build", "timm:test_resnet", "torchvision:alexnet")
     done = bench(*models, "--image-size", "16", "--static", "-s", "head-only", "-o", str(file))
     assert done.returncode == 2
-    assert "timm has no model 'no_such_model'" in done.stderr
+    assert "KeyError: 'oh dear'" in done.stderr
     assert "try another --image-size" in done.stderr
     (result,) = load(file)
     assert result.workload.model == "timm:test_resnet"
     bench(models[0], "-o", str(tmp_path / "none.json"))
     assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("timm:no_such_model", "timm has no model 'no_such_model'"),
+        ("no_such.py:build", "there is no file 'no_such.py'"),
+        ("resnet18", "did you mean 'torchvision:resnet18' or"),
+    ],
+)
+def test_all_names_are_looked_up_before_anything_is_measured(model: str, message: str) -> None:
+    done = bench(*TINY, model, "--static", "-s", "head-only")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "nothing was measured" in done.stderr
+    assert "counting memory" not in done.stderr
 
 
 def test_a_model_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -268,8 +285,8 @@ def test_a_model_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path
     assert f"Error: the process that measures {dead} was ended by SIGSEGV" in done.stderr
     assert "pass: peak_bytes > full (1 of 1 rows)" in done.stdout
     assert list(rows(file)) == ["full", "head-only"]
-    done = bench(dead, "timm:no_such_model", *TINY, *options)
-    assert done.returncode == 2, "a model that there is not is wrong usage"
+    done = bench(dead, "torchvision:alexnet", *TINY, *options)
+    assert done.returncode == 2, "a model that does not take the images is wrong usage"
     assert "was ended by SIGSEGV" in done.stderr
 
 
