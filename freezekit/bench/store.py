@@ -32,6 +32,9 @@ EXTENSIONS = (".json", ".csv", ".md", ".html", ".github.json", ".bencher.json")
 LONGEST_NUMBER = 1000
 """Digits; Python itself refuses to read a few thousand."""
 
+UNCHANGED = "; the file that was there is unchanged"
+"""How the message of a write that failed ends, where there is such a file."""
+
 REPORT_PACKAGES = ("altair", "jinja2", "vl_convert")
 """What an HTML report needs beside freezekit: the extra `freezekit[report]`."""
 
@@ -119,7 +122,7 @@ def write_text(path: str | Path, text: str) -> None:
             shutil.copymode(target, draft)
         draft.replace(target)
     except OSError as error:
-        kept = "; the file that was there is unchanged" if target.is_file() else ""
+        kept = UNCHANGED if target.is_file() else ""
         raise OutputError(f"cannot write {str(path)!r}: {_reason(error)}{kept}") from None
     finally:
         with suppress(OSError):  # it has its final name, or it could not be made

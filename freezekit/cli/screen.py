@@ -19,7 +19,7 @@ from rich.progress import (
 
 from freezekit.bench.resuming import with_run
 from freezekit.bench.run import Doing, Options, Run
-from freezekit.bench.store import extension_of
+from freezekit.bench.store import UNCHANGED, extension_of
 from freezekit.cli.gates import tell
 from freezekit.compare.pairing import earlier_rows, pair
 from freezekit.compare.show import print_comparison
@@ -192,7 +192,22 @@ class _Writer:
                 write(measured, path)
                 self._written[path] = measured
             except OutputError as error:
-                self._failed[path] = error
+                self._failed[path] = self._told(error, path)
+
+    def _told(self, error: OutputError, path: str) -> OutputError:
+        """Return a failure with what this run wrote before, and how to go on."""
+        if path not in self._written:
+            return error
+        said = [str(error).removesuffix(UNCHANGED), f"it holds {_held(self._written[path])}"]
+        if any(extension_of(other) == ".json" for other in self.outputs):
+            said.append("make room, then the same command with --resume goes on")
+        return OutputError("; ".join(said))
+
+
+def _held(results: Sequence[Result]) -> str:
+    """Say which models results are of, and which of them are not whole."""
+    parts = "", " in part"
+    return ", ".join(f"{run.workload.model}{parts[not run.complete]}" for run in results)
 
 
 def _is_drawn(path: str) -> bool:

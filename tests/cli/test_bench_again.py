@@ -182,7 +182,11 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
         [*COMMAND, *run], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as killed:
         assert killed.stderr is not None
-        next(line for line in killed.stderr if "timm:test_vit (2 of 2): measuring memory" in line)
+        next(
+            line
+            for line in killed.stderr
+            if "timm:test_vit (2 of 2): measuring memory" in line
+        )
         os.killpg(killed.pid, signal.SIGKILL)
     assert [result.complete for result in load(path)] == [True, False], "killed twice, there once"
     done = bench(*run)
