@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 STRATEGY_FAILED = 4
 USAGE = 2
-CLOCKS_WIDTH = 36  # of a bar that can still be read, and the times beside it
+CLOCKS_WIDTH = 42  # of a bar that can still be read, and the times beside it
 
 
 def run_all(
@@ -82,7 +82,7 @@ def run_all(
     writer = _Writer(outputs)
     code = 0
     for number, workload in enumerate(workloads, start=1):
-        of_all = f" ({number} of {len(workloads)})" if len(workloads) > 1 else ""
+        of_all = f" (model {number} of {len(workloads)})" if len(workloads) > 1 else ""
         with progress(f"{workload.model}{of_all}") as show:
             run = Run(workload, options, registry, partial(writer.write_also, known), show)
             try:
@@ -227,13 +227,16 @@ def shortened(text: str, width: int) -> str:
 
 @contextmanager
 def progress(model: str) -> Iterator[Callable[[Doing], None]]:
-    """Show progress on stderr: a line for each phase, and a bar below them on a terminal."""
+    """Show progress on stderr: a line for each phase, and a bar below them on a terminal.
+
+    Both clocks of the bar are the phase's; nobody knows how long the others will take.
+    """
     console = Console(stderr=True, highlight=False, emoji=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(None),
         TimeElapsedColumn(),
-        TextColumn("left:"),
+        TextColumn("phase left:"),
         TimeRemainingColumn(compact=True),
     )
     phases: list[str] = []

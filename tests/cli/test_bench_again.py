@@ -185,14 +185,14 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
         next(
             line
             for line in killed.stderr
-            if "timm:test_vit (2 of 2): measuring memory" in line
+            if "timm:test_vit (model 2 of 2): measuring memory" in line
         )
         os.killpg(killed.pid, signal.SIGKILL)
     assert [result.complete for result in load(path)] == [True, False], "killed twice, there once"
     done = bench(*run)
     assert done.returncode == 0, done.stderr
     assert "timm:test_resnet: nothing is left to measure" in done.stdout
-    assert "timm:test_vit (2 of 2): timing steps" in done.stderr
+    assert "timm:test_vit (model 2 of 2): timing steps" in done.stderr
     assert load(path)[0] == first
     assert [result.complete for result in load(path)] == [True, True]
     assert all(row.time for result in load(path) for row in result.rows)

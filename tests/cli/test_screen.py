@@ -33,7 +33,7 @@ def test_a_long_spec_leaves_room_for_the_time(
     seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     line = next(line for line in re.split(r"[\r\n]", seen) if line.startswith("first-n-stages"))
     assert len(line.rstrip()) <= columns
-    assert re.search(r"\.\.\. +\S+ 0:00:00 left: (--:--|\d\d:\d\d)\s*$", line)
+    assert re.search(r"\.\.\. +\S+ 0:00:00 phase left: (--:--|\d\d:\d\d)\s*$", line)
 
 
 def _run(model: str, *, complete: bool = True) -> Result:
