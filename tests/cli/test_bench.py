@@ -347,7 +347,9 @@ def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "interrupted; the same command with --resume goes on\n"
+    *printed, last = err.splitlines()
+    assert last == "interrupted; the same command with --resume goes on"
+    assert set(printed) <= {"timm:test_resnet: counting memory and FLOPs"}  # rich may repeat it
     assert not file.exists()
 
 
