@@ -188,7 +188,7 @@ def kernels() -> list[Row]:
         grad = torch.randn_like(values)
         packed = bits.pack_bits(values, 0.0, inf)
         asked = packed, 1.0, 0.0, "threshold_backward"
-        bytes_of_numbers = [0.0]
+        numbers = [0.0]
         rows.append(
             {
                 "dtype": str(dtype).removeprefix("torch."),
@@ -202,12 +202,8 @@ def kernels() -> list[Row]:
                         partial(bits._pack_elsewhere, values, 0.0, inf, inside=False)
                     ),
                     "pack": _seconds(partial(bits.pack_bits, values, 0.0, inf)),
-                    "backward, plain": _seconds(
-                        partial(bits._backward, grad, *asked, bytes_of_numbers)
-                    ),
-                    "backward": _seconds(
-                        partial(bits.bits_backward, grad, *asked, bytes_of_numbers)
-                    ),
+                    "backward, plain": _seconds(partial(bits._backward, grad, *asked, numbers)),
+                    "backward": _seconds(partial(bits.bits_backward, grad, *asked, numbers)),
                 },
             }
         )

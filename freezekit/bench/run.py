@@ -300,10 +300,10 @@ class Run:
         return 2 * sum(peaks[-2:]) < available_bytes()
 
     def _warn_of_load(self) -> None:
-        threads = self.result.env["threads"]
         if self._options.static_only:
             return  # nothing is timed
-        warning = load_warning(threads, self.result.env["load_before"] or 0.0, cores())
+        env = self.result.env
+        warning = load_warning(env["threads"], env["load_before"] or 0.0, cores())
         if warning:
             self._change(notes=(*self.result.notes, warning))
 
