@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.facts import environment, write_whole
-from freezekit.bench.fit import FitOptions, FitRun
 from freezekit.bench.processes import Workers
-from freezekit.bench.results import Workload
-from freezekit.bench.variant import Variant
+from freezekit.fit.run import FitOptions, FitRun
+from freezekit.results.records import Workload
+from freezekit.results.variant import Variant
 
 OUT = Path(__file__).parent / "results" / "fit.json"
 MODELS = (

@@ -24,7 +24,8 @@ from pathlib import Path
 
 import click
 
-from freezekit.bench.results import (
+from freezekit.report.write import write
+from freezekit.results.records import (
     Control,
     Flops,
     Memory,
@@ -38,7 +39,6 @@ from freezekit.bench.results import (
     Time,
     Workload,
 )
-from freezekit.report.write import write
 
 ROWS = (10, 100, 1000)
 BLOCKS, ROUNDS, STEPS, WARMUP = 8, 3, 3, 3

@@ -24,9 +24,9 @@ import torch
 
 from benchmarks.facts import environment, write_whole
 from freezekit import load_backbone
-from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.errors import FreezekitError
+from freezekit.results.records import Workload
 
 OUT = Path(__file__).parent / "results" / "static-pairs.json"
 SIZED = 64

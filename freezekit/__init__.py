@@ -1,6 +1,6 @@
 """Freeze parts of a vision backbone properly, and measure what it saves.
 
-Importing this module loads no plugin and no torch; what needs torch is imported at first use.
+Importing this module loads no plugin and no torch: what needs them is imported at first use.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from freezekit.backbone.records import Norm, ParameterInfo, Stage
 from freezekit.errors import (
     FreezeError,
     FreezekitError,
@@ -22,14 +21,17 @@ from freezekit.errors import (
     UnknownStrategyError,
     WorkerError,
 )
-from freezekit.hookspecs import hookimpl
-from freezekit.strategy import FreezePlan, Strategy
+from freezekit.freezing.plan import FreezePlan
+from freezekit.model.records import Norm, ParameterInfo, Stage
+from freezekit.plugins.hookspecs import hookimpl
+from freezekit.spec.strategy import Strategy
 
 if TYPE_CHECKING:
-    from freezekit.backbone.loading import load_backbone
     from freezekit.backbone.view import Backbone
-    from freezekit.freeze import Frozen, freeze_
-    from freezekit.planning import plan
+    from freezekit.freezing.planning import plan
+    from freezekit.handle.frozen import Frozen, freeze_
+    from freezekit.model.loading import load_backbone
+    from freezekit.plugins.registry import Registry
     from freezekit.verify import Check, Verification, verify_model
 
 __version__ = "0.1.0"
@@ -48,6 +50,7 @@ __all__ = [
     "ParameterInfo",
     "PlanError",
     "PluginError",
+    "Registry",
     "SpecError",
     "Stage",
     "StagingError",
@@ -62,22 +65,23 @@ __all__ = [
     "verify_model",
 ]
 
-_NEEDS_TORCH = {
+_LAZY = {
     "Backbone": "freezekit.backbone.view",
     "Check": "freezekit.verify",
-    "Frozen": "freezekit.freeze",
+    "Frozen": "freezekit.handle.frozen",
+    "Registry": "freezekit.plugins.registry",
     "Verification": "freezekit.verify",
-    "freeze_": "freezekit.freeze",
-    "load_backbone": "freezekit.backbone.loading",
-    "plan": "freezekit.planning",
+    "freeze_": "freezekit.handle.frozen",
+    "load_backbone": "freezekit.model.loading",
+    "plan": "freezekit.freezing.planning",
     "verify_model": "freezekit.verify",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _NEEDS_TORCH:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEEDS_TORCH[name]), name)
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ def test_by_name_sets_exactly_the_flags_of_the_loop_and_says_what_it_missed() ->
 
 def test_batch_norm_gets_all_53() -> None:
     model = load_backbone(MODEL, device="meta")
-    assert len(freeze_(model, "batch-norm").plan.fixed) == 53
+    assert len(freeze_(model, "batch-norm").plan.eval_modules) == 53
 
 
 def test_its_stages_follow_the_forward() -> None:

@@ -16,7 +16,7 @@ from benchmarks.lean.records import Records
 from benchmarks.lean.sessions import fake_session
 from benchmarks.lean.targets import checked
 from freezekit.bench.memory import traced_memory
-from freezekit.bench.results import Workload
+from freezekit.results.records import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

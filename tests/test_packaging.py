@@ -49,9 +49,9 @@ def test_importing_freezekit_loads_no_plugin_and_no_torch() -> None:
 
 def test_pickled_models_need_no_private_class_by_another_name() -> None:
     # Files that people saved must load in later versions: the classes keep their place.
-    from freezekit.holding import HeldInEval, Record
+    from freezekit.freezing.eval_hold import HeldInEval, Record
 
-    assert (HeldInEval.__module__, Record.__module__) == ("freezekit.holding",) * 2
+    assert (HeldInEval.__module__, Record.__module__) == ("freezekit.freezing.eval_hold",) * 2
 
 
 class Environment:

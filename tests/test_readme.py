@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 from freezekit import Backbone, FreezePlan, load_backbone
-from freezekit.bench.store import load
 from freezekit.cli import main
-from freezekit.options import option_infos
-from freezekit.registry import default_registry
+from freezekit.plugins.registry import default_registry
 from freezekit.report.table import print_result
+from freezekit.results.store import load
+from freezekit.spec.options import option_infos
 
 if TYPE_CHECKING:
     import pytest

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import freezekit
-from freezekit import errors, hookspecs
+from freezekit import errors
+from freezekit.plugins import hookspecs
 from freezekit.testing import StrategyContract
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
@@ -116,7 +117,7 @@ def test_every_public_error_is_named() -> None:
 
 
 def test_kinds_of_stages_and_norms_are_all_named() -> None:
-    from freezekit.backbone.records import NormKind, StageKind
+    from freezekit.model.records import NormKind, StageKind
 
     for kind in (*StageKind.__args__, *NormKind.__args__):  # type: ignore[attr-defined]  # of a Literal
         assert f'`"{kind}"`' in REFERENCE, kind

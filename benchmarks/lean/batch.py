@@ -27,9 +27,9 @@ import torch
 from benchmarks.facts import environment
 from benchmarks.lean.cases import MODELS
 from benchmarks.lean.sessions import fake_session, real_session
-from freezekit.bench.fitting import largest_batch
 from freezekit.bench.memory import traced_memory
 from freezekit.errors import FreezekitError
+from freezekit.fit.search import largest_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freezekit.bench.results import Workload
+from freezekit.results.records import Workload
 
 MODELS: dict[str, Workload] = {
     workload.model.partition(":")[2]: workload

@@ -31,8 +31,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.lean.cases import MODELS, spec_of
 from benchmarks.lean.sessions import real_session
-from freezekit.bench.results import Workload
 from freezekit.errors import FreezekitError
+from freezekit.results.records import Workload
 
 if TYPE_CHECKING:
     from freezekit.bench.workload import Session

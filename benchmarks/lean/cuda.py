@@ -38,18 +38,18 @@ import torch
 from benchmarks.facts import environment
 from benchmarks.lean.compare import train
 from benchmarks.lean.subject import live_in
-from freezekit.backbone.tasks import make_inputs
 from freezekit.bench.design import Design
-from freezekit.bench.fitting import largest_batch
 from freezekit.bench.memory import cuda_peak_bytes
-from freezekit.bench.results import Raw, Workload
 from freezekit.bench.static import predicted_memory
 from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.timing import run_timing
-from freezekit.bench.variant import Variant
 from freezekit.bench.workload import Session, load, prepare, with_shape
 from freezekit.errors import FreezekitError
+from freezekit.fit.search import largest_batch
 from freezekit.lean import bits
+from freezekit.model.tasks import make_inputs
+from freezekit.results.records import Raw, Workload
+from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ from freezekit.bench.memory import traced_memory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Workload
+    from freezekit.results.records import Workload
 
 TOLERANCE = 1e-4  # of the largest output
 BUFFERS = "weight", "bias", "running_mean", "running_var"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from freezekit.backbone.tasks import make_inputs, task_of
 from freezekit.bench.fake import make_fake
 from freezekit.bench.workload import (
     LEARNING_RATE,
@@ -19,15 +18,16 @@ from freezekit.bench.workload import (
     with_shape,
 )
 from freezekit.errors import StagingError
-from freezekit.freeze import freeze_
-from freezekit.loss import loss_function
+from freezekit.handle.frozen import freeze_
+from freezekit.model.loss import loss_function
+from freezekit.model.tasks import make_inputs, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import nn
 
-    from freezekit.bench.results import Workload
+    from freezekit.results.records import Workload
 
     Change = Callable[[nn.Module], None]
 

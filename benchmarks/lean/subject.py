@@ -15,10 +15,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from benchmarks.zoo.models import build_small, example
 from freezekit import freeze_
-from freezekit.backbone.tasks import task_of
-from freezekit.bench.results import Workload
 from freezekit.bench.workload import LEARNING_RATE, OPTIMIZERS, WEIGHT_DECAY, Session
-from freezekit.loss import loss_function
+from freezekit.model.loss import loss_function
+from freezekit.model.tasks import task_of
+from freezekit.results.records import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

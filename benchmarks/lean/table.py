@@ -40,7 +40,7 @@ from freezekit.errors import FreezekitError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from freezekit.bench.results import Memory
+    from freezekit.results.records import Memory
 
 
 def main() -> None:

@@ -33,10 +33,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.facts import environment
 from freezekit.bench.memory import measured_figures
-from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.workload import Session, build
 from freezekit.errors import FreezekitWarning, PlanError
+from freezekit.results.records import Workload
 
 RESULTS = Path(__file__).parents[1] / "results"
 WORKLOADS = (

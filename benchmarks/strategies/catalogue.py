@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freezekit.bench.store import load
-from freezekit.options import option_infos
-from freezekit.registry import load_registry
+from freezekit.plugins.registry import load_registry
+from freezekit.results.store import load
+from freezekit.spec.options import option_infos
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result, Row
-    from freezekit.registry import OfferedStrategy
+    from freezekit.plugins.registry import OfferedStrategy
+    from freezekit.results.records import Result, Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "plugins" / "CATALOGUE.md"

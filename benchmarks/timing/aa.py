@@ -28,9 +28,9 @@ from typing import Any
 
 from freezekit.bench.design import WARMUP_STEPS, Design, load_warning
 from freezekit.bench.processes import PINNED_ALLOCATOR
-from freezekit.bench.results import Raw, Workload
 from freezekit.bench.statistics import append_block, summarise
-from freezekit.bench.variant import Variant
+from freezekit.results.records import Raw, Workload
+from freezekit.results.variant import Variant
 
 RESULTS = Path(__file__).parents[1] / "results"
 

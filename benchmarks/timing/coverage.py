@@ -84,8 +84,8 @@ def sequential() -> dict[str, list[float]]:
 def time_alone(spec: str) -> list[float]:
     import torch
 
-    from freezekit.bench.results import Workload
     from freezekit.bench.workload import build
+    from freezekit.results.records import Workload
 
     torch.set_num_threads(1)
     session = build(Workload(MODEL, batch_size=4, image_size=32), spec)

@@ -26,7 +26,7 @@ def ask_fastai(library: str, name: str, inputs: tuple[Any, ...]) -> dict[str, An
     from fastai.callback.training import set_bn_eval
     from fastai.optimizer import SGD
 
-    from freezekit.loss import loss_function
+    from freezekit.model.loss import loss_function
 
     model, known, groups = _model(library, name, int(inputs[0].shape[-1]))
     inputs = _taken(model, inputs, f"{library}:{name}")
@@ -67,7 +67,7 @@ def ask_fastai(library: str, name: str, inputs: tuple[Any, ...]) -> dict[str, An
 def _taken(model: nn.Module, inputs: tuple[Any, ...], text: str) -> tuple[Any, ...]:
     """Return the small inputs, or those of the model's own size where it takes no others."""
     from benchmarks.zoo.models import build
-    from freezekit.backbone.tasks import default_image_size
+    from freezekit.model.tasks import default_image_size
 
     size = default_image_size(build(text), text)
     own = torch.randn(*inputs[0].shape[:2], size, size)

@@ -80,7 +80,7 @@ def _listed(library: str) -> dict[str, str]:
 def build(text: str) -> nn.Module:
     """Build a model without weights, on `meta` unless its forward needs values."""
     from freezekit import load_backbone
-    from freezekit.backbone.tasks import task_of
+    from freezekit.model.tasks import task_of
 
     model = load_backbone(text, device="meta")
     if task_of(model) != "detection":
@@ -93,7 +93,7 @@ def batch(model: nn.Module, text: str, count: int = 2) -> tuple[Any, ...]:
 
     Any: detection takes lists and dictionaries, all others tensors.
     """
-    from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
+    from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
 
     detects = task_of(model) == "detection"
     size = DETECTION_SIZE if detects else default_image_size(model, text)
@@ -118,7 +118,7 @@ def smallest(text: str) -> tuple[int, dict[str, Any]]:
     import torch
 
     from freezekit import load_backbone
-    from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
+    from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
 
     plain = build(text)
     if task_of(plain) == "detection":
@@ -147,7 +147,7 @@ def build_small(text: str) -> tuple[nn.Module, tuple[Any, ...], int]:
     import torch
 
     from freezekit import load_backbone
-    from freezekit.backbone.tasks import input_shape, make_inputs
+    from freezekit.model.tasks import input_shape, make_inputs
 
     size, options = smallest(text)
     torch.manual_seed(0)

@@ -109,8 +109,8 @@ def _ask(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
 def _freeze(subject: Subject) -> dict[str, Any]:  # Any: JSON
     """Freeze, train, look: weights, statistics, outputs, and what was not frozen at all."""
     from benchmarks.zoo.frozen import after_training
-    from freezekit.backbone.tasks import task_of
-    from freezekit.loss import loss_function
+    from freezekit.model.loss import loss_function
+    from freezekit.model.tasks import task_of
 
     task = task_of(subject.model)
     keys = list(subject.model.state_dict())

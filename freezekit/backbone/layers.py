@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from freezekit.backbone.records import prefixes
-from freezekit.backbone.units import CONTAINERS
+from freezekit.model.records import prefixes
+from freezekit.staging.units import CONTAINERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-    from freezekit.backbone.records import Stage
+    from freezekit.model.records import Stage
 
 
 def find_layers(model: nn.Module, stages: Sequence[Stage]) -> tuple[tuple[str, ...], ...]:

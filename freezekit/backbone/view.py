@@ -8,8 +8,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from freezekit.backbone.records import Norm, ParameterInfo, Stage, prefixes
 from freezekit.errors import ModelError
+from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,14 +102,14 @@ class Backbone:
     @cached_property
     def norms(self) -> tuple[Norm, ...]:
         """Every normalisation layer, by its type."""
-        from freezekit.backbone.norms import find_norms
+        from freezekit.model.norms import find_norms
 
         return find_norms(self.model, self.parameters)
 
     @cached_property
     def attentions(self) -> tuple[str, ...]:
         """Dotted names of the attention layers, the outermost ones, by the names of their types."""
-        from freezekit.backbone.attention import find_attentions
+        from freezekit.model.attention import find_attentions
 
         return find_attentions(self.model)
 
@@ -121,7 +121,7 @@ class Backbone:
             StagingError: The model cannot be staged; the message says why and what to do.
             ModelError: A lazy module has not been given its shape.
         """
-        from freezekit.backbone.staging import check_stages, find_stages
+        from freezekit.staging.stages import check_stages, find_stages
 
         _ = self.parameters  # a lazy module says what to do
         given = self._stager(self.model) if self._stager else None
@@ -152,8 +152,8 @@ class Backbone:
         Raises:
             StagingError: The model refuses the input, or does not run on shapes alone.
         """
-        from freezekit.backbone.flops import forward_flops
-        from freezekit.backbone.inputs import usual_input
+        from freezekit.model.flops import forward_flops
+        from freezekit.staging.observing import usual_input
 
         given = self.example_input
         if given is None:

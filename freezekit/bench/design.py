@@ -10,15 +10,15 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from freezekit.results.records import DISCARDED_STEPS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CONTROL = "control"
 BLOCKS = 8
 LEAST_BLOCKS = 5
 ROUNDS = 3
 STEPS_PER_TURN = 3
-DISCARDED_STEPS = 1  # the first step of a turn finds the caches filled by another strategy
 WARMUP_STEPS = {"cpu": 3, "cuda": 10}
 LEAST_SECONDS = 5.0  # of blocks, where the budget leaves less
 

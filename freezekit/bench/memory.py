@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
-from freezekit.bench.results import Memory
 from freezekit.bench.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
 from freezekit.bench.workspace import cpu_workspace
+from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Workload
-    from freezekit.registry import Registry
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
 
 
 def measured_figures(
@@ -48,7 +48,7 @@ def measured_figures(
             `is_out_of_memory`.
 
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> tiny = Workload("torchvision:shufflenet_v2_x0_5", batch_size=2, image_size=32)
         >>> memory = measured_figures(tiny, "full")
         >>> memory.peak_method

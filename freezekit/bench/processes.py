@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from freezekit.bench.results import Workload
-    from freezekit.bench.variant import Variant
+    from freezekit.results.records import Workload
+    from freezekit.results.variant import Variant
 
 Event = dict[str, Any]  # Any: JSON
 
@@ -39,15 +39,25 @@ def job_for(
     variants: Sequence[Variant],
     block: Sequence[str],
     threads: int | None,
+    worker: str = "freezekit.bench.worker",
 ) -> Event:
     """Return what a measuring process is given to do; some kinds need more than this.
 
+    Args:
+        kind: What to do, as the worker calls it.
+        workload: The training step.
+        variants: What to measure.
+        block: Plugins not to load.
+        threads: For torch; None for its own choice.
+        worker: The module that is run.
+
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> job_for("static", Workload("timm:resnet18"), [], (), 1)["workload"]["model"]
         'timm:resnet18'
     """
     return {
+        "worker": worker,
         "kind": kind,
         "workload": dataclasses.asdict(workload),
         "variants": [dataclasses.asdict(variant) for variant in variants],
@@ -91,7 +101,7 @@ class Workers:
         system killed it, else "error" with the last line that it wrote to stderr.
         """
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
-            process = self._start(stderr.fileno())
+            process = self._start(job["worker"], stderr.fileno())
             if process is None:
                 return
             assert process.stdin is not None
@@ -118,12 +128,12 @@ class Workers:
                 with self._lock:
                     self._living.discard(process)
 
-    def _start(self, stderr: int) -> subprocess.Popen[str] | None:
+    def _start(self, worker: str, stderr: int) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._closed:
                 return None
             process = subprocess.Popen(
-                [sys.executable, "-m", "freezekit.bench.worker"],
+                [sys.executable, "-m", worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freezekit.bench.variant import BASELINE
+from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from freezekit.bench.results import Result
-    from freezekit.bench.variant import Variant
+    from freezekit.results.records import Result
+    from freezekit.results.variant import Variant
 
 VERSIONS = ("device", "torch", "torchvision", "timm")
 
@@ -27,8 +27,8 @@ def standing(
         static_only: Whether step times are not asked for.
 
     Example:
-        >>> from freezekit.bench.results import Result, Row, Workload
-        >>> from freezekit.bench.variant import Variant
+        >>> from freezekit.results.records import Result, Row, Workload
+        >>> from freezekit.results.variant import Variant
         >>> now = Result("0.1.0", Workload("timm:resnet18"), {"torch": "2.15.0"})
         >>> before = Result("0.1.0", now.workload, now.env, (Row("full"),), complete=True)
         >>> asked = [Variant("full"), Variant("head-only")]
@@ -50,7 +50,7 @@ def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> t
     Where some are left the baseline is among them: ratios are within one run.
 
     Example:
-        >>> from freezekit.bench.variant import Variant
+        >>> from freezekit.results.variant import Variant
         >>> asked = [Variant("full"), Variant("head-only")]
         >>> [v.label for v in left_to_measure(asked, asked[:1])], left_to_measure(asked, asked)
         (['full', 'head-only'], ())
@@ -67,7 +67,7 @@ def with_run(results: Sequence[Result], now: Result) -> tuple[Result, ...]:
 
     Example:
         >>> from dataclasses import replace
-        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> begun = Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full"),))
         >>> further = replace(begun, rows=(Row("full", parameters=Parameters(9, 9, "a")),))
         >>> with_run([further], begun) == (further,) == with_run([begun], further)

@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit import __version__
-from freezekit.bench.design import CONTROL, load_warning
+from freezekit.bench.design import load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
 from freezekit.bench.processes import Event, Workers, job_for
-from freezekit.bench.results import (
+from freezekit.bench.resuming import left_to_measure, standing
+from freezekit.bench.statistics import append_block, summarise
+from freezekit.errors import FreezekitError, ModelError, WorkerError
+from freezekit.results.records import (
+    CONTROL,
     Flops,
     Memory,
     Outlook,
@@ -24,15 +28,12 @@ from freezekit.bench.results import (
     StageFigures,
     Workload,
 )
-from freezekit.bench.resuming import left_to_measure, standing
-from freezekit.bench.statistics import append_block, summarise
-from freezekit.bench.variant import BASELINE, Variant
-from freezekit.errors import FreezekitError, ModelError, WorkerError
+from freezekit.results.variant import BASELINE, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from freezekit.registry import Registry
+    from freezekit.plugins.registry import Registry
 
 
 @dataclass(frozen=True)

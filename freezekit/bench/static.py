@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from freezekit.backbone.flops import flops_by_module
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
-from freezekit.bench.results import (
+from freezekit.bench.stage_figures import stage_figures
+from freezekit.bench.workload import Session, build, laid_out, load, prepare
+from freezekit.errors import FreezekitError, ModelError, StagingError
+from freezekit.model.flops import flops_by_module
+from freezekit.results.records import (
     FREES_LITTLE,
     Flops,
     Memory,
     Parameters,
     StageFigures,
 )
-from freezekit.bench.staged import stage_figures
-from freezekit.bench.workload import Session, build, laid_out, load, prepare
-from freezekit.errors import FreezekitError, ModelError, StagingError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.view import Backbone
-    from freezekit.bench.results import Workload
-    from freezekit.bench.variant import Variant
-    from freezekit.registry import Registry
-    from freezekit.strategy import FreezePlan
+    from freezekit.freezing.plan import FreezePlan
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
+    from freezekit.results.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def static_figures(
         RuntimeError: The workload's device is "cuda" on a machine without.
 
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> tiny = Workload("torchvision:shufflenet_v2_x0_5", batch_size=2, image_size=32)
         >>> figures = static_figures(tiny, "full")
         >>> figures.parameters.total, figures.parameters.trainable

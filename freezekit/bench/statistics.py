@@ -11,8 +11,16 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, quantiles, stdev, variance
 from typing import TYPE_CHECKING, Any
 
-from freezekit.bench.design import CONTROL, DISCARDED_STEPS, LEAST_BLOCKS
-from freezekit.bench.results import Control, Raw, StepSeconds, Time, Verdict
+from freezekit.bench.design import LEAST_BLOCKS
+from freezekit.results.records import (
+    CONTROL,
+    DISCARDED_STEPS,
+    Control,
+    Raw,
+    StepSeconds,
+    Time,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

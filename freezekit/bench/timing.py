@@ -8,23 +8,16 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from freezekit.bench.design import (
-    CONTROL,
-    ROUNDS,
-    WARMUP_STEPS,
-    Design,
-    block_order,
-    fit_budget,
-    refit,
-)
-from freezekit.bench.hosting import Event, Hosts
+from freezekit.bench.design import ROUNDS, WARMUP_STEPS, Design, block_order, fit_budget, refit
+from freezekit.bench.sessions import Event, Hosts
+from freezekit.results.records import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from freezekit.bench.results import Workload
-    from freezekit.bench.variant import Variant
-    from freezekit.registry import Registry
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
+    from freezekit.results.variant import Variant
 
 
 def run_timing(
@@ -69,8 +62,8 @@ def run_timing(
         ValueError: Both a design and a budget, or no or reserved labels.
 
     Example:
-        >>> from freezekit.bench.results import Workload
-        >>> from freezekit.bench.variant import Variant
+        >>> from freezekit.results.records import Workload
+        >>> from freezekit.results.variant import Variant
         >>> tiny = Workload("timm:test_resnet", batch_size=1, image_size=32)
         >>> design = Design(blocks=1, rounds=1)
         >>> events = list(run_timing(tiny, {"full": Variant("full")}, design=design))

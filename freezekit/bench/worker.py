@@ -1,6 +1,6 @@
 """The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
 
-A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "fit" | "names", "workload",
+A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "names", "workload",
 "variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
 line. What a model prints goes to stderr. When stdin ends, as it does when the parent dies in
 whatever way, the process ends too.
@@ -9,48 +9,45 @@ whatever way, the process ends too.
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
-import math
 import os
 import platform
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from freezekit.backbone.loading import check_name
 from freezekit.bench.design import LEAST_SECONDS
-from freezekit.bench.environment import available_bytes
-from freezekit.bench.fitting import FIRST_TRIED, Largest, largest_batch
 from freezekit.bench.memory import measured_figures
-from freezekit.bench.results import Workload
-from freezekit.bench.staged import staged_view
+from freezekit.bench.stage_figures import staged_view
 from freezekit.bench.static import (
     StaticFigures,
     frees_little,
-    predicted_memory,
     static_figures,
 )
 from freezekit.bench.timing import run_timing
-from freezekit.bench.variant import Variant
 from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
-from freezekit.registry import load_registry
-from freezekit.shortage import is_out_of_memory
+from freezekit.model.loading import check_name
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.plugins.registry import load_registry
+from freezekit.results.records import Workload
+from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from freezekit.bench.results import Memory
-    from freezekit.registry import Registry
+    from freezekit.plugins.registry import Registry
 
 Event = dict[str, Any]  # Any: JSON
 
 
-def main() -> None:
-    """Do the job on stdin."""
+Jobs = Mapping[str, Callable[[Workload, Event], Iterator[Event]]]
+"""What a process can do, by the kind of the job."""
+
+
+def serve(jobs: Jobs) -> None:
+    """Do the job on stdin, and write its events to stdout."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a model's prints must not end up among the events
     job = json.loads(sys.stdin.readline())
@@ -58,13 +55,12 @@ def main() -> None:
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     workload = Workload(**job["workload"])
-    jobs = {"static": _static, "memory": _memory, "timing": _timing, "fit": _fit, "names": _names}
     try:
         for event in jobs[job["kind"]](workload, job):
             events.write(json.dumps(event) + "\n")
             events.flush()
     except Exception as error:  # noqa: BLE001  # whatever it was, the parent tells the user
-        events.write(json.dumps({"event": "broken", **_failure(error)}) + "\n")
+        events.write(json.dumps({"event": "broken", **failure(error)}) + "\n")
         events.flush()
 
 
@@ -74,12 +70,12 @@ def _end_with_the_parent() -> None:
 
 
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
-    _check_device(workload)
+    check_device(workload)
     registry = load_registry(job["block"])
-    yield {"event": "environment", "environment": _environment(workload)}
+    yield {"event": "environment", "environment": environment_of(workload)}
     workload = describe_workload(workload)
     yield {"event": "workload", "workload": dataclasses.asdict(workload)}
-    variants = _variants(job)
+    variants = variants_of(job)
     staged = staged_view(workload, registry)
     full: StaticFigures | None = None
     for variant in variants:
@@ -88,7 +84,7 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
                 workload, variant.spec, registry, lean=variant.lean, staged=staged
             )
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-            yield {"event": "failed", "label": variant.label, **_failure(error)}
+            yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
         found = {"event": "static", "label": variant.label, **dataclasses.asdict(figures)}
@@ -114,11 +110,11 @@ def _outlook(workload: Workload, variant: Variant, registry: Registry) -> Event 
 
 def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
-    (variant,) = _variants(job)
+    (variant,) = variants_of(job)
     try:
         memory = measured_figures(workload, variant.spec, registry, lean=variant.lean)
     except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-        yield {"event": "failed", "label": variant.label, **_failure(error)}
+        yield {"event": "failed", "label": variant.label, **failure(error)}
         return
     yield {"event": "memory", "label": variant.label, "memory": dataclasses.asdict(memory)}
 
@@ -126,7 +122,7 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
 def _timing(workload: Workload, job: Event) -> Iterator[Event]:
     return run_timing(
         workload,
-        {variant.label: variant for variant in _variants(job)},
+        {variant.label: variant for variant in variants_of(job)},
         budget_seconds=job["budget_seconds"],
         spent_seconds=job["spent_seconds"],
         least_seconds=LEAST_SECONDS,
@@ -135,63 +131,28 @@ def _timing(workload: Workload, job: Event) -> Iterator[Event]:
     )
 
 
-def _fit(workload: Workload, job: Event) -> Iterator[Event]:
-    _check_device(workload)
-    registry = load_registry(job["block"])
-    yield {"event": "environment", "environment": _environment(workload)}
-    memory_bytes = job["memory_bytes"]
-    if workload.device == "cuda" and memory_bytes is None:
-        memory_bytes = torch.cuda.mem_get_info()[0]
-    if memory_bytes is None:
-        memory_bytes = available_bytes()
-    yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
-    asked = job["batch_size"]
-    workload = describe_workload(dataclasses.replace(workload, batch_size=asked or FIRST_TRIED[0]))
-    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
-    limit = math.floor(memory_bytes / (1 + job["margin"]))
-    gc.freeze()  # what imports left is half of what each prediction would look through
-    for variant in _variants(job):
-        predicted: dict[int, Memory] = {}
-
-        def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
-            step = dataclasses.replace(workload, batch_size=batch, input_shape=None)
-            known[batch] = predicted_memory(step, variant, registry)
-            return int(known[batch].peak_bytes)
-
-        yield {"event": "trying", "what": f"predicting {variant.label}"}
-        try:
-            found = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
-            if asked:
-                peak(asked)
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
-            yield {"event": "failed", "label": variant.label, **_failure(error)}
-            continue
-        yield {
-            "event": "fit",
-            "label": variant.label,
-            "batch_size": found.batch,
-            "memory": dataclasses.asdict(predicted[found.batch or min(predicted)]),
-            "next_peak_bytes": found.next_peak_bytes,
-            "tried": len(predicted),
-        }
-
-
 def _names(_: Workload, job: Event) -> Iterator[Event]:
     for name in job["models"]:
         check_name(name)
     yield {"event": "known"}
 
 
-def _check_device(workload: Workload) -> None:
+def check_device(workload: Workload) -> None:
+    """Raise where the workload's device is not there.
+
+    Raises:
+        ModelError: Torch sees no CUDA device.
+    """
     if workload.device == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device cuda: torch sees no CUDA device here; use --device cpu")
 
 
-def _variants(job: Event) -> list[Variant]:
+def variants_of(job: Event) -> list[Variant]:
+    """Return what a job is about."""
     return [Variant(**variant) for variant in job["variants"]]
 
 
-def _failure(error: Exception) -> Event:
+def failure(error: Exception) -> Event:
     """Say what went wrong, as a row's status and reason, and whose fault it is."""
     text = str(error).strip() or type(error).__name__
     if is_out_of_memory(error):
@@ -201,7 +162,8 @@ def _failure(error: Exception) -> Event:
     return {"status": "error", "error": text, "model": isinstance(error, ModelError)}
 
 
-def _environment(workload: Workload) -> Event:
+def environment_of(workload: Workload) -> Event:
+    """Return what this process knows of software and device."""
     import timm
     import torchvision
 
@@ -219,4 +181,4 @@ def _environment(workload: Workload) -> Event:
 
 
 if __name__ == "__main__":
-    main()
+    serve({"static": _static, "memory": _memory, "timing": _timing, "names": _names})

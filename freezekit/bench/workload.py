@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from freezekit.backbone.loading import load_backbone
-from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.errors import FreezekitError, ModelError, StagingError
-from freezekit.freeze import Frozen, freeze_
-from freezekit.loss import LossFunction, loss_function, loss_text
-from freezekit.shortage import is_out_of_memory
+from freezekit.handle.frozen import Frozen, freeze_
+from freezekit.model.loading import load_backbone
+from freezekit.model.loss import LossFunction, loss_function, loss_text
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.bench.results import Workload
-    from freezekit.registry import Registry
-    from freezekit.strategy import FreezePlan
+    from freezekit.freezing.plan import FreezePlan
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
 
 LEARNING_RATE = 1e-4  # small: what is measured must not depend on a loss that runs away
 WEIGHT_DECAY = 0.05
@@ -164,7 +164,7 @@ def describe_workload(workload: Workload) -> Workload:
         ModelError: The model cannot be had, does not take the input, or gives no loss.
 
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> described = describe_workload(Workload("torchvision:resnet18", batch_size=2))
         >>> described.input_shape, described.loss_text
         ((2, 3, 224, 224), 'cross-entropy over 1000 classes of the output, shape (2, 1000)')
@@ -195,7 +195,7 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
     """Return the workload with its image size and input shape filled in.
 
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> model = load_backbone("timm:efficientnet_b1", device="meta")
         >>> with_shape(Workload("timm:efficientnet_b1", batch_size=2), model).input_shape
         (2, 3, 240, 240)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from freezekit.bench.choosing import LEAN_CHOICES, choose
+from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_spec, model_names
 from freezekit.cli.gates import fail_if_option
 from freezekit.cli.options import block_option, workload_options
 from freezekit.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Result
     from freezekit.gate.judge import Gate
+    from freezekit.results.records import Result
 
 DEFAULT_MODEL = "torchvision:resnet18"
 DEFAULT_IMAGE_SIZE = 128  # with the default model alone: quick on two cores
@@ -113,15 +113,15 @@ def bench(
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
-    from freezekit.bench.locking import locked
-    from freezekit.bench.results import Workload
     from freezekit.bench.run import Options
-    from freezekit.bench.store import check_writable, load
-    from freezekit.cli.screen import run_all
+    from freezekit.cli.progress import run_all
     from freezekit.compare.pairing import find_run
     from freezekit.gate.judge import check_gates
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
     from freezekit.report.replacing import check_replaceable
+    from freezekit.results.locking import locked
+    from freezekit.results.records import Workload
+    from freezekit.results.store import check_writable, load
 
     for path in outputs:
         check_writable(path)
@@ -175,7 +175,7 @@ def _check_names(models: tuple[str, ...]) -> None:
     A process looks up what the sources of timm and torchvision, which take no time, do not show.
     """
     from freezekit.bench.processes import Workers, job_for
-    from freezekit.bench.results import Workload
+    from freezekit.results.records import Workload
 
     shown = {
         f"{source}:{name}" for source in ("timm", "torchvision") for name in model_names(source)
@@ -192,7 +192,7 @@ def _check_names(models: tuple[str, ...]) -> None:
 
 def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
     """Return what the first .json output holds."""
-    from freezekit.bench.store import extension_of, load
+    from freezekit.results.store import extension_of, load
 
     path = next((path for path in outputs if extension_of(path) == ".json"), None)
     if path is None:
@@ -202,7 +202,7 @@ def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
 
 def _whole_runs(outputs: tuple[str, ...]) -> tuple[Result, ...]:
     """Return the whole runs that the .json outputs hold; one that cannot be read holds none."""
-    from freezekit.bench.store import extension_of, load
+    from freezekit.results.store import extension_of, load
 
     runs: list[Result] = []
     for path in outputs:

@@ -13,8 +13,8 @@ from freezekit.cli.gates import fail_if_option, tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
     from freezekit.gate.judge import Gate
+    from freezekit.results.records import Result
 
 
 @click.command()
@@ -41,10 +41,10 @@ def compare(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.bench.store import load
     from freezekit.compare.pairing import earlier_rows, pair, unpaired
     from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
     from freezekit.gate.judge import check_gates, judge
+    from freezekit.results.store import load
 
     before, after = load(old), load(new)
     check_gates(gates, [row.variant for run in after for row in run.rows])

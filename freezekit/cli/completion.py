@@ -17,16 +17,16 @@ from click.shell_completion import (
 )
 
 from freezekit.errors import PluginError
-from freezekit.option_types import write_value
-from freezekit.options import option_infos
+from freezekit.spec.option_types import write_value
+from freezekit.spec.options import option_infos
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import click
 
-    from freezekit.options import OptionInfo
-    from freezekit.registry import OfferedStrategy
+    from freezekit.plugins.registry import OfferedStrategy
+    from freezekit.spec.options import OptionInfo
 
 Items = list[CompletionItem[str]]
 
@@ -97,7 +97,7 @@ def complete_strategy(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
     """Offer the names of plugins and of the distributions that they come from."""
-    from freezekit.discovery import find_plugins
+    from freezekit.plugins.discovery import find_plugins
 
     found = find_plugins()
     names = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
@@ -133,7 +133,7 @@ def _values(option: OptionInfo) -> list[str]:
 
 
 def _strategies(ctx: click.Context) -> Mapping[str, OfferedStrategy]:
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
 
     return load_registry(ctx.params.get("block") or ()).strategies
 

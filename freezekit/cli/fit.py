@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from freezekit.bench.choosing import LEAN_CHOICES, choose
-from freezekit.bench.fit import COUNTED_MARGIN, CUDA_MARGIN, MARGIN
+from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.bench import DEFAULT_SPECS
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option, workload_options
+from freezekit.fit.run import COUNTED_MARGIN, CUDA_MARGIN, MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.fit import Fit
-    from freezekit.bench.results import Result, Workload
+    from freezekit.fit.run import Fit
+    from freezekit.results.records import Result, Workload
 
 DID_NOT_HOLD = 1
 STRATEGY_FAILED = 4
@@ -100,14 +100,14 @@ def fit(
       freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full --verify
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
     """  # noqa: D301  # click reads the character
-    from freezekit.bench.fit import FitOptions, FitRun
-    from freezekit.bench.locking import locked
-    from freezekit.bench.results import Workload
-    from freezekit.bench.store import check_writable
-    from freezekit.cli.screen import progress
-    from freezekit.registry import load_registry
-    from freezekit.report.fit import check_replaceable
-    from freezekit.sizes import read_bytes
+    from freezekit.cli.progress import progress
+    from freezekit.fit.run import FitOptions, FitRun
+    from freezekit.plugins.registry import load_registry
+    from freezekit.report.fit_table import check_replaceable
+    from freezekit.results.locking import locked
+    from freezekit.results.records import Workload
+    from freezekit.results.sizes import read_bytes
+    from freezekit.results.store import check_writable
 
     for path in outputs:
         check_writable(path, EXTENSIONS)
@@ -145,8 +145,8 @@ def fit(
 
 
 def _timed_runs(path: str | None) -> list[Result]:
-    from freezekit.bench.store import load
     from freezekit.errors import CompareError
+    from freezekit.results.store import load
 
     if path is None:
         return []
@@ -169,8 +169,8 @@ def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> tu
 def _show(result: Fit, timing: Sequence[Result], outputs: tuple[str, ...]) -> None:
     from rich.console import Console, Group
 
-    from freezekit.bench.store import extension_of, write_text
-    from freezekit.report.fit import fit_json, fit_lines, fit_markdown
+    from freezekit.report.fit_table import fit_json, fit_lines, fit_markdown
+    from freezekit.results.store import extension_of, write_text
 
     console = Console(highlight=False, emoji=False)
     console.print(Group(*fit_lines(result, timing, console.width, console.encoding)))

@@ -19,9 +19,9 @@ from freezekit.errors import NewPluginError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from freezekit.plugin_loading import PluginRecord
-    from freezekit.registry import OfferedStrategy, Registry
-    from freezekit.strategy import Strategy
+    from freezekit.plugins.loading import PluginRecord
+    from freezekit.plugins.registry import OfferedStrategy, Registry
+    from freezekit.spec.strategy import Strategy
 
 
 @click.group(invoke_without_command=True)
@@ -33,7 +33,7 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
     """List plugins, and what failed and why; or write a new one."""
     if ctx.invoked_subcommand is not None:
         return
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
 
     registry = load_registry(block)
     failed = [record for record in registry.plugins if record.status == "failed"]
@@ -68,8 +68,8 @@ def new(name: str, folder: Path | None) -> None:
 
     Nothing that exists is overwritten.
     """
-    from freezekit.new_plugin import write_plugin
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.scaffold import write_plugin
 
     taken = load_registry().strategies.get(name)
     if taken is not None:
@@ -92,7 +92,7 @@ def new(name: str, folder: Path | None) -> None:
 @block_option
 def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
     """List strategies, or tell all about one of them."""
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
 
     registry = load_registry(block)
     if name is not None:
@@ -121,7 +121,7 @@ def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
 
 def _failure(record: PluginRecord) -> str:
     """Return all that is wrong with a plugin, and what to do about it."""
-    from freezekit.discovery import OWN
+    from freezekit.plugins.discovery import OWN
 
     lines = [f"{record.name} ({record.distribution} {record.version}, {record.module}):"]
     lines += [f"  {error}" for error in record.errors]
@@ -136,7 +136,7 @@ def _failure(record: PluginRecord) -> str:
 
 
 def _as_data(offered: OfferedStrategy) -> dict[str, object]:
-    from freezekit.options import option_infos
+    from freezekit.spec.options import option_infos
 
     plugin = offered.plugin
     return {
@@ -163,7 +163,7 @@ def _as_data(offered: OfferedStrategy) -> dict[str, object]:
 
 
 def _print_strategy(offered: OfferedStrategy) -> None:
-    from freezekit.options import option_infos
+    from freezekit.spec.options import option_infos
 
     cls, plugin = offered.cls, offered.plugin
     click.echo(f"{cls.name}: {cls.summary}")
@@ -207,8 +207,8 @@ def _wrapped(doc: str) -> str:
 def _example(cls: type[Strategy]) -> str:
     """Return the first spec in the docstring that is good, else the form that a spec has."""
     from freezekit.errors import FreezekitError
-    from freezekit.options import option_infos
-    from freezekit.spec import build, parse
+    from freezekit.spec.grammar import build, parse
+    from freezekit.spec.options import option_infos
 
     for text in re.findall(rf"{re.escape(cls.name)}:[^\s\"'`]+", _doc(cls)):
         try:

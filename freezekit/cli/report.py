@@ -29,10 +29,10 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
       freezekit report atto.json -o atto.html
       freezekit report resnet.json vit.json -o both.html -o both.md
     """  # noqa: D301  # click reads the character
-    from freezekit.bench.locking import locked
-    from freezekit.bench.store import check_writable, load
     from freezekit.report.replacing import check_replaceable
     from freezekit.report.write import write
+    from freezekit.results.locking import locked
+    from freezekit.results.store import check_writable, load
 
     for path in outputs:
         check_writable(path)

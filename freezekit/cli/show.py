@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.view import Backbone
-    from freezekit.strategy import FreezePlan
+    from freezekit.freezing.plan import FreezePlan
 
 
 NARROWEST, WIDEST = 70, 80
@@ -69,7 +69,7 @@ def show(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
 
     registry = load_registry(block)
     for note in registry.notes:
@@ -80,8 +80,8 @@ def show(
         Console(stderr=True).status(f"building {model}"),  # on a terminal only
         redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
     ):
-        from freezekit.backbone.loading import load_backbone
-        from freezekit.planning import decide, view
+        from freezekit.freezing.planning import decide, view
+        from freezekit.model.loading import load_backbone
 
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
         backbone = view(built, _example(built, image_size), registry)
@@ -98,7 +98,7 @@ def _example(model: nn.Module, image_size: int | None) -> tuple[Any, ...] | None
     """Return what the model's forward takes in eval mode, None for what it takes by default."""
     if image_size is None:
         return None
-    from freezekit.backbone.tasks import input_shape, make_inputs, task_of
+    from freezekit.model.tasks import input_shape, make_inputs, task_of
 
     detects = task_of(model) == "detection"
     inputs = make_inputs(model, input_shape(model, 1 if detects else 2, image_size))
@@ -112,8 +112,8 @@ def _show_stages(
     params: bool,
     as_json: bool,
 ) -> None:
-    from freezekit.stage_rows import norm_stages, stage_rows
-    from freezekit.stage_table import stage_table
+    from freezekit.backbone.stage_rows import norm_stages, stage_rows
+    from freezekit.backbone.stage_table import stage_table
 
     if as_json:
         places = norm_stages(backbone)
@@ -136,7 +136,7 @@ def _show_stages(
 def _show_plan(
     backbone: Backbone, plan: FreezePlan, about: dict[str, str], params: bool, as_json: bool
 ) -> None:
-    from freezekit.describe import describe, summarise
+    from freezekit.freezing.describe import describe, summarise
 
     trained = {name: name not in plan.frozen for name in backbone.parameters}
     if as_json:

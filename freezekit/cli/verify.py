@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from freezekit.bench.variant import Variant
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
 from freezekit.errors import FreezeError, FreezekitWarning, ModelError, StagingError
+from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import nn
 
-    from freezekit.freeze import Frozen
-    from freezekit.loss import LossFunction
-    from freezekit.registry import Registry
+    from freezekit.handle.frozen import Frozen
+    from freezekit.model.loss import LossFunction
+    from freezekit.plugins.registry import Registry
     from freezekit.verify import Verification
 
 
@@ -74,7 +74,7 @@ def verify(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.registry import load_registry
+    from freezekit.plugins.registry import load_registry
 
     registry = load_registry(options.pop("block"))
     for note in registry.notes:
@@ -122,8 +122,8 @@ def _build(
     """
     import torch
 
-    from freezekit.backbone.loading import load_backbone
-    from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs
+    from freezekit.model.loading import load_backbone
+    from freezekit.model.tasks import default_image_size, input_shape, make_inputs
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device cuda: torch finds no CUDA device on this machine")
@@ -143,8 +143,8 @@ def _loss(model: nn.Module, text: str | None) -> LossFunction | None:
     """
     if text is None:
         return None
-    from freezekit.backbone.tasks import task_of
-    from freezekit.loss import loss_function
+    from freezekit.model.loss import loss_function
+    from freezekit.model.tasks import task_of
 
     return loss_function(task_of(model), text)
 
@@ -158,7 +158,7 @@ def _verify(
     registry: Registry,
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
-    from freezekit.freeze import freeze_
+    from freezekit.handle.frozen import freeze_
     from freezekit.verify import verify_model
 
     if spec is None:
@@ -187,7 +187,7 @@ def _memory_told(text: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        from freezekit.shortage import is_out_of_memory
+        from freezekit.model.out_of_memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.bench.design import CONTROL
 from freezekit.bench.statistics import block_scores, estimate, estimate_change, noise_floor, verdict
-from freezekit.bench.variant import BASELINE
-from freezekit.report.figures import flops
+from freezekit.results.figures import flops
+from freezekit.results.records import CONTROL
+from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Result, Row, Verdict
     from freezekit.compare.pairing import Pair
+    from freezekit.results.records import Result, Row, Verdict
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def differences(pair: Pair) -> tuple[Difference, ...]:
     """Return how each common row changed.
 
     Example:
-        >>> from freezekit.bench.results import Memory, Result, Row, Workload
+        >>> from freezekit.results.records import Memory, Result, Row, Workload
         >>> from freezekit.compare.pairing import pair
         >>> runs = [
         ...     Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full", memory=Memory(peak)),))

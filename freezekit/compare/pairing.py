@@ -12,7 +12,7 @@ from freezekit.errors import CompareError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from freezekit.bench.results import Result, Row, Workload
+    from freezekit.results.records import Result, Row, Workload
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def pair(old: Sequence[Result], new: Sequence[Result]) -> tuple[Pair, ...]:
         CompareError: No workload is in both; the message says in what they differ.
 
     Example:
-        >>> from freezekit.bench.results import Result, Row, Workload
+        >>> from freezekit.results.records import Result, Row, Workload
         >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full"),))
         >>> [(a.label, b.label) for a, b in pair([result], [result])[0].rows]
         [('full', 'full')]
@@ -106,7 +106,7 @@ def unpaired(results: Sequence[Result], others: Sequence[Result]) -> tuple[Resul
     """Return the last run of each workload that the other file lacks.
 
     Example:
-        >>> from freezekit.bench.results import Result, Workload
+        >>> from freezekit.results.records import Result, Workload
         >>> runs = [Result("0.1.0", Workload(model), {}) for model in ("timm:a", "timm:b")]
         >>> [run.workload.model for run in unpaired(runs, runs[:1])]
         ['timm:b']
@@ -119,7 +119,7 @@ def apart(one: Workload, other: Workload) -> str:
     """Say in what a workload differs from another one.
 
     Example:
-        >>> from freezekit.bench.results import Workload
+        >>> from freezekit.results.records import Workload
         >>> apart(Workload("timm:a", seed=1), Workload("timm:a"))
         'seed 1, not 0'
     """

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from freezekit.compare.caveats import SIDES, comparison_notes
 from freezekit.compare.differences import Difference, differences
-from freezekit.compare.notes import SIDES, comparison_notes
 from freezekit.errors import CompareError
-from freezekit.report import units
+from freezekit.report import formatting
 from freezekit.report.cells import Column, tabulate, title
 from freezekit.report.markdown import markdown_table
 from freezekit.report.table import heading, note_lines, table_lines
@@ -18,11 +18,13 @@ from freezekit.report.table import heading, note_lines, table_lines
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from freezekit.bench.results import Row
     from freezekit.compare.pairing import Pair
+    from freezekit.results.records import Row
 
-PEAK = Column("peak, MiB", ("peak", "MiB"), lambda d: units.mib(d.peak_bytes.new))
-SAVED = Column("saved activations, MiB", ("saved", "MiB"), lambda d: units.mib(d.saved_bytes.new))
+PEAK = Column("peak, MiB", ("peak", "MiB"), lambda d: formatting.mib(d.peak_bytes.new))
+SAVED = Column(
+    "saved activations, MiB", ("saved", "MiB"), lambda d: formatting.mib(d.saved_bytes.new)
+)
 
 
 def print_comparison(
@@ -90,10 +92,14 @@ def _title(pair: Pair) -> str:
 def _columns(absolute: bool) -> tuple[Column, ...]:
     return (
         PEAK,
-        Column("peak, change", ("peak", "change"), lambda d: units.change(d.peak_bytes.change)),
+        Column(
+            "peak, change", ("peak", "change"), lambda d: formatting.change(d.peak_bytes.change)
+        ),
         SAVED,
-        Column("saved, change", ("saved", "change"), lambda d: units.change(d.saved_bytes.change)),
-        Column("FLOPs, change", ("GFLOP", "change"), lambda d: units.change(d.flops.change)),
+        Column(
+            "saved, change", ("saved", "change"), lambda d: formatting.change(d.saved_bytes.change)
+        ),
+        Column("FLOPs, change", ("GFLOP", "change"), lambda d: formatting.change(d.flops.change)),
         *(_ABSOLUTE if absolute else ()),
         Column("new ratio / old ratio [95% interval]", ("ratio,", "new / old"), _time, False),
         Column("verdict", ("verdict", ""), lambda d: d.time.verdict if d.time else "", False),
@@ -101,7 +107,7 @@ def _columns(absolute: bool) -> tuple[Column, ...]:
 
 
 def _step(row: Row) -> str:
-    return units.milliseconds(row.time.step_seconds.median if row.time else None)
+    return formatting.milliseconds(row.time.step_seconds.median if row.time else None)
 
 
 _ABSOLUTE = (
@@ -112,4 +118,4 @@ _ABSOLUTE = (
 
 def _time(difference: Difference) -> str:
     time = difference.time
-    return units.ratio(time.ratio, time.ci, time.verdict) if time else units.MISSING
+    return formatting.ratio(time.ratio, time.ci, time.verdict) if time else formatting.MISSING

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from freezekit.bench.variant import BASELINE
 from freezekit.errors import GateError, suggest
-from freezekit.gate.figures import FIGURES, UNITS, shown
+from freezekit.gate.dimensions import unit_of
 from freezekit.gate.language import parse
-from freezekit.gate.measures import unit_of
 from freezekit.gate.spans import LackingError, Span, Value, combine, compare
 from freezekit.gate.tree import (
     Arithmetic,
@@ -22,14 +20,16 @@ from freezekit.gate.tree import (
     figures,
     texts_beside,
 )
-from freezekit.report.figures import baseline, stock_of
+from freezekit.gate.values import FIGURES, UNITS, shown
+from freezekit.results.figures import baseline, stock_of
+from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from freezekit.bench.results import Result, Row
-    from freezekit.bench.variant import Variant
     from freezekit.gate.tree import Unit
+    from freezekit.results.records import Result, Row
+    from freezekit.results.variant import Variant
 
 Outcome = Literal["passed", "failed", "unclear"]
 
@@ -100,7 +100,7 @@ def judge(
         variants: Which rows to judge; None for all.
 
     Example:
-        >>> from freezekit.bench.results import Memory, Row, Workload, Result
+        >>> from freezekit.results.records import Memory, Row, Workload, Result
         >>> rows = (Row("full", memory=Memory(100)), Row("head-only", memory=Memory(70)))
         >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, rows)
         >>> (found,) = judge([Gate.read("peak_bytes > full * 0.6")], result)

@@ -19,7 +19,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
 
 from freezekit.errors import suggest
-from freezekit.gate.measures import check_units
+from freezekit.gate.dimensions import check_units
 from freezekit.gate.tokens import UNIT_COUNTS, UNITS, Token, fail_at, split
 from freezekit.gate.tree import (
     REFERENCES,

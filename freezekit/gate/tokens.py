@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from freezekit import sizes
 from freezekit.errors import GateError
+from freezekit.results import sizes
 
 if TYPE_CHECKING:
     from freezekit.gate.tree import Unit

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from freezekit.lean.bits import Question, bits_backward, is_dense, unpack_bits
-from freezekit.lean.settling import Pending
+from freezekit.lean.deferred_packing import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.lean.settling import Settling
+    from freezekit.lean.deferred_packing import Settling
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from freezekit.lean.kept import Derived, Form, Kept, Recomputed, Whole, restore
-from freezekit.lean.settling import Settling
+from freezekit.lean.deferred_packing import Settling
+from freezekit.lean.saved_tensors import Derived, Form, Kept, Recomputed, Whole, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,7 @@ class LeanMode(TorchFunctionMode):
 
     The model's own functions run as they are, and so do their backward kernels; what changes is
     what autograd holds in between. A function that has a rule runs by it: hooks on its saved
-    tensors return something smaller (`freezekit.lean.kept`).
+    tensors return something smaller (`freezekit.lean.saved_tensors`).
 
     Two things are known only as the forward goes on, and are followed here: when an activation of
     which a bit per element would do has died (`settling`), and how an activation can be computed

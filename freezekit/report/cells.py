@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from freezekit.report import units
-from freezekit.report.figures import flops, mixed_peaks, peak_change, trainable_fraction
+from freezekit.report import formatting
+from freezekit.results.figures import flops, mixed_peaks, peak_change, trainable_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from freezekit.bench.results import Result, Row
+    from freezekit.results.records import Result, Row
 
 FAILED = {"oom": "out of memory", "error": "error"}
 
@@ -47,7 +47,7 @@ def cells(result: Result) -> Cells:
     """Return the columns in which at least one row has something to say.
 
     Example:
-        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> row = Row("head-only", parameters=Parameters(200, 50, "a1"))
         >>> found = cells(Result("0.1.0", Workload("timm:resnet18"), env={}, rows=(row,)))
         >>> [column.title for column in found.columns], found.rows
@@ -62,7 +62,7 @@ def tabulate(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Cell
     Any: whatever the columns' `text` takes.
     """
     said = [(column, [column.text(*row) for row in rows]) for column in columns]
-    said = [(column, texts) for column, texts in said if set(texts) - {units.MISSING, ""}]
+    said = [(column, texts) for column, texts in said if set(texts) - {formatting.MISSING, ""}]
     by_row = zip(*(texts for _, texts in said), strict=True) if said else [()] * len(rows)
     return Cells(tuple(column for column, _ in said), tuple(tuple(texts) for texts in by_row))
 
@@ -71,12 +71,12 @@ def title(result: Result) -> str:
     """Return what was run, in one line.
 
     Example:
-        >>> from freezekit.bench.results import Result, Workload
+        >>> from freezekit.results.records import Result, Workload
         >>> workload = Workload("timm:resnet18", input_shape=(8, 3, 128, 128))
         >>> title(Result("0.1.0", workload, env={"torch": "2.15.0", "threads": 2}))
         'timm:resnet18, 8x3x128x128, float32, sgd, cpu, 2 threads, torch 2.15.0'
     """
-    return units.plain(", ".join([result.workload.model, *circumstances(result)])).replace(
+    return formatting.plain(", ".join([result.workload.model, *circumstances(result)])).replace(
         "\n", " "
     )
 
@@ -85,7 +85,7 @@ def circumstances(result: Result) -> list[str]:
     """Return how the model was run, fact by fact.
 
     Example:
-        >>> from freezekit.bench.results import Result, Workload
+        >>> from freezekit.results.records import Result, Workload
         >>> circumstances(Result("0.1.0", Workload("timm:resnet18", amp="bfloat16"), env={}))
         ['batch 8', 'float32', 'amp bfloat16', 'sgd', 'cpu']
     """
@@ -122,13 +122,13 @@ def verdict(row: Row) -> str:
 
 
 def _peak(result: Result, row: Row) -> str:
-    text = units.mib(row.memory.peak_bytes)
+    text = formatting.mib(row.memory.peak_bytes)
     return f"~{text}" if row.memory.peak_method == "predicted" and mixed_peaks(result) else text
 
 
 def _ratio(_result: Result, row: Row) -> str:
     time = row.time
-    return units.ratio(time.ratio, time.ratio_ci, time.verdict) if time else units.MISSING
+    return formatting.ratio(time.ratio, time.ratio_ci, time.verdict) if time else formatting.MISSING
 
 
 def _seconds(row: Row) -> float | None:
@@ -139,32 +139,32 @@ COLUMNS = (
     Column(
         "trainable",
         ("train-", "able"),
-        lambda _, row: units.share(trainable_fraction(row)),
+        lambda _, row: formatting.share(trainable_fraction(row)),
         value=lambda _, row: trainable_fraction(row),
     ),
     Column("peak, MiB", ("peak", "MiB"), _peak, value=lambda _, row: row.memory.peak_bytes),
     Column(
         "against full",
         ("vs", "full"),
-        lambda result, row: units.change(peak_change(result, row)),
+        lambda result, row: formatting.change(peak_change(result, row)),
         value=peak_change,
     ),
     Column(
         "saved activations, MiB",
         ("saved", "MiB"),
-        lambda _, row: units.mib(row.memory.saved_activations_bytes),
+        lambda _, row: formatting.mib(row.memory.saved_activations_bytes),
         value=lambda _, row: row.memory.saved_activations_bytes,
     ),
     Column(
         "forward + backward, GFLOP",
         ("GFLOP", "fw+bw"),
-        lambda _, row: units.gflop(flops(row)),
+        lambda _, row: formatting.gflop(flops(row)),
         value=lambda _, row: flops(row),
     ),
     Column(
         "step, ms",
         ("step", "ms"),
-        lambda _, row: units.milliseconds(_seconds(row)),
+        lambda _, row: formatting.milliseconds(_seconds(row)),
         value=lambda _, row: _seconds(row),
     ),
     Column(

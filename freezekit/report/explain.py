@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freezekit.bench.results import FREES_LITTLE
-from freezekit.report.figures import (
+from freezekit.report.formatting import change, mib, ratio, share
+from freezekit.report.peaks import peak_against_saved, where_the_saving_is
+from freezekit.results.figures import (
     baseline,
     flops,
     fraction,
@@ -15,11 +16,10 @@ from freezekit.report.figures import (
     stock_of,
     trainable_fraction,
 )
-from freezekit.report.peaks import peak_against_saved, where_the_saving_is
-from freezekit.report.units import change, mib, ratio, share
+from freezekit.results.records import FREES_LITTLE
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Result, Row
+    from freezekit.results.records import Result, Row
 
 LEAN_PAYS = 0.05  # of full's saved activations, for lean to be worth a mention
 FEWER_FLOPS = 0.05  # of full's
@@ -30,7 +30,7 @@ def explain(result: Result) -> tuple[str, ...]:
     """Return what each strategy's saving is made of, what surprises in it, and what lean adds.
 
     Example:
-        >>> from freezekit.bench.results import Memory, Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Memory, Parameters, Result, Row, Workload
         >>> rows = (
         ...     Row("full", parameters=Parameters(100, 100, "a"),
         ...         memory=Memory(saved_activations_bytes=56_700_000)),

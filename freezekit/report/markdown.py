@@ -6,21 +6,21 @@ import re
 from typing import TYPE_CHECKING
 
 from freezekit.report.cells import cells, title
+from freezekit.report.formatting import plain
 from freezekit.report.notes import Note, notes
-from freezekit.report.units import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
     from freezekit.report.cells import Cells
+    from freezekit.results.records import Result
 
 
 def render_markdown(results: Sequence[Result]) -> str:
     r"""Return each result as a title, a table as GitHub reads it, and the notes as a list.
 
     Example:
-        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> row = Row("by-name:contains=bn|norm", parameters=Parameters(100, 99, "a"))
         >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> print(render_markdown([result]), end="")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from freezekit.report.cells import FAILED
 from freezekit.report.explain import explain
-from freezekit.report.figures import flops, mixed_peaks, noise_floor
-from freezekit.report.units import band, plain, share
+from freezekit.report.formatting import band, plain, share
+from freezekit.results.figures import flops, mixed_peaks, noise_floor
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Result, Row
+    from freezekit.results.records import Result, Row
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def notes(result: Result) -> tuple[Note, ...]:
     """Return all notes in the order of reading.
 
     Example:
-        >>> from freezekit.bench.results import Result, Row, Workload
+        >>> from freezekit.results.records import Result, Row, Workload
         >>> row = Row("head-only", status="oom", error="killed, signal 9")
         >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> [note.text for note in notes(result)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.bench.results import FREES_LITTLE
-from freezekit.report.figures import peak_change, saved_against
-from freezekit.report.units import change, mib, share
+from freezekit.report.formatting import change, mib, share
+from freezekit.results.figures import peak_change, saved_against
+from freezekit.results.records import FREES_LITTLE
 
 if TYPE_CHECKING:
-    from freezekit.bench.results import Memory, Result, Row
+    from freezekit.results.records import Memory, Result, Row
 
 MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
 

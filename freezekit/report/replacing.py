@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from freezekit.bench.store import extension_of
 from freezekit.errors import OutputError
-from freezekit.report.fit import QUESTIONS
+from freezekit.report.fit_table import QUESTIONS
+from freezekit.results.store import extension_of
 
 _LOOKED_AT = 10_000  # characters; all kinds show themselves in their first lines
 _STRING = r'"(?:[^"\\]|\\.)*"'

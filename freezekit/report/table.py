@@ -15,16 +15,16 @@ from rich.console import Group
 from rich.text import Text
 
 from freezekit.report.cells import Cells, cells, title
+from freezekit.report.formatting import plain
 from freezekit.report.notes import notes
-from freezekit.report.units import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console, RenderableType
 
-    from freezekit.bench.results import Result
     from freezekit.report.notes import Note
+    from freezekit.results.records import Result
 
 INDENT = 2
 STRATEGY_WIDTH = 28  # a column narrower than this is no use to most specs
@@ -77,7 +77,7 @@ def render_table(result: Result, width: int, encoding: str = "utf-8") -> Rendera
 
     Example:
         >>> from rich.console import Console
-        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> row = Row("full", parameters=Parameters(100, 100, "a"))
         >>> result = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> Console(width=60, no_color=True).print(render_table(result, 60))

@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from freezekit.report.cells import circumstances
-from freezekit.report.figures import flops
+from freezekit.results.figures import flops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from freezekit.bench.results import Result, Row, StepSeconds
+    from freezekit.results.records import Result, Row, StepSeconds
 
 
 def render_github_action(results: Sequence[Result]) -> str:
@@ -22,7 +22,7 @@ def render_github_action(results: Sequence[Result]) -> str:
     operations, and times as ratios to `full`, which noise and another machine move least.
 
     Example:
-        >>> from freezekit.bench.results import Memory, Result, Row, Workload
+        >>> from freezekit.results.records import Memory, Result, Row, Workload
         >>> row = Row("full", memory=Memory(peak_bytes=100, peak_method="predicted"))
         >>> print(render_github_action([Result("0.1.0", Workload("timm:resnet18"), {}, (row,))]))
         [
@@ -54,7 +54,7 @@ def render_bencher(results: Sequence[Result]) -> str:
     10th to the 90th percentile) and step-time-ratio (to `full`, with its 95 % interval).
 
     Example:
-        >>> from freezekit.bench.results import Memory, Result, Row, Workload
+        >>> from freezekit.results.records import Memory, Result, Row, Workload
         >>> row = Row("full", memory=Memory(peak_bytes=100, peak_method="predicted"))
         >>> json.loads(render_bencher([Result("0.1.0", Workload("timm:resnet18"), {}, (row,))]))
         {'timm:resnet18 full': {'peak-bytes': {'value': 100}}}

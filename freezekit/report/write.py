@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freezekit.bench.store import check_report_packages, extension_of, to_json, write_text
-from freezekit.report.delimited import render_csv
+from freezekit.report.csv_table import render_csv
 from freezekit.report.markdown import render_markdown
 from freezekit.report.trackers import render_bencher, render_github_action
+from freezekit.results.store import check_report_packages, extension_of, to_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 
 def _html(results: Sequence[Result]) -> str:

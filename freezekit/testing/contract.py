@@ -11,10 +11,10 @@ import torch
 
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezekitError, PlanError, StagingError
-from freezekit.freeze import freeze_
-from freezekit.planning import plan as decide
-from freezekit.registry import default_registry
-from freezekit.spec import format_strategy
+from freezekit.freezing.planning import plan as decide
+from freezekit.handle.frozen import freeze_
+from freezekit.plugins.registry import default_registry
+from freezekit.spec.grammar import format_strategy
 from freezekit.testing.models import MODELS, images
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from freezekit.strategy import FreezePlan, Strategy
+    from freezekit.freezing.plan import FreezePlan
+    from freezekit.spec.strategy import Strategy
 
 LEARNING_RATE = 0.05
 
@@ -107,7 +108,7 @@ class StrategyContract:
         for what, names, known in (
             ("freezes", plan.frozen, parameters),
             ("gives a learning rate to", plan.lr_scales, parameters),
-            ("holds", plan.fixed or (), modules),
+            ("holds", plan.eval_modules or (), modules),
         ):
             unknown = sorted(set(names) - known)
             assert not unknown, (

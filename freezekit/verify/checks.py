@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from freezekit.verify.apart import same_bits
+from freezekit.verify.isolation import same_bits
 from freezekit.verify.records import Check, count, some
 
 if TYPE_CHECKING:
@@ -55,19 +55,19 @@ def frozen_weights(
 def fixed_statistics(
     original: nn.Module, trained: Trained, claims: Claims, used: Callable[[], nn.Module]
 ) -> Check:
-    """Check that the buffers of fixed modules kept every bit.
+    """Check that the buffers of held modules kept every bit.
 
     Args:
         original: The model as it was.
         trained: Its copy.
-        claims: What is fixed.
+        claims: What is held in eval mode.
         used: Makes a copy after one forward in eval mode, which fills caches for the size of its
             input: buffers that the state dict leaves out may be as there. Asked only where some
             changed.
     """
     after = dict(trained.model.named_buffers(remove_duplicate=False))
-    modules = {n: m for n, m in original.named_modules() if n in claims.fixed}
-    gone = tuple(sorted(claims.fixed - modules.keys()))
+    modules = {n: m for n, m in original.named_modules() if n in claims.eval_modules}
+    gone = tuple(sorted(claims.eval_modules - modules.keys()))
     before = {
         f"{name}.{buffer}": tensor
         for name, module in modules.items()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.view import Backbone
-    from freezekit.strategy import FreezePlan
+    from freezekit.freezing.plan import FreezePlan
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,36 @@ class Claims:
     Attributes:
         frozen: Names of the parameters that may not change.
         trained: Names of all other parameters that can be trained.
-        fixed: Names of the modules that keep their statistics and draw no random numbers.
+        eval_modules: Names of the modules that keep their statistics and draw no random numbers.
     """
 
     frozen: frozenset[str]
     trained: tuple[str, ...]
-    fixed: frozenset[str]
+    eval_modules: frozenset[str]
 
-    def wholly_fixed(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the fixed modules in which there is nothing but fixed modules."""
+    def wholly_held(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the held modules in which there are only held modules."""
         return {
             name: module
             for name, module in model.named_modules()
-            if name in self.fixed
-            and all(f"{name}.{inner}" in self.fixed for inner, _ in module.named_modules() if inner)
+            if name in self.eval_modules
+            and all(
+                f"{name}.{inner}" in self.eval_modules
+                for inner, _ in module.named_modules()
+                if inner
+            )
         }
 
 
 def planned(backbone: Backbone, plan: FreezePlan) -> Claims:
     """Return what a plan in force claims."""
-    return Claims(plan.frozen, _trained(backbone.model, plan.frozen), plan.fixed or frozenset())
+    return Claims(
+        plan.frozen, _trained(backbone.model, plan.frozen), plan.eval_modules or frozenset()
+    )
 
 
 def by_hand(backbone: Backbone) -> Claims:
-    """Return what the flags of a model claim: a module that is wholly frozen is also fixed.
+    """Return what the flags of a model claim: a wholly frozen module is also held in eval mode.
 
     Raises:
         FreezeError: Nothing is frozen, or nothing is trained.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from freezekit.backbone.copies import eagerly
-from freezekit.backbone.extent import shapes_text, tensors
-from freezekit.backbone.inputs import usual_input
-from freezekit.backbone.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError, ModelError, StagingError
-from freezekit.freeze import Frozen
-from freezekit.holding import RECORD, carried
-from freezekit.loss import LossFunction, loss_function
-from freezekit.verify.apart import copy_with, unnoticed
+from freezekit.freezing.eval_hold import RECORD, carried
+from freezekit.freezing.parameter_groups import group_parameters
+from freezekit.model.copies import eagerly
+from freezekit.model.loss import LossFunction, loss_function
+from freezekit.model.nested import shapes_text, tensors
+from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
+from freezekit.staging.observing import usual_input
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, by_hand, check_values, planned
+from freezekit.verify.isolation import copy_with, unnoticed
 from freezekit.verify.records import Check, Verification, count, some
 from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
@@ -32,12 +32,12 @@ from freezekit.verify.training import (
     reached_when_thawed,
     train,
 )
-from freezekit.verify.undoing import undo
+from freezekit.verify.undo import undo_restores
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from freezekit.strategy import FreezePlan
+    from freezekit.freezing.plan import FreezePlan
 
 BATCH_SIZE = 2
 
@@ -84,32 +84,33 @@ def verify_model(
     """
     record = model.__dict__.get(RECORD)
     if record is not None:
-        handle = Frozen(Backbone(model), record.plan)
-        return verify_frozen(handle, inputs, steps=steps, loss=loss, optimizer=optimizer)
+        return verify_frozen(
+            Backbone(model), record.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
+        )
     _check(model, steps, optimizer)
     claims = by_hand(Backbone(model))
     return _Subject(model, claims, None, loss, optimizer).verify(inputs, steps)
 
 
 def verify_frozen(
-    frozen: Frozen,
+    backbone: Backbone,
+    plan: FreezePlan,
     inputs: Any = None,  # Any: whatever the model takes
     *,
     steps: int = 3,
     loss: LossFunction | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Verification:
-    """Do what `Frozen.verify` says; the handle is in force.
+    """Do what `Frozen.verify` says, of a model on which this plan is in force.
 
     Raises:
         ModelError, FreezeError: As `verify_model`.
     """
-    model, plan = frozen.backbone.model, frozen.plan
-    _check(model, steps, optimizer)
-    if inputs is None and not any(t.is_meta for t in tensors(frozen.backbone.example_input)):
-        inputs = frozen.backbone.example_input
-    claims = planned(frozen.backbone, plan)
-    return _Subject(model, claims, plan, loss, optimizer).verify(inputs, steps)
+    _check(backbone.model, steps, optimizer)
+    if inputs is None and not any(t.is_meta for t in tensors(backbone.example_input)):
+        inputs = backbone.example_input
+    claims = planned(backbone, plan)
+    return _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class _Subject:
             parameter_groups(trained, self.claims, given=self.optimizer is not None),
         ]
         if self.plan is not None:
-            checks.append(undo(self._handle(trained.model), self._handle(self._copied()[0])))
+            checks.append(undo_restores(trained.model, self._copied()[0]))
         return tuple(checks)
 
     def _copied(
@@ -178,14 +179,10 @@ class _Subject:
         loss = criterion or self.loss or loss_function(task_of(model))
         return model, loss, optimizer
 
-    def _handle(self, model: nn.Module) -> Frozen:
-        assert self.plan is not None
-        return Frozen(Backbone(model), self.plan)
-
     def _sgd(self, model: nn.Module) -> torch.optim.Optimizer:
         groups: list[Any]  # Any: torch's own records
         if self.plan is not None:
-            groups = self._handle(model).param_groups(LEARNING_RATE, WEIGHT_DECAY)
+            groups = group_parameters(Backbone(model), self.plan, LEARNING_RATE, WEIGHT_DECAY)
         else:
             parameters = dict(model.named_parameters())
             groups = [parameters[name] for name in self.claims.trained]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from freezekit.backbone.extent import tensors
-from freezekit.shortage import is_out_of_memory
-from freezekit.verify.apart import cloned, random_state, same_bits
-from freezekit.verify.between import differs_between
+from freezekit.model.nested import tensors
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.verify.drift import differs_between
+from freezekit.verify.isolation import cloned, random_state, same_bits
 from freezekit.verify.records import Check, count, some
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ class _Call:
 
 
 def same_in_train_and_eval(model: nn.Module, task: Task, claims: Claims) -> Check:
-    """Replay each call of a fixed module with the model in train and in eval mode.
+    """Replay each call of a held module with the model in train and in eval mode.
 
     Args:
         model: A copy that nobody needs any more.
         task: What the forward is run on.
-        claims: What is fixed; of nested modules the outermost called ones are replayed.
+        claims: What is held in eval mode; of nested modules the outermost called ones are replayed.
     """
     name = "same-in-train-and-eval"
     seen: set[str] = set()
@@ -63,11 +63,13 @@ def same_in_train_and_eval(model: nn.Module, task: Task, claims: Claims) -> Chec
             differing.add(module)
             offenders.update(_innermost(model, module, call))
 
-    with torch.no_grad(), _steady(), _outermost(claims.wholly_fixed(model), visit):
+    with torch.no_grad(), _steady(), _outermost(claims.wholly_held(model), visit):
         model.train()
         task.forward(model)
     if not seen:
-        return Check(name, True, "no frozen module is held" if not claims.fixed else _UNCALLED)
+        return Check(
+            name, True, "no frozen module is held" if not claims.eval_modules else _UNCALLED
+        )
     if not offenders:
         with _steady():
             apart = differs_between(model, task, claims)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from freezekit.backbone.extent import shapes_text
 from freezekit.errors import FreezeError, ModelError
-from freezekit.verify.apart import cloned, let_pass
+from freezekit.model.nested import shapes_text
+from freezekit.verify.isolation import cloned, let_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from freezekit.loss import LossFunction
+    from freezekit.model.loss import LossFunction
 
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05

@@ -35,7 +35,7 @@ class FreezeBiases(Strategy):
         frozen = biases.difference(spared)
         if not frozen:
             raise PlanError(f"freeze-biases: {type(backbone.model).__name__} has no bias to freeze")
-        return FreezePlan(frozen, fixed=())
+        return FreezePlan(frozen, eval_modules=())
 
 
 @hookimpl

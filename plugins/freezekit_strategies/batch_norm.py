@@ -34,7 +34,7 @@ class BatchNorm(Strategy):
     Example:
         >>> from freezekit import load_backbone, plan
         >>> decided = plan(load_backbone("torchvision:resnet50", device="meta"), "batch-norm")
-        >>> len(decided.fixed), len(decided.frozen)
+        >>> len(decided.eval_modules), len(decided.frozen)
         (53, 106)
     """
 
@@ -69,9 +69,9 @@ class BatchNorm(Strategy):
             return FreezePlan(parameters, names if self.statistics == "fixed" else (), notes=notes)
         frozen = backbone.parameters.keys() - parameters - set(backbone.head.parameters)
         whole = backbone.wholly_frozen(frozen)
-        fixed = whole | names if self.statistics == "fixed" else whole - names
+        held = whole | names if self.statistics == "fixed" else whole - names
         alone = "batch-norm: none of the norms has weights to train: only the head is trained"
-        return FreezePlan(frozen, fixed, notes=notes, warnings=() if parameters else [alone])
+        return FreezePlan(frozen, held, notes=notes, warnings=() if parameters else [alone])
 
 
 def _notes(backbone: Backbone) -> list[str]:

@@ -65,7 +65,7 @@ class DiscriminativeLR(Strategy):
         cold = [stage for stage in stages if scales[stage] < self.freeze_below]
         return FreezePlan(
             frozen=(name for stage in cold for name in stage.parameters),
-            fixed=(name for stage in cold for name in stage.modules),
+            eval_modules=(name for stage in cold for name in stage.modules),
             lr_scales={
                 name: scales[stage]
                 for stage in stages

@@ -61,7 +61,7 @@ class FirstNStages(Strategy):
         prefix = [backbone.stem, *body[: self.n]]
         return FreezePlan(
             frozen=(name for stage in prefix for name in stage.parameters),
-            fixed=(name for stage in prefix for name in stage.modules),
+            eval_modules=(name for stage in prefix for name in stage.modules),
         )
 
 

@@ -45,7 +45,7 @@ class HeadOnly(Strategy):
         before = [stage for stage in backbone.stages if stage.kind != "head"]
         return FreezePlan(
             frozen=(name for stage in before for name in stage.parameters),
-            fixed=(name for stage in before for name in stage.modules),
+            eval_modules=(name for stage in before for name in stage.modules),
         )
 
 

@@ -59,7 +59,7 @@ class LastNStages(Strategy):
         prefix = [backbone.stem, *body[: len(body) - self.n]]
         return FreezePlan(
             frozen=(name for stage in prefix for name in stage.parameters),
-            fixed=(name for stage in prefix for name in stage.modules),
+            eval_modules=(name for stage in prefix for name in stage.modules),
         )
 
 

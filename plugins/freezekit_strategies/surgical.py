@@ -72,7 +72,7 @@ class Surgical(Strategy):
         others = [stage for stage in backbone.stages if stage not in trained]
         return FreezePlan(
             frozen=(name for stage in others for name in stage.parameters),
-            fixed=(name for stage in others for name in stage.modules),
+            eval_modules=(name for stage in others for name in stage.modules),
         )
 
     def _block(self, backbone: Backbone) -> tuple[Stage, ...]:

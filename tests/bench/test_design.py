@@ -7,14 +7,7 @@ from collections import Counter
 
 import pytest
 
-from freezekit.bench.design import (
-    Design,
-    block_order,
-    fit_budget,
-    load_warning,
-    orders,
-    refit,
-)
+from freezekit.bench.design import Design, block_order, fit_budget, load_warning, orders, refit
 
 NAMES = ["full", "head-only", "batch-norm", "control"]
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from freezekit.bench.memory import measured_figures, traced_memory
-from freezekit.bench.results import Workload
 from freezekit.bench.static import static_figures
 from freezekit.bench.workload import build, prepare
 from freezekit.errors import ModelError
-from freezekit.shortage import is_out_of_memory
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.results.records import Workload
 
 SMALL = Workload("torchvision:resnet18", batch_size=2, image_size=64)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from freezekit.bench.processes import Workers
-from freezekit.bench.results import Workload
+from freezekit.results.records import Workload
 
 DEADLY = """
 import os, signal, sys, torch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from freezekit.bench.results import (
+from freezekit.bench.resuming import standing, with_run
+from freezekit.results.records import (
     Memory,
     Parameters,
     Raw,
@@ -14,8 +15,7 @@ from freezekit.bench.results import (
     Time,
     Workload,
 )
-from freezekit.bench.resuming import standing, with_run
-from freezekit.bench.variant import Variant
+from freezekit.results.variant import Variant
 
 WORK = Workload("timm:resnet18")
 COUNTED = Row("full", parameters=Parameters(9, 9, "a"), memory=Memory(9, "predicted"))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from freezekit.bench.memory import measured_figures, traced_memory
-from freezekit.bench.results import Flops, Memory, Workload
 from freezekit.bench.static import count_parameters, static_figures
 from freezekit.bench.workload import build, describe_workload
 from freezekit.errors import ModelError, PlanError
+from freezekit.results.records import Flops, Memory, Workload
 
 # Two images of 3 x 8 x 8; all that follows can be counted by hand.
 NET = """

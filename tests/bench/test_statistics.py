@@ -6,7 +6,6 @@ from statistics import NormalDist, fmean, median, stdev
 
 import pytest
 
-from freezekit.bench.results import Control, Raw, StepSeconds
 from freezekit.bench.statistics import (
     Estimate,
     append_block,
@@ -15,6 +14,7 @@ from freezekit.bench.statistics import (
     summarise,
     verdict,
 )
+from freezekit.results.records import Control, Raw, StepSeconds
 
 NAMES = ["full", "head-only"]
 

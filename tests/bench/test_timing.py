@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from freezekit.bench.design import Design, block_order
-from freezekit.bench.results import Raw, Workload
 from freezekit.bench.statistics import append_block, summarise
 from freezekit.bench.timing import run_timing
-from freezekit.bench.variant import Variant
+from freezekit.results.records import Raw, Workload
+from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from freezekit import ModelError
-from freezekit.bench.results import Workload
 from freezekit.bench.workload import build, describe_workload
+from freezekit.results.records import Workload
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "sliced_resnet.py")
 TINY = Workload("timm:test_resnet", batch_size=2, image_size=32)

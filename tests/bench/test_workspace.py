@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from freezekit.bench.memory import measured_figures
-from freezekit.bench.results import Workload
 from freezekit.bench.static import predicted_memory, static_figures
-from freezekit.bench.variant import Variant
+from freezekit.results.records import Workload
+from freezekit.results.variant import Variant
 
 SMALL = "timm:test_resnet"
 

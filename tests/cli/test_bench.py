@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from freezekit.bench.store import load
+from freezekit.results.store import load
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "sliced_resnet.py")
 TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")

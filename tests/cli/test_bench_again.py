@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.locking import locked
-from freezekit.bench.store import load
+from freezekit.results.locking import locked
+from freezekit.results.store import load
 
 if TYPE_CHECKING:
     from pathlib import Path

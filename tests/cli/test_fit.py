@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.locking import locked
-from freezekit.bench.results import Result, Row, StepSeconds, Time, Workload
 from freezekit.bench.static import static_figures
-from freezekit.bench.store import to_json
 from freezekit.report.markdown import render_markdown
+from freezekit.results.locking import locked
+from freezekit.results.records import Result, Row, StepSeconds, Time, Workload
+from freezekit.results.store import to_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -45,7 +45,7 @@ def test_show_json() -> None:
     data = json.loads(result.stdout)
     assert data["stages"][-1]["trainable"] == 3 * 512 + 3
     assert data["trained"]["fc.weight"] is True
-    assert "layer4" in data["plan"]["fixed"]
+    assert "layer4" in data["plan"]["eval_modules"]
 
 
 @pytest.mark.parametrize(

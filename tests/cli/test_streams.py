@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from freezekit.bench.results import Parameters, Result, Row, Workload
-from freezekit.bench.store import to_json
+from freezekit.results.records import Parameters, Result, Row, Workload
+from freezekit.results.store import to_json
 
 COMMAND = [sys.executable, "-m", "freezekit"]
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

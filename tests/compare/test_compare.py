@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from freezekit.bench.results import Flops, Memory, Raw, Result, Row, Workload
 from freezekit.bench.statistics import estimate_change, summarise
-from freezekit.bench.store import to_json
 from freezekit.compare.differences import differences
 from freezekit.compare.pairing import find_run, pair
 from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
 from freezekit.errors import CompareError
+from freezekit.results.records import Flops, Memory, Raw, Result, Row, Workload
+from freezekit.results.store import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

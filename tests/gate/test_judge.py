@@ -7,7 +7,9 @@ from math import inf, nan
 
 import pytest
 
-from freezekit.bench.results import (
+from freezekit.errors import GateError
+from freezekit.gate.judge import Gate, Judgement, check_gates, judge
+from freezekit.results.records import (
     Control,
     Flops,
     Memory,
@@ -18,9 +20,7 @@ from freezekit.bench.results import (
     Time,
     Workload,
 )
-from freezekit.bench.variant import BASELINE, Variant
-from freezekit.errors import GateError
-from freezekit.gate.judge import Gate, Judgement, check_gates, judge
+from freezekit.results.variant import BASELINE, Variant
 
 STEPS = StepSeconds(0.2, 0.19, 0.22)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from freezekit.errors import GateError
-from freezekit.gate.figures import UNITS
 from freezekit.gate.judge import Gate
 from freezekit.gate.language import parse
 from freezekit.gate.tree import Comparison, Constant, Figure, Logic, Negation
+from freezekit.gate.values import UNITS
 
 
 def test_and_binds_closer_than_or_and_not_closest() -> None:

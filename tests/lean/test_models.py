@@ -16,9 +16,9 @@ from torchvision.models import VisionTransformer
 
 from freezekit import FreezeError, freeze_, load_backbone
 from freezekit.bench.memory import traced_memory
-from freezekit.bench.results import Workload
 from freezekit.bench.workload import Session
-from freezekit.loss import loss_function
+from freezekit.model.loss import loss_function
+from freezekit.results.records import Workload
 
 SPECS = (
     "full",

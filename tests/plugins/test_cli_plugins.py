@@ -184,7 +184,7 @@ def test_an_unknown_strategy() -> None:
 @pytest.mark.parametrize(
     ("args", "absent"),
     [
-        (["--help"], ["torch", "rich", "scipy", "freezekit.registry"]),
+        (["--help"], ["torch", "rich", "scipy", "freezekit.plugins.registry"]),
         (["plugins"], ["torch", "scipy", "numpy"]),
         (["strategies"], ["torch", "scipy", "numpy"]),
         (["strategies", "by-name"], ["torch", "scipy", "numpy"]),

@@ -14,13 +14,13 @@ import pytest
 from torch import nn
 
 from freezekit import PluginError, SpecError, StagingError, UnknownStrategyError
-from freezekit.discovery import find_plugins
-from freezekit.registry import default_registry, load_registry
-from freezekit.spec import format_strategy
+from freezekit.plugins.discovery import find_plugins
+from freezekit.plugins.registry import default_registry, load_registry
+from freezekit.spec.grammar import format_strategy
 
 if TYPE_CHECKING:
-    from freezekit.plugin_loading import PluginRecord
-    from freezekit.registry import Registry
+    from freezekit.plugins.loading import PluginRecord
+    from freezekit.plugins.registry import Registry
 
 BUILT_IN = {
     "full",
@@ -548,7 +548,8 @@ def test_loading_needs_no_torch(site) -> None:
     example = Path(__file__).parents[2] / "plugins" / "example-plugin" / "freeze_biases.py"
     site.add("example", {"freeze_biases": example.read_text()})  # it annotates with Backbone
     code = (
-        "import sys, freezekit.registry as r; x = r.load_registry(); print(len(x.strategies));"
+        "import sys, freezekit.plugins.registry as r; "
+        "x = r.load_registry(); print(len(x.strategies));"
         "x.create('biases:keep=fc + first-n-stages:n=1'); print('torch' in sys.modules)"
     )
     done = subprocess.run(

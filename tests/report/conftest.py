@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from freezekit.bench.results import (
+from freezekit.results.records import (
     Control,
     Flops,
     Memory,

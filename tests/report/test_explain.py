@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from freezekit.bench.results import Control, Memory, Outlook, Result, Row, Time
 from freezekit.report.explain import explain
+from freezekit.results.records import Control, Memory, Outlook, Result, Row, Time
 
 MakeRow = Callable[..., Row]
 MakeTime = Callable[..., Time]

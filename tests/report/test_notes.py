@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from freezekit.bench.results import Control, Result
 from freezekit.bench.statistics import Estimate
 from freezekit.bench.statistics import noise_floor as floor_of_the_verdicts
-from freezekit.report.figures import noise_floor
 from freezekit.report.notes import notes
+from freezekit.results.figures import noise_floor
+from freezekit.results.records import Control, Result
 
 MakeResult = Callable[..., Result]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.results import Result
-from freezekit.bench.store import EXTENSIONS, to_json
 from freezekit.errors import OutputError
 from freezekit.report.replacing import check_replaceable
 from freezekit.report.write import write
+from freezekit.results.records import Result
+from freezekit.results.store import EXTENSIONS, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path

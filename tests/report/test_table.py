@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from freezekit.bench.results import Control, Memory, Result, Row
-from freezekit.report.figures import peak_change
 from freezekit.report.table import print_result
+from freezekit.results.figures import peak_change
+from freezekit.results.records import Control, Memory, Result, Row
 
 MakeResult = Callable[..., Result]
 

@@ -13,7 +13,7 @@ from freezekit.report.trackers import render_bencher, render_github_action
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 # From the documentation of Bencher Metric Format.
 BENCHER = {

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from freezekit.bench.results import Memory, Parameters, Result, Row, Workload
-from freezekit.bench.store import EXTENSIONS, load
 from freezekit.errors import OutputError
 from freezekit.report.cells import cells, title
-from freezekit.report.delimited import render_csv
+from freezekit.report.csv_table import render_csv
 from freezekit.report.markdown import render_markdown
 from freezekit.report.write import RENDERERS, write
+from freezekit.results.records import Memory, Parameters, Result, Row, Workload
+from freezekit.results.store import EXTENSIONS, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def _read_csv(text: str) -> list[dict[str, str]]:
 
 
 def test_json_is_valid_and_reads_back(make_result: MakeResult, tmp_path: Path) -> None:
-    schema = json.loads(files("freezekit.bench").joinpath("result.schema.json").read_text())
+    schema = json.loads(files("freezekit.results").joinpath("result.schema.json").read_text())
     other = make_result(workload=Workload("timm:vit_tiny_patch16_224"), complete=False)
     for results in ([make_result()], [make_result(), other]):
         write(results, tmp_path / "r.json")

@@ -36,7 +36,7 @@ def test_it_finds_all_of_them(name: str, count: int) -> None:
     decided = plan(model, "batch-norm")
     norms = {n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     assert len(norms) >= count
-    assert decided.fixed == norms
+    assert decided.eval_modules == norms
     assert len(decided.frozen) == 2 * len(norms)
 
 
@@ -45,13 +45,13 @@ def test_3d_sync_and_subclasses_count() -> None:
         pass
 
     net = nn.Sequential(nn.BatchNorm3d(2), nn.SyncBatchNorm(2), Mine(2), nn.Linear(2, 2))
-    assert plan(net, "batch-norm").fixed == {"0", "1", "2"}
+    assert plan(net, "batch-norm").eval_modules == {"0", "1", "2"}
 
 
 def test_statistics_live_freezes_the_weights_alone() -> None:
     model = load_backbone("torchvision:resnet18")
     frozen = freeze_(model, "batch-norm:statistics=live")
-    assert not frozen.plan.fixed
+    assert not frozen.plan.eval_modules
     before = model.bn1.running_mean.clone()
     model.train()(torch.randn(2, 3, 32, 32))
     assert not torch.equal(before, model.bn1.running_mean)
@@ -68,9 +68,9 @@ def test_train_only_trains_norms_and_head() -> None:
         "fc.weight",
     } < trained
     assert not any("conv" in name for name in trained)
-    assert "conv1" in decided.fixed
-    assert "bn1" not in decided.fixed
-    assert "bn1" in plan(model, "batch-norm:train=only").fixed
+    assert "conv1" in decided.eval_modules
+    assert "bn1" not in decided.eval_modules
+    assert "bn1" in plan(model, "batch-norm:train=only").eval_modules
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_it_touches_what_keeps_statistics_and_nothing_else() -> None:
         nn.Linear(4, 4),
     )
     decided = plan(net, "batch-norm")
-    assert decided.fixed == {"0", "1", "2"}
+    assert decided.eval_modules == {"0", "1", "2"}
     assert {name.partition(".")[0] for name in decided.frozen} == {"0", "1", "2"}
     assert "0.v" in decided.frozen
     assert decided.notes == (

@@ -42,8 +42,8 @@ def test_norm_only(name: str) -> None:
 
 def test_norm_only_leaves_statistics_live_unless_told() -> None:
     model = backbone("torchvision:resnet18").model
-    assert "bn1" not in plan(model, NormOnly()).fixed
-    assert "bn1" in plan(model, NormOnly(statistics="fixed")).fixed
+    assert "bn1" not in plan(model, NormOnly()).eval_modules
+    assert "bn1" in plan(model, NormOnly(statistics="fixed")).eval_modules
 
 
 def test_bias_only_trains_biases_by_name() -> None:
@@ -57,8 +57,8 @@ def test_bias_only_trains_biases_by_name() -> None:
 def test_bias_only_fixes_statistics_unless_told() -> None:
     view = backbone("torchvision:resnet18")
     tracking = {norm.name for norm in view.norms}
-    assert tracking <= plan(view.model, BiasOnly()).fixed
-    assert tracking.isdisjoint(plan(view.model, BiasOnly(statistics="live")).fixed)
+    assert tracking <= plan(view.model, BiasOnly()).eval_modules
+    assert tracking.isdisjoint(plan(view.model, BiasOnly(statistics="live")).eval_modules)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_first_n_stages_freezes_stem_and_n_stages(model: nn.Module, n: int) -> N
     decided = plan(model, f"first-n-stages:n={n}")
     tops = {"conv1", "bn1", *(f"layer{i}" for i in range(1, n + 1))}
     assert {name.split(".")[0] for name in decided.frozen} == tops
-    assert {name for name in decided.fixed if "." not in name} == tops | {"relu", "maxpool"}
+    assert {name for name in decided.eval_modules if "." not in name} == tops | {"relu", "maxpool"}
 
 
 def test_first_n_stages_of_a_model_without_body() -> None:
@@ -83,5 +83,5 @@ def test_low_and_high_are_spread_geometrically(model: nn.Module) -> None:
 def test_freeze_below_freezes_cold_stages(model: nn.Module) -> None:
     decided = plan(model, "discriminative-lr:decay=0.5,freeze_below=0.1")
     assert {name.split(".")[0] for name in decided.frozen} == {"conv1", "bn1", "layer1"}
-    assert "layer1.0.bn1" in decided.fixed
+    assert "layer1.0.bn1" in decided.eval_modules
     assert min(decided.lr_scales.values()) == 0.125

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from freezekit.report.units import plain
+from freezekit.report.formatting import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Row
+    from freezekit.results.records import Row
 
 INK, MUTED, FAINT, ACCENT, PAPER = (
     f"var(--{name})" for name in ("ink", "muted", "faint", "accent", "paper")
@@ -108,7 +108,7 @@ def numbered(rows: Sequence[Row]) -> tuple[Numbered, ...]:
     """Return rows with their numbers.
 
     Example:
-        >>> from freezekit.bench.results import Row
+        >>> from freezekit.results.records import Row
         >>> [(row.number, row.name) for row in numbered([Row("full"), Row("head-only")])]
         [(1, 'full'), (2, 'head-only')]
     """

@@ -11,12 +11,12 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-from freezekit.bench.codec import to_data
+from freezekit.results.codec import to_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 

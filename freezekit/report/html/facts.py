@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from freezekit.report.units import plain
+from freezekit.report.formatting import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 Facts = tuple[tuple[str, str], ...]
 SHOWN_APART = ("command",)
@@ -21,7 +21,7 @@ def environment(result: Result) -> Facts:
     """Return the facts of machine and software, those that are known.
 
     Example:
-        >>> from freezekit.bench.results import Result, Workload
+        >>> from freezekit.results.records import Result, Workload
         >>> env = {"torch": "2.15.0", "cuda": None, "affinity": [0, 1]}
         >>> environment(Result("0.1.0", Workload("timm:resnet18"), env))
         (('freezekit', '0.1.0'), ('protocol', 'v1'), ('torch', '2.15.0'), ('affinity', '0, 1'))

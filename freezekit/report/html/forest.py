@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from freezekit.report.figures import noise_floor
+from freezekit.report.formatting import ratio, share
 from freezekit.report.html.drawing import (
     ACCENT,
     BAND_PIXELS,
@@ -23,12 +23,12 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.report.units import ratio, share
+from freezekit.results.figures import noise_floor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 TITLE = "Step time against full"
 TOP, MIDDLE, BOTTOM = 0.42, 0.68, 0.94  # of a band

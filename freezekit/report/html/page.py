@@ -12,21 +12,21 @@ import jinja2
 from markupsafe import Markup
 
 from freezekit.report.cells import title
+from freezekit.report.formatting import plain
 from freezekit.report.html import facts, forest, peak, stages, steps, tradeoff
 from freezekit.report.html.drawing import CONFIG
 from freezekit.report.html.embedding import as_json, as_script, results_json, runtime
 from freezekit.report.html.sorting import sortable
 from freezekit.report.notes import notes
-from freezekit.report.units import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
     from freezekit.report.html.drawing import Drawing
     from freezekit.report.html.facts import Facts
     from freezekit.report.html.sorting import Sortable
     from freezekit.report.notes import Note
+    from freezekit.results.records import Result
 
 HERE = Path(__file__).parent
 CHARTS = (tradeoff.draw, peak.draw, forest.draw, stages.draw, steps.draw)
@@ -55,7 +55,7 @@ def render_html(results: Sequence[Result]) -> str:
     same text.
 
     Example:
-        >>> from freezekit.bench.results import Result, Row, Workload
+        >>> from freezekit.results.records import Result, Row, Workload
         >>> page = render_html([Result("0.1.0", Workload("timm:<b>"), {}, rows=(Row("full"),))])
         >>> page.splitlines()[0], "timm:&lt;b&gt;" in page, "<b>" in page
         ('<!doctype html>', True, False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from freezekit.report.formatting import MISSING, mib
 from freezekit.report.html.drawing import (
     BAND_PIXELS,
     BOTTOM,
@@ -25,12 +26,11 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.report.units import MISSING, mib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Memory, Result
+    from freezekit.results.records import Memory, Result
 
 TITLE = "Memory at the peak"
 CATEGORIES = {
@@ -71,7 +71,7 @@ def parts(memory: Memory) -> Parts | None:
     known, which need not coincide: where both do not fit, they are one category.
 
     Example:
-        >>> from freezekit.bench.results import Memory
+        >>> from freezekit.results.records import Memory
         >>> known = Memory(peak_bytes=100, parameters_bytes=20, buffers_bytes=0, inputs_bytes=5,
         ...                optimizer_bytes=20, gradients_bytes=20, saved_activations_bytes=40,
         ...                gradients_at_peak_bytes=5, saved_at_peak_bytes=38)

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.report.cells import cells
-from freezekit.report.figures import peak_change, trainable_fraction
+from freezekit.report.formatting import MISSING
 from freezekit.report.html.drawing import numbered
-from freezekit.report.units import MISSING
+from freezekit.results.figures import peak_change, trainable_fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.bench.results import Result, Row
+    from freezekit.results.records import Result, Row
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sortable(result: Result) -> Sortable:
     """Return the columns of the terminal's table, and those of them that are shares as fractions.
 
     Example:
-        >>> from freezekit.bench.results import Parameters, Result, Row, Workload
+        >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> row = Row("head-only", parameters=Parameters(200, 50, "a1"))
         >>> found = sortable(Result("0.1.0", Workload("timm:resnet18"), {}, (row,)))
         >>> [head.title for head in found.heads]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
 
-from freezekit.report.figures import fraction
+from freezekit.report.formatting import plain, share
 from freezekit.report.html.drawing import (
     BAND_PIXELS,
     INK,
@@ -26,12 +26,12 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.report.units import plain, share
+from freezekit.results.figures import fraction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result, StageFigures
+    from freezekit.results.records import Result, StageFigures
 
 TITLE = "Freeze map"
 State = Literal["trains", "part", "frozen", "held", "empty"]
@@ -52,7 +52,7 @@ def state(stage: StageFigures) -> State:
     """Return what becomes of a stage.
 
     Example:
-        >>> from freezekit.bench.results import StageFigures
+        >>> from freezekit.results.records import StageFigures
         >>> state(StageFigures("a", "stem", parameters=8, trainable=0, modules=3, held_in_eval=3))
         'held'
     """

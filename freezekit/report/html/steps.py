@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from freezekit.bench.design import CONTROL, DISCARDED_STEPS
+from freezekit.report.formatting import milliseconds
 from freezekit.report.html.drawing import (
     ACCENT,
     BAND_PIXELS,
@@ -24,13 +24,13 @@ from freezekit.report.html.drawing import (
     numbered,
 )
 from freezekit.report.html.timeline import timeline
-from freezekit.report.units import milliseconds
+from freezekit.results.records import CONTROL, DISCARDED_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from freezekit.bench.results import Result
     from freezekit.report.html.timeline import Step, Timeline
+    from freezekit.results.records import Result
 
 TITLE = "Steps in the order of the run"
 BAND_TOP, BAND_FLOOR = 0.5, 0.94  # of a band

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from freezekit.bench.results import Raw
+    from freezekit.results.records import Raw
 
 Kind = Literal["measured", "discarded", "warm-up"]
 
@@ -66,7 +66,7 @@ def timeline(raw: Raw, labels: Sequence[str], discarded: int, most: int = MOST_P
         most: Points.
 
     Example:
-        >>> from freezekit.bench.results import Raw
+        >>> from freezekit.results.records import Raw
         >>> turns = {"full": [0.3, 0.2, 0.1]}
         >>> raw = Raw([[["full"]]], [[turns]], [{"full": [0.5]}])
         >>> [(step.at, step.kind) for step in timeline(raw, ["full"], discarded=1).steps]

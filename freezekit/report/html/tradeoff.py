@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from freezekit.report.figures import baseline, mixed_peaks, stock_of
+from freezekit.report.formatting import mib, ratio
 from freezekit.report.html.drawing import (
     ACCENT,
     INK,
@@ -22,12 +22,12 @@ from freezekit.report.html.drawing import (
     numbered,
 )
 from freezekit.report.html.labels import OFFSETS, place_labels
-from freezekit.report.units import mib, ratio
+from freezekit.results.figures import baseline, mixed_peaks, stock_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.bench.results import Result
+    from freezekit.results.records import Result
 
 TITLE = "Memory against step time"
 ACROSS, HEIGHT = "step time, ratio to full", 380
@@ -58,7 +58,7 @@ def points(result: Result) -> tuple[Point, ...]:
     """Return the rows that have a ratio of step times and a peak obtained as full's was.
 
     Example:
-        >>> from freezekit.bench.results import Memory, Result, Row, StepSeconds, Time, Workload
+        >>> from freezekit.results.records import Memory, Result, Row, StepSeconds, Time, Workload
         >>> time = Time(StepSeconds(0.1, 0.1, 0.1), 1.0, None, "baseline")
         >>> row = Row("full", memory=Memory(peak_bytes=5, peak_method="predicted"), time=time)
         >>> [(p.ratio, p.low) for p in points(Result("0.1.0", Workload("timm:a"), {}, (row,)))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from freezekit.bench.results import Raw, Result, Row, StageFigures
+from freezekit.results.records import Raw, Result, Row, StageFigures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ from typing import Any
 import altair as alt
 import pytest
 
-from freezekit.bench.results import Memory, Raw, Result, Row, StageFigures
 from freezekit.report.html import forest, peak, stages, steps, tradeoff
 from freezekit.report.html.drawing import MOST_BANDS, Drawing
 from freezekit.report.html.labels import place_labels
 from freezekit.report.html.timeline import MOST_POINTS, timeline
 from freezekit.report.html.tradeoff import Point, front
+from freezekit.results.records import Memory, Raw, Result, Row, StageFigures
 
 MakeResult = Callable[..., Result]
 MIB = 2**20

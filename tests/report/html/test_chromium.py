@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from freezekit.bench.results import Result, Row, Workload
 from freezekit.report.html.page import render_html
+from freezekit.results.records import Result, Row, Workload
 
 pytestmark = pytest.mark.slow
 
@@ -210,7 +210,7 @@ def test_what_comes_from_elsewhere_does_nothing(
 
 
 def test_the_result_can_be_saved(make_whole: MakeResult, open_page: OpenPage) -> None:
-    from freezekit.bench.store import from_json
+    from freezekit.results.store import from_json
 
     result = make_whole()
     page = open_page(render_html([result]))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from freezekit.bench.locking import locked
-from freezekit.bench.results import Result, Row, Workload
-from freezekit.bench.store import from_json, load, to_json
 from freezekit.report.html.page import render_html
 from freezekit.report.write import write
+from freezekit.results.locking import locked
+from freezekit.results.records import Result, Row, Workload
+from freezekit.results.store import from_json, load, to_json
 
 MakeResult = Callable[..., Result]
 ROOT = Path(__file__).parents[3]

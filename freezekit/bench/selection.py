@@ -1,0 +1,44 @@
+"""Which rows a bench run has: strategies as they were asked for, stock or lean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from freezekit.results.variant import BASELINE, Variant
+from freezekit.spec.grammar import format_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.plugins.registry import Registry
+
+Lean = Literal["off", "on", "both"]
+LEAN_CHOICES: tuple[Lean, ...] = get_args(Lean)
+
+
+def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tuple[Variant, ...]:
+    """Return what to measure, each once: first the baseline, which is `full` and always stock.
+
+    Args:
+        texts: Specs as given.
+        registry: Where strategies are looked up.
+        lean: "off": all stock. "on": those asked for in lean, `full` too if it is among them.
+            "both": all, `full` too, in stock and directly after it in lean.
+
+    Raises:
+        SpecError: A spec cannot be read, or names an unknown strategy or option.
+
+    Example:
+        >>> from freezekit.plugins.registry import default_registry
+        >>> [found.label for found in choose(["batch-norm"], default_registry(), "on")]
+        ['full', 'batch-norm [lean]']
+        >>> [found.label for found in choose(["batch-norm"], default_registry(), "both")]
+        ['full', 'full [lean]', 'batch-norm', 'batch-norm [lean]']
+    """
+    asked = [" + ".join(map(format_strategy, registry.create(text))) for text in texts]
+    if lean == "on":
+        found = [BASELINE, *(Variant(spec, lean=True) for spec in asked)]
+    else:
+        kinds = (False, True) if lean == "both" else (False,)
+        found = [Variant(spec, kind) for spec in [BASELINE.spec, *asked] for kind in kinds]
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,240 @@
+"""The strategies that a timing run hosts: built, stepped, timed, and dropped when they fail."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from contextlib import contextmanager
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from freezekit.bench import workload as workloads
+from freezekit.bench.design import Design
+from freezekit.errors import FreezekitError, FreezekitWarning
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.results.records import CONTROL, DISCARDED_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from freezekit.bench.workload import Session
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
+    from freezekit.results.variant import Variant
+
+Event = dict[str, Any]  # Any: one line of JSON
+SPLIT = ("forward", "backward", "optimizer")
+
+
+class Hosts:
+    """The strategies that still take part, and what the present block has measured of them.
+
+    Its methods yield events, as `run_timing` describes them.
+
+    Attributes:
+        live: Those that have not failed by their labels, the control included.
+        turns_done: In all blocks.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        variants: Mapping[str, Variant],
+        warmup_steps: int,
+        registry: Registry | None,
+    ) -> None:
+        self.workload = workload
+        self.registry = registry
+        self.baseline = next(iter(variants))
+        self.live = {**variants, CONTROL: variants[self.baseline]}
+        self.warmup_steps = warmup_steps
+        self.turns_done = 0
+        self._start_block(0)
+
+    def _start_block(self, block: int) -> None:
+        self.block = block
+        self.sessions: dict[str, Session] = {}
+        self.warmup: dict[str, list[float]] = {}
+        self.order: list[list[str]] = []
+        self.steps: list[dict[str, list[float]]] = []
+        self.split: dict[str, dict[str, float]] = {}
+
+    def rehearse(self) -> Iterator[Event]:
+        """Build and step the baseline once, and forget it."""
+        yield from self._attempt(self.baseline, self._build)
+        self.tear_down()
+
+    def set_up(self, names: Iterable[str], block: int, design: Design | None) -> Iterator[Event]:
+        """Start a block: build and warm up the live ones among the names, in that order."""
+        self._start_block(block)
+        # Collections between turns pass over what is frozen here, which makes them quick.
+        gc.freeze()
+        for name in names:
+            if name in self.live:
+                yield self._progress(f"building {name}", design, left_in_block=None)
+                yield from self._attempt(name, self._build)
+        gc.freeze()
+
+    def take_turns(self, rounds: Iterable[Iterable[str]], design: Design) -> Iterator[Event]:
+        """Give each live one its turn, round by round."""
+        turns = [(index, name) for index, names in enumerate(rounds) for name in names]
+        for position, (index, name) in enumerate(turns):
+            if index == len(self.order):
+                self.order.append([])
+                self.steps.append({})
+            if name not in self.live:
+                continue
+            yield from self._attempt(name, lambda name: self._take_turn(name, design))
+            left = sum(later in self.live for _, later in turns[position + 1 :])
+            yield self._progress(f"timing {name}", design, left)
+
+    def take_splits(self, names: Iterable[str]) -> Iterator[Event]:
+        """On CUDA, time forward, backward and optimizer apart, in steps of their own."""
+        if self.workload.device.startswith("cuda"):
+            for name in names:
+                if name in self.live:
+                    yield from self._attempt(name, self._take_split)
+
+    def round_seconds(self) -> float:
+        """Return the seconds of one turn of each, at the pace of the warm-up without its first."""
+        return Design.steps_per_turn * sum(
+            median(steps[1:] or steps) for name, steps in self.warmup.items() if name in self.live
+        )
+
+    def block_event(self) -> Event:
+        """Return what the block measured."""
+        return {
+            "event": "block",
+            "block": self.block,
+            "order": self.order,
+            "steps": self.steps,
+            "warmup": self.warmup,
+            "split": self.split,
+        }
+
+    def tear_down(self) -> None:
+        """Free all that the block built, and let the collector see everything again."""
+        self.sessions.clear()
+        gc.unfreeze()
+        gc.collect()
+        if self.workload.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _progress(self, doing: str, design: Design | None, left_in_block: int | None) -> Event:
+        total = None
+        if design is not None:
+            in_block = design.rounds * len(self.live)
+            left = in_block if left_in_block is None else left_in_block
+            left += in_block * (design.blocks - self.block - 1)
+            total = self.turns_done + left
+        return {"event": "progress", "doing": doing, "done": self.turns_done, "total": total}
+
+    def _attempt(self, name: str, action: Callable[[str], None]) -> Iterator[Event]:
+        """Do it; a strategy that raises takes no further part, and the others go on."""
+        try:
+            action(name)
+            return
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
+            status, reason = _describe(error, len(self.sessions))
+        # Only now, with the traceback gone, can what it held be freed.
+        del self.live[name]
+        self.sessions.pop(name, None)
+        if name == self.baseline:  # a control of nothing
+            self.live.pop(CONTROL, None)
+            self.sessions.pop(CONTROL, None)
+        gc.collect()
+        if self.workload.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        yield {
+            "event": "failed",
+            "label": name,
+            "status": status,
+            "error": reason,
+            "block": self.block,
+        }
+
+    def _build(self, name: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FreezekitWarning)  # the static worker has reported them
+            variant = self.live[name]
+            session = workloads.build(self.workload, variant.spec, self.registry, lean=variant.lean)
+        self.warmup[name] = self._time_steps(session, self.warmup_steps)
+        self.sessions[name] = session
+
+    def _take_turn(self, name: str, design: Design) -> None:
+        steps = self._time_steps(self.sessions[name], design.steps_per_turn)
+        self.order[-1].append(name)
+        self.steps[-1][name] = steps
+        self.turns_done += 1
+
+    def _time_steps(self, session: Session, steps: int) -> list[float]:
+        """Return the seconds of each step; leave no gradients in memory for the others."""
+        seconds = []
+        with _no_collection():
+            for _ in range(steps):
+                self._synchronise()
+                started = perf_counter()
+                session.step()
+                self._synchronise()
+                seconds.append(round(perf_counter() - started, 9))
+        session.optimizer.zero_grad(set_to_none=True)
+        return seconds
+
+    def _take_split(self, name: str) -> None:
+        """Time the parts of a few more steps by CUDA events; never part of the measured steps."""
+        session = self.sessions[name]
+        parts: list[list[float]] = []
+        with _no_collection():
+            for _ in range(Design.steps_per_turn):
+                marks = [_cuda_mark() for _ in range(len(SPLIT) + 1)]
+                session.optimizer.zero_grad(set_to_none=True)
+                marks[0].record()
+                loss = session.loss()
+                marks[1].record()
+                torch.autograd.backward(loss)
+                marks[2].record()
+                session.optimizer.step()
+                marks[3].record()
+                self._synchronise()
+                parts.append([a.elapsed_time(b) / 1000 for a, b in pairwise(marks)])  # from ms
+        session.optimizer.zero_grad(set_to_none=True)
+        kept = parts[DISCARDED_STEPS:]
+        self.split[name] = {
+            part: round(median(step[i] for step in kept), 9) for i, part in enumerate(SPLIT)
+        }
+
+    def _synchronise(self) -> None:
+        if self.workload.device.startswith("cuda"):
+            torch.cuda.synchronize(self.workload.device)
+
+
+def _cuda_mark() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage before, never during; whatever the caller had set comes back after."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _describe(error: BaseException, hosted: int) -> tuple[str, str]:
+    """Return the status ("oom" or "error") and one line that says why."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    if is_out_of_memory(error):
+        beside = f" while timed beside {hosted} other models in memory" if hosted else ""
+        return "oom", f"out of memory{beside}: {text or type(error).__name__}"
+    if isinstance(error, FreezekitError):
+        return "error", text
+    return "error", f"{type(error).__name__}: {text}" if text else type(error).__name__

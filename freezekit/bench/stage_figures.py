@@ -1,0 +1,94 @@
+"""What strategies do to the stages of a workload's model, in numbers; the model is staged once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from freezekit.backbone.stage_rows import outermost
+from freezekit.bench.fake import needs_values
+from freezekit.bench.workload import load, with_shape
+from freezekit.errors import StagingError
+from freezekit.freezing.describe import summarise
+from freezekit.freezing.planning import view
+from freezekit.model.tasks import make_inputs
+from freezekit.results.records import StageFigures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.freezing.plan import FreezePlan
+    from freezekit.plugins.registry import Registry
+    from freezekit.results.records import Workload
+
+
+def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
+    """Return a view of the workload's model whose stages are known, None where it has none.
+
+    The model is built on `meta`, or for real where its forward needs numbers. Whatever goes wrong
+    is no reason not to measure: strategies that need stages say so themselves.
+
+    Example:
+        >>> from freezekit.results.records import Workload
+        >>> from freezekit.plugins.registry import default_registry
+        >>> seen = staged_view(Workload("torchvision:resnet18"), default_registry())
+        >>> [stage.name for stage in seen.stages][:2]
+        ['stem', 'layer1']
+    """
+    workload = dataclasses.replace(workload, pretrained=False, device="cpu")
+    try:
+        try:
+            return _staged(workload, "meta", registry)
+        except StagingError as error:
+            if not needs_values(error):
+                raise
+            return _staged(workload, "cpu", registry)
+    except Exception:  # noqa: BLE001  # a plugin's stages may raise anything
+        return None
+
+
+def _staged(workload: Workload, device: str, registry: Registry) -> Backbone:
+    model = load(workload, device)
+    backbone = view(model, None, registry)
+    try:  # as a session does: the model's own image size tells most
+        _ = backbone.stages
+    except StagingError:
+        shape = with_shape(workload, model).input_shape
+        assert shape is not None
+        backbone = view(model, make_inputs(model, shape), registry)
+        _ = backbone.stages
+    return backbone
+
+
+def stage_figures(
+    backbone: Backbone, plan: FreezePlan, flops: Mapping[str, int] | None = None
+) -> tuple[StageFigures, ...]:
+    """Return what a plan does to each stage.
+
+    Args:
+        backbone: Of a model with stages.
+        plan: For a model of these names.
+        flops: Forward FLOPs of each module, with those inside it; None where they are not known.
+
+    Example:
+        >>> from freezekit import Backbone, load_backbone, plan
+        >>> seen = Backbone(load_backbone("torchvision:resnet18", device="meta"))
+        >>> stem, *_, head = stage_figures(seen, plan(seen, "head-only"))
+        >>> (stem.trainable, stem.held_in_eval, stem.modules), (head.trainable, head.held_in_eval)
+        ((0, 4, 4), (513000, 0))
+    """
+    return tuple(
+        StageFigures(
+            name=done.name,
+            kind=done.kind,
+            parameters=done.parameters,
+            trainable=done.trainable,
+            modules=done.modules,
+            held_in_eval=done.held_in_eval,
+            forward_flops=None
+            if flops is None
+            else sum(flops.get(name, 0) for name in outermost(stage.modules)),
+        )
+        for stage, done in zip(backbone.stages, summarise(backbone, plan), strict=True)
+    )

@@ -1,0 +1,68 @@
+"""The process that predicts what fits: `python -m freezekit.fit.worker`, as `bench.worker`."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from freezekit.bench.environment import available_bytes
+from freezekit.bench.static import predicted_memory
+from freezekit.bench.worker import Event, check_device, environment_of, failure, serve, variants_of
+from freezekit.bench.workload import describe_workload
+from freezekit.fit.search import FIRST_TRIED, Largest, largest_batch
+from freezekit.plugins.registry import load_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freezekit.results.records import Memory, Workload
+    from freezekit.results.variant import Variant
+
+
+def _fit(workload: Workload, job: Event) -> Iterator[Event]:
+    check_device(workload)
+    registry = load_registry(job["block"])
+    yield {"event": "environment", "environment": environment_of(workload)}
+    memory_bytes = job["memory_bytes"]
+    if workload.device == "cuda" and memory_bytes is None:
+        memory_bytes = torch.cuda.mem_get_info()[0]
+    if memory_bytes is None:
+        memory_bytes = available_bytes()
+    yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
+    asked = job["batch_size"]
+    workload = describe_workload(dataclasses.replace(workload, batch_size=asked or FIRST_TRIED[0]))
+    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
+    limit = math.floor(memory_bytes / (1 + job["margin"]))
+    gc.freeze()  # what imports left is half of what each prediction would look through
+    for variant in variants_of(job):
+        predicted: dict[int, Memory] = {}
+
+        def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
+            step = dataclasses.replace(workload, batch_size=batch, input_shape=None)
+            known[batch] = predicted_memory(step, variant, registry)
+            return int(known[batch].peak_bytes)
+
+        yield {"event": "trying", "what": f"predicting {variant.label}"}
+        try:
+            found = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
+            if asked:
+                peak(asked)
+        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+            yield {"event": "failed", "label": variant.label, **failure(error)}
+            continue
+        yield {
+            "event": "fit",
+            "label": variant.label,
+            "batch_size": found.batch,
+            "memory": dataclasses.asdict(predicted[found.batch or min(predicted)]),
+            "next_peak_bytes": found.next_peak_bytes,
+            "tried": len(predicted),
+        }
+
+
+if __name__ == "__main__":
+    serve({"fit": _fit})

@@ -1,0 +1,86 @@
+"""Carry out a plan on a model, and take it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freezekit.errors import FreezeError
+from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record
+from freezekit.lean import Lean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.freezing.plan import FreezePlan
+
+
+def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
+    """Set flags, hold modules in eval mode, and leave a record of what was there before."""
+    parameters = dict(model.named_parameters())
+    before = {name: p.requires_grad for name, p in parameters.items()}
+    record = model.__dict__[RECORD] = Record(decided, before)
+    for name, parameter in parameters.items():
+        trained = name not in decided.frozen and _can_train(parameter)
+        if parameter.requires_grad != trained:
+            parameter.requires_grad_(trained)
+        if not trained:
+            parameter.grad = None
+    for name, module in model.named_modules():
+        if name in (decided.eval_modules or ()):
+            HeldInEval(module).hold()
+    if lean:
+        record.lean = Lean(model)
+        record.lean.attach()
+
+
+def undo(model: nn.Module) -> None:
+    """Take back what `apply` did: flags and modes as they were, no trace left."""
+    record: Record = model.__dict__.pop(RECORD)
+    if record.lean:
+        record.lean.detach()
+    for module in model.modules():
+        held = module.__dict__.get("train")
+        if isinstance(held, HeldInEval):
+            held.release()
+    parameters = dict(model.named_parameters())
+    for name, trainable in record.trainable_before.items():
+        if name in parameters:
+            parameters[name].requires_grad_(trainable)
+
+
+def check_parts(model: nn.Module) -> None:
+    """Refuse where another `freeze_` already rules a part of this model.
+
+    Raises:
+        FreezeError: A part was frozen on its own, or is held by a frozen model around this one.
+    """
+    own = RECORD in model.__dict__
+    for name, module in model.named_modules():
+        if name and RECORD in module.__dict__:
+            raise FreezeError(
+                f"{name!r} inside this {type(model).__name__} was frozen on its own; undo that "
+                "first, or freeze the whole before wrapping it"
+            )
+        if not own and isinstance(module.__dict__.get("train"), HeldInEval):
+            raise FreezeError(
+                f"{name or type(model).__name__!r} is held in eval mode by a frozen model around "
+                "it; undo that first"
+            )
+
+
+def check_flags(model: nn.Module) -> None:
+    """Refuse what torch would refuse halfway.
+
+    Raises:
+        FreezeError: A parameter can never be trained.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_inference():
+            raise FreezeError(
+                f"parameter {name!r} was made under torch.inference_mode() and can never be "
+                "trained; build the model outside of it"
+            )
+
+
+def _can_train(parameter: nn.Parameter) -> bool:
+    return parameter.is_floating_point() or parameter.is_complex()

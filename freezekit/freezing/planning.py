@@ -1,0 +1,161 @@
+"""From a spec to the plan for one model: every strategy asked, the answers composed and checked."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from freezekit.backbone.view import Backbone
+from freezekit.errors import (
+    FreezekitError,
+    FreezekitWarning,
+    PlanError,
+    PluginError,
+    SpecError,
+    suggest,
+)
+from freezekit.freezing.plan import FreezePlan
+from freezekit.plugins.read_only import only_looking
+from freezekit.plugins.registry import Registry, default_registry
+from freezekit.spec.strategy import Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+
+def plan(
+    model: nn.Module | Backbone,
+    spec: str | Strategy,
+    *,
+    example_input: Any = None,  # Any: whatever the model takes
+    registry: Registry | None = None,
+) -> FreezePlan:
+    """Return what a spec decides for a model, `eval_modules` spelled out; the model is not changed.
+
+    Args:
+        model: Any module, or the `Backbone` view of one.
+        spec: Text such as "first-n-stages:n=2 + discriminative-lr:decay=0.8", or a strategy.
+        example_input: As in `Backbone`.
+        registry: Where strategies are looked up; by default all installed plugins.
+
+    Raises:
+        SpecError: The text cannot be read, or names an unknown strategy or option.
+        StagingError: A strategy needs stages and the model has none.
+        PlanError: The plan names what the model lacks, or leaves nothing to train.
+        PluginError: A strategy raised, or returned something else than a plan.
+
+    Warns:
+        FreezekitWarning: What a strategy does is probably not what was meant.
+
+    Example:
+        >>> from freezekit import load_backbone, plan
+        >>> decided = plan(load_backbone("torchvision:resnet18", device="meta"), "head-only")
+        >>> len(decided.frozen), "layer1" in decided.eval_modules
+        (60, True)
+    """
+    registry = registry or default_registry()
+    decided = decide(view(model, example_input, registry), spec, registry)
+    warn(decided, stacklevel=3)
+    return decided
+
+
+def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Registry) -> FreezePlan:
+    """Do what `plan` does, silently, and check a plan that is given as such."""
+    if isinstance(spec, FreezePlan):
+        return check_plan(backbone, spec)
+    if not isinstance(spec, (str, Strategy)):
+        raise SpecError(
+            f"a spec is {type(spec).__name__} {spec!r}, expected text such as "
+            "'first-n-stages:n=2', a Strategy or a FreezePlan"
+        )
+    strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
+    plans = [_ask(s, backbone, registry) for s in strategies]
+    return check_plan(backbone, _compose(backbone, plans))
+
+
+def warn(decided: FreezePlan, stacklevel: int) -> None:
+    """Show a plan's warnings as Python warnings of the caller."""
+    for text in decided.warnings:
+        warnings.warn(text, FreezekitWarning, stacklevel=stacklevel)
+
+
+def view(model: nn.Module | Backbone, example_input: Any, registry: Registry) -> Backbone:
+    """Return the view of a model that knows the plugins' stages."""
+    if isinstance(model, Backbone):
+        return model
+    return Backbone(model, example_input, stager=registry.stages)
+
+
+def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
+    """Return the plan with `eval_modules` spelled out and tied names resolved.
+
+    Raises:
+        PlanError: It names what the model lacks, or leaves nothing to train.
+    """
+    first_names = {a: p.name for p in backbone.parameters.values() for a in (p.name, *p.aliases)}
+    _check_names("frozen", "parameter", plan.frozen, first_names)
+    _check_names("lr_scales", "parameter", plan.lr_scales, first_names)
+    frozen = {first_names[name] for name in plan.frozen}
+    if not backbone.parameters:
+        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
+    if not backbone.parameters.keys() - frozen:
+        raise PlanError(
+            f"nothing is left to train: all {len(frozen)} parameters of "
+            f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
+        )
+    held = backbone.wholly_frozen(frozen) if plan.eval_modules is None else plan.eval_modules
+    _check_names("eval_modules", "module", held, backbone.modules)
+    scales = {first_names[name]: scale for name, scale in plan.lr_scales.items()}
+    return FreezePlan(
+        frozen,
+        held,
+        {name: scale for name, scale in scales.items() if name not in frozen and scale != 1},
+        plan.notes,
+        plan.warnings,
+    )
+
+
+def _check_names(field: str, what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = set(known)
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise PlanError(
+            f"the plan's {field} names {len(unknown)} {what}(s) that the model lacks: "
+            f"{unknown[0]!r}{suggest(unknown[0], known)}"
+        )
+
+
+def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePlan:
+    """Return one strategy's plan; what goes wrong in it is laid at its plugin's door."""
+    whose = f"strategy {strategy.name!r} ({registry.origin(strategy)})"
+    try:
+        with only_looking(backbone.model, f"{whose} in plan()"):
+            answer = strategy.plan(backbone)
+    except (FreezekitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{whose} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(answer, FreezePlan):
+        raise PluginError(f"{whose} returned {type(answer).__name__!r}, expected a FreezePlan")
+    return answer
+
+
+def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
+    """Unite plans; `eval_modules` that are left open are what all plans together freeze wholly.
+
+    But for modules that a plan freezes wholly by itself and says are not held in eval mode.
+    """
+    is_open = any(p.eval_modules is None for p in plans)
+    together = {name for p in plans for name in p.frozen} if is_open else set()
+    said_live = {
+        name
+        for p in plans
+        if p.eval_modules is not None
+        for name in backbone.wholly_frozen(p.frozen) - p.eval_modules
+    }
+    whole = FreezePlan(eval_modules=backbone.wholly_frozen(together) - said_live)
+    for p in plans:
+        whole &= FreezePlan(p.frozen, p.eval_modules or (), p.lr_scales, p.notes, p.warnings)
+    return whole

@@ -1,0 +1,1 @@
+"""`freeze_` and the handle that it returns: one object over freezing and verify."""

@@ -1,0 +1,204 @@
+"""`freeze_` and the handle that it returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from freezekit.errors import FreezeError
+from freezekit.freezing.apply import apply, check_flags, check_parts, undo
+from freezekit.freezing.eval_hold import RECORD, Record
+from freezekit.freezing.parameter_groups import group_parameters
+from freezekit.freezing.planning import decide, view, warn
+from freezekit.plugins.registry import Registry, default_registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.freezing.plan import FreezePlan
+    from freezekit.model.loss import LossFunction
+    from freezekit.spec.strategy import Strategy
+    from freezekit.verify.records import Verification
+
+
+class Frozen:
+    """The handle of a frozen model: reports, makes parameter groups, verifies, undoes.
+
+    Attributes:
+        plan: The plan in force, `eval_modules` spelled out.
+        backbone: The read-only view of the model.
+        lean: Whether autograd keeps only what gradients need.
+    """
+
+    def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
+        self.backbone = backbone
+        self.plan = plan
+        self._record: Record = backbone.model.__dict__[RECORD]
+        self.lean = self._record.lean is not None
+
+    def __repr__(self) -> str:
+        held = len(self.plan.eval_modules or ())
+        return (
+            f"Frozen({type(self.backbone.model).__name__}: {len(self.plan.frozen)} of "
+            f"{len(self.backbone.parameters)} parameters frozen, "
+            f"{held} modules held in eval{', lean' if self.lean else ''})"
+        )
+
+    def report(self) -> str:
+        """Return a table, stage by stage: trainable, frozen, held in eval, learning rate.
+
+        Example:
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", num_classes=10, device="meta")
+            >>> print(freeze_(model, "head-only").report().splitlines()[0])
+            ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
+        """
+        from freezekit.freezing.describe import describe  # rich is not needed to freeze
+
+        text = describe(self.backbone, self.plan)
+        return f"{text}\nlean: autograd keeps only what gradients need" if self.lean else text
+
+    def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Return parameter groups for a torch optimizer: trainable parameters only, each once.
+
+        Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay" and "name".
+        As timm does, norms, biases, other parameters of fewer than two dimensions, and what the
+        model's `no_weight_decay()` names go without weight decay.
+
+        Args:
+            lr: Learning rate where the plan has no multiplier.
+            weight_decay: Of all but norms and biases.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> frozen = freeze_(model, "discriminative-lr:decay=0.5")
+            >>> groups = frozen.param_groups(lr=0.1, weight_decay=0.01)
+            >>> [(g["name"], g["lr"], g["weight_decay"]) for g in groups][-2:]
+            [('lr x 1', 0.1, 0.01), ('lr x 1, no decay', 0.1, 0.0)]
+            >>> optimizer = torch.optim.SGD(groups)
+        """
+        self._check_in_force()
+        return group_parameters(self.backbone, self.plan, lr, weight_decay)
+
+    def verify(
+        self,
+        inputs: Any = None,  # Any: whatever the model takes
+        *,
+        steps: int = 3,
+        loss: LossFunction | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Verification:
+        """Train a copy a few steps and check, claim by claim, that frozen is frozen.
+
+        The model, its gradients and all random state stay as they are.
+
+        Args:
+            inputs: What the model's forward takes: a tensor such as images of shape (batch, 3,
+                height, width), a tuple of arguments, or a dict of keyword arguments. None: random
+                ones of batch 2.
+            steps: Training steps, each after `model.train()`.
+            loss: From the model's output to a scalar tensor; by default as `freezekit bench` makes
+                it.
+            optimizer: The one that will train the model, copied with its state; by default SGD with
+                momentum and weight decay over `param_groups`.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle, or the optimizer failed.
+            ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no
+                loss with a gradient.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_, load_backbone
+            >>> frozen = freeze_(load_backbone("torchvision:resnet18"), "first-n-stages:n=1")
+            >>> frozen.verify(torch.rand(2, 3, 32, 32)).passed
+            True
+        """
+        from freezekit.verify import verify_frozen
+
+        self._check_in_force()
+        return verify_frozen(
+            self.backbone, self.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
+        )
+
+    def undo(self) -> None:
+        """Make the model as it was before `freeze_`: flags, modes, no trace left.
+
+        Modules that were held take the mode that the last `train()` or `eval()` asked for. Values
+        that training changed stay, and dropped gradients do not come back.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle.
+
+        Example:
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> freeze_(model, "head-only").undo()
+            >>> all(p.requires_grad for p in model.parameters())
+            True
+        """
+        self._check_in_force()
+        undo(self.backbone.model)
+
+    def _check_in_force(self) -> None:
+        if self.backbone.model.__dict__.get(RECORD) is not self._record:
+            raise FreezeError(
+                f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
+                "undone or frozen anew; use the handle that the last freeze_() returned"
+            )
+
+
+def freeze_(
+    model: nn.Module,
+    spec: str | Strategy | FreezePlan,
+    *,
+    lean: bool = False,
+    example_input: Any = None,  # Any: whatever the model takes
+    registry: Registry | None = None,
+) -> Frozen:
+    """Freeze a model in place as a spec or a plan says, and return its handle.
+
+    Frozen parameters get `requires_grad=False` and lose their `.grad`; all others are trainable.
+    Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
+    pickle, wrappers and checkpoints. No module is swapped and no state-dict key changes. A model
+    that is frozen already is first undone, so that the new plan replaces the old one. If anything
+    is wrong, the model is as before.
+
+    Args:
+        model: Any module.
+        spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
+        lean: Keep between forward and backward only what gradients need. Kernels, losses and
+            gradients stay the same to the last bit; docs/lean.md says what is kept of each layer.
+        example_input: As in `Backbone`.
+        registry: Where strategies are looked up; by default all installed plugins.
+
+    Raises:
+        SpecError, StagingError, PlanError, PluginError: As in `plan`.
+        FreezeError: A part of the model was frozen on its own, or modules are held by the model
+            around it.
+
+    Example:
+        >>> from freezekit import freeze_, load_backbone
+        >>> model = load_backbone("torchvision:resnet18", device="meta")
+        >>> frozen = freeze_(model, "first-n-stages:n=2")
+        >>> model.train().layer1.training, model.layer3.training
+        (False, True)
+        >>> freeze_(model, "batch-norm", lean=True).lean
+        True
+    """
+    registry = registry or default_registry()
+    check_parts(model)
+    backbone = view(model, example_input, registry)
+    decided = decide(backbone, spec, registry)
+    check_flags(model)
+    warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
+    if RECORD in model.__dict__:
+        undo(model)
+    apply(model, decided, lean=lean)
+    return Frozen(backbone, decided)

@@ -1,0 +1,1 @@
+"""Which torch function is run by which rule, and the rules."""

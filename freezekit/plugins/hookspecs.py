@@ -1,0 +1,51 @@
+"""The hooks that a plugin may implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import nn
+
+    from freezekit.model.records import Stage
+    from freezekit.spec.strategy import Strategy
+
+GROUP = "freezekit"
+"""The entry-point group, and pluggy's project name."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@hookspec
+def freezekit_strategies() -> Iterable[type[Strategy]]:  # type: ignore[empty-body]  # a hookspec
+    """Return the strategy classes that this plugin offers.
+
+    Example:
+        >>> from freezekit import hookimpl
+        >>> @hookimpl
+        ... def freezekit_strategies():
+        ...     return []
+    """
+
+
+@hookspec(firstresult=True)
+def freezekit_stages(model: nn.Module) -> Sequence[Stage] | None:
+    """Return the stages of a model of a family that this plugin knows, else None.
+
+    The answer wins over freezekit's own idea of the model. Together the stages must name each
+    parameter and each stateful buffer exactly once.
+
+    Example:
+        >>> from freezekit import Stage, hookimpl
+        >>> @hookimpl
+        ... def freezekit_stages(model):
+        ...     if type(model).__name__ != "MyNet":
+        ...         return None
+        ...     stem = Stage("stem", "stem", parameters=("conv.weight",))
+        ...     return [stem, Stage("head", "head", parameters=("fc.weight",))]
+    """

@@ -1,0 +1,267 @@
+"""All plugins and the strategies that they offer; a strategy made from a spec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast, get_args
+
+import pluggy
+
+from freezekit.errors import (
+    FreezekitError,
+    PluginError,
+    StagingError,
+    UnknownStrategyError,
+    suggest,
+)
+from freezekit.model.records import Stage, StageKind
+from freezekit.plugins import hookspecs
+from freezekit.plugins.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
+from freezekit.plugins.loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
+from freezekit.plugins.read_only import only_looking
+from freezekit.spec.grammar import build, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import nn
+
+    from freezekit.spec.strategy import Strategy
+
+BLOCK_VARIABLE = "FREEZEKIT_BLOCK"
+
+
+@dataclass(frozen=True)
+class OfferedStrategy:
+    """A strategy class and the plugin that it comes from."""
+
+    cls: type[Strategy]
+    plugin: PluginRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Registry:
+    """The plugins that there are, and what can be used of them.
+
+    Attributes:
+        plugins: One record per entry point, the built-in ones first.
+        strategies: The strategies by name, in the order of their plugins.
+        notes: What the reader should know besides, such as a name to block that is unknown.
+        manager: pluggy's manager of the plugins that are in use.
+
+    Example:
+        >>> registry = load_registry()
+        >>> "full" in registry.strategies
+        True
+        >>> registry.create("first-n-stages:n=2")
+        (FirstNStages(n=2),)
+    """
+
+    plugins: tuple[PluginRecord, ...]
+    strategies: Mapping[str, OfferedStrategy]
+    notes: tuple[str, ...]
+    manager: pluggy.PluginManager = field(repr=False)
+
+    def create(self, spec: str) -> tuple[Strategy, ...]:
+        """Make the strategies that a spec names, in its order.
+
+        Raises:
+            UnknownStrategyError: No plugin offers one of them.
+            SpecError: The text cannot be read, or an option is wrong.
+            PluginError: A strategy's class failed at taking its options.
+        """
+        return tuple(self._make(part.name, part.options) for part in parse(spec))
+
+    def find(self, name: str) -> OfferedStrategy:
+        """Return what is offered under a name.
+
+        Raises:
+            UnknownStrategyError: Nothing is; the message says what is near, what there is, and
+                which plugins failed or are blocked, since it may be in one of those.
+        """
+        if name in self.strategies:
+            return self.strategies[name]
+        listed = ", ".join(sorted(self.strategies)) or "none: is freezekit installed? (pip install)"
+        near = suggest(name, self.strategies) or "."
+        text = f"unknown strategy {name!r}{near} There are: {listed}"
+        for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
+            origins = [p.origin for p in self.plugins if p.status == status]
+            if origins:
+                text += f"; it may be in one of these, which {words}: {', '.join(origins)}"
+        if any(p.status == "failed" for p in self.plugins):
+            text += "; 'freezekit plugins' says why"
+        raise UnknownStrategyError(text)
+
+    def stages(self, model: nn.Module) -> Sequence[Stage] | None:
+        """Ask the plugins for the stages of a model; the last one registered is asked first.
+
+        Returns:
+            The first answer that is not None; None where no plugin knows the model.
+
+        Raises:
+            PluginError: A plugin's hook failed, changed the model, or names stages that do not
+                divide it.
+            FreezekitError: A plugin refused the model on purpose.
+        """
+        plugins = [plugin for _, plugin in self.manager.list_name_plugin()]
+        for impl in reversed(self.manager.hook.freezekit_stages.get_hookimpls()):
+            others = [plugin for plugin in plugins if plugin is not impl.plugin]
+            ask = self.manager.subset_hook_caller("freezekit_stages", others)
+            try:
+                with only_looking(model, f"{impl.plugin_name} in freezekit_stages()"):
+                    answer: Sequence[Stage] | None = ask(model=model)
+            except (FreezekitError, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                module = getattr(impl.function, "__module__", "")
+                raise PluginError(
+                    f"{impl.plugin_name} failed in freezekit_stages() for a "
+                    f"{type(model).__name__}: {failure_text(error, module)}; leave it out with "
+                    f"{BLOCK_VARIABLE}"
+                ) from error
+            if answer is not None:
+                return _checked_stages(answer, model, impl.plugin_name)
+        return None
+
+    def plugin_of(self, strategy: Strategy) -> PluginRecord:
+        """Return the plugin that a strategy comes from.
+
+        Raises:
+            UnknownStrategyError: It comes from none.
+        """
+        for offered in self.strategies.values():
+            if offered.cls is type(strategy):
+                return offered.plugin
+        raise UnknownStrategyError(f"{type(strategy).__qualname__!r} is offered by no plugin")
+
+    def origin(self, strategy: Strategy) -> str:
+        """Return where a strategy comes from, in words."""
+        try:
+            return self.plugin_of(strategy).origin
+        except UnknownStrategyError:
+            return f"class {type(strategy).__qualname__!r} of {type(strategy).__module__}"
+
+    def _make(self, name: str, options: tuple[tuple[str, str], ...]) -> Strategy:
+        offered = self.find(name)
+        try:
+            return build(offered.cls, options)
+        except (FreezekitError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise PluginError(
+                f"strategy {name!r} ({offered.plugin.origin}) failed at taking its options: "
+                f"{failure_text(error, offered.cls.__module__)}"
+            ) from error
+
+
+def _checked_stages(answer: object, model: nn.Module, origin: str) -> tuple[Stage, ...]:
+    """Return a hook's answer if it is made of stages that divide the model."""
+    from freezekit.backbone.view import Backbone
+
+    stages = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
+    for stage in stages:
+        names = [stage.parameters, stage.buffers, stage.modules] if isinstance(stage, Stage) else []
+        texts = [name for group in names if isinstance(group, (list, tuple)) for name in group]
+        if (
+            not isinstance(stage, Stage)
+            or stage.kind not in get_args(StageKind)
+            or not all(isinstance(group, (list, tuple)) for group in names)
+            or not all(isinstance(text, str) for text in (stage.name, *texts))
+        ):
+            raise PluginError(
+                f"{origin} answered freezekit_stages() with {stage!r}, expected a sequence of "
+                "freezekit.Stage of kind 'stem', 'body', 'neck' or 'head', with tuples of names; "
+                f"leave it out with {BLOCK_VARIABLE}"
+            )
+    try:
+        return Backbone(model, stager=lambda _: cast("tuple[Stage, ...]", stages)).stages
+    except StagingError as error:
+        raise PluginError(
+            f"{origin} answered freezekit_stages() with stages that do not fit: {error}; leave it "
+            f"out with {BLOCK_VARIABLE}"
+        ) from error
+
+
+def load_registry(block: Iterable[str] = ()) -> Registry:
+    """Find and load all plugins, each on its own; one that fails stops no other.
+
+    Args:
+        block: Names of entry points or distributions that are not to be loaded, besides those in
+            the environment variable FREEZEKIT_BLOCK; several in one text are separated by commas.
+
+    Example:
+        >>> registry = load_registry(block=["batch-norm"])
+        >>> "batch-norm" in registry.strategies, "full" in registry.strategies
+        (False, True)
+    """
+    given = ",".join([*block, os.environ.get(BLOCK_VARIABLE, "")]).split(",")
+    blocked = [name.strip() for name in given if name.strip()]
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    plugins = find_plugins()
+    records: list[PluginRecord] = []
+    strategies: dict[str, OfferedStrategy] = {}
+    for found in plugins:
+        is_blocked = not _names(found).isdisjoint(map(canonical, blocked))
+        with redirect_stdout(sys.stderr):  # what a plugin prints must not get into `--json`
+            loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
+        classes, conflicts = _free_names(loaded.classes, found, strategies)
+        errors = (*loaded.errors, *conflicts)
+        if not is_blocked and (unmet := unmet_requirement(found)):
+            errors = (unmet, *errors)
+        record = PluginRecord(
+            found.name,
+            found.module,
+            found.distribution,
+            found.version,
+            "blocked" if is_blocked else "failed" if errors else "ok",
+            tuple(classes),
+            loaded.hooks,
+            errors,
+        )
+        records.append(record)
+        strategies.update((name, OfferedStrategy(cls, record)) for name, cls in classes.items())
+    notes = _unknown_blocks(blocked, plugins)
+    return Registry(tuple(records), MappingProxyType(strategies), notes, manager)
+
+
+def _free_names(
+    classes: Iterable[type[Strategy]], found: FoundPlugin, taken: Mapping[str, OfferedStrategy]
+) -> tuple[dict[str, type[Strategy]], list[str]]:
+    """Return the classes by name whose names are free, and a sentence for each that is not."""
+    free: dict[str, type[Strategy]] = {}
+    conflicts = []
+    for cls in classes:
+        if cls.name not in taken and cls.name not in free:
+            free[cls.name] = cls
+            continue
+        holder = found.origin if cls.name in free else taken[cls.name].plugin.origin
+        conflicts.append(
+            f"the strategy name {cls.name!r} of {found.origin} is taken by {holder}, which keeps "
+            f"it; rename {cls.__qualname__!r}, or leave one of the two out with {BLOCK_VARIABLE}"
+        )
+    return free, conflicts
+
+
+def _names(found: FoundPlugin) -> set[str]:
+    return {canonical(found.name), canonical(found.distribution)}
+
+
+def _unknown_blocks(blocked: Iterable[str], plugins: Iterable[FoundPlugin]) -> tuple[str, ...]:
+    known = {name for found in plugins for name in _names(found)}
+    return tuple(
+        f"cannot block {name!r}: no plugin or distribution of that name{suggest(name, known)}"
+        for name in blocked
+        if canonical(name) not in known
+    )
+
+
+@cache
+def default_registry() -> Registry:
+    """Return the registry of all installed plugins, loaded once in a process."""
+    return load_registry()

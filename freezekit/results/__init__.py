@@ -1,0 +1,1 @@
+"""Measured figures: records, the result file, and the list of figures."""

@@ -1,0 +1,292 @@
+"""The result of one bench run, as records; bytes, seconds and fractions throughout.
+
+`Result` is what `-o FILE.json` holds; `result.schema.json` beside this file describes it. A figure
+that was not obtained is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+from freezekit.results.variant import Variant
+
+SCHEMA_VERSION = 1
+CONTROL = "control"  # the label of the second copy of the baseline in `Raw`
+DISCARDED_STEPS = 1  # the first step of a turn finds the caches filled by another strategy
+PROTOCOL = "v1"
+FREES_LITTLE = 0.03  # of the saved activations of `full`: then it is asked what lean would bring
+
+
+class Within(NamedTuple):
+    """What a figure may be; the reader refuses the rest, so that nothing made of it overflows."""
+
+    least: float
+    most: float
+
+
+Count = Annotated[int, Within(0, 2**64 - 1)]
+Natural = Annotated[int, Within(1, 2**64 - 1)]
+Seconds = Annotated[float, Within(0, 1e9)]
+OfAStep = Annotated[float, Within(1e-9, 1e9)]  # seconds too; times are divided by them
+Ratio = Annotated[float, Within(1e-100, 1e100)]
+Status = Literal["ok", "oom", "error"]
+Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training step, described: the same for every row of a result.
+
+    Attributes:
+        model: As given: "torchvision:resnet18", "timm:...", "package.module:factory" or
+            "path/to/file.py:factory".
+        batch_size: Images in a batch.
+        image_size: Pixels of the square image; None for the model's own default until a worker has
+            resolved it.
+        input_shape: Of the first tensor that goes in: (batch, channels, height, width), or
+            (batch, channels, frames, height, width).
+        num_classes: Passed to the model's builder; None for its default.
+        pretrained: Whether weights are loaded.
+        device: "cpu" or "cuda".
+        dtype: Type of weights and inputs, as torch names it: "float32", "bfloat16", "float16".
+        amp: Autocast type, or None.
+        optimizer: "sgd" (momentum 0.9), "adamw" or "adam".
+        channels_last: Whether weights and inputs are in channels-last layout.
+        loss: "path.py:function" or "module:function", taking the model's output and returning a
+            scalar; None for cross-entropy on the logits.
+        loss_text: How the loss was made, in words, as resolved.
+        seed: Of weights, inputs and order.
+    """
+
+    model: str
+    batch_size: Natural = 8
+    image_size: Natural | None = None
+    input_shape: tuple[Natural, ...] | None = None
+    num_classes: Count | None = None
+    pretrained: bool = False
+    device: str = "cpu"
+    dtype: str = "float32"
+    amp: str | None = None
+    optimizer: str = "sgd"
+    channels_last: bool = False
+    loss: str | None = None
+    loss_text: str | None = None
+    seed: int = 0
+
+    @property
+    def key(self) -> tuple[Any, ...]:  # Any: values of many types
+        """What makes two workloads the same; the words for the loss follow from the rest.
+
+        Example:
+            >>> Workload("timm:resnet18").key == Workload("timm:resnet18", batch_size=16).key
+            False
+        """
+        facts = asdict(self)
+        del facts["loss_text"]
+        return tuple(facts.values())
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where a row's strategy comes from; several names joined by " + " where a spec composes."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Elements, tied parameters once. The digest tells trainable sets apart."""
+
+    total: Count
+    trainable: Count
+    trainable_digest: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in one training step; see MEASURING in the docs for how each is counted.
+
+    Attributes:
+        peak_bytes: The highest device-allocator total in the step.
+        peak_method: "measured" (a real step) or "predicted" (fake tensors).
+        predicted_peak_bytes: The tracker's peak under fake tensors.
+        tracker_peak_bytes: The tracker's peak in the real step: live storages, no workspace.
+        parameters_bytes, buffers_bytes, inputs_bytes, optimizer_bytes: By unique storage.
+        gradients_bytes: After backward.
+        saved_activations_bytes: Alive because of the graph after forward, parameters, buffers and
+            inputs excluded.
+        workspace_bytes: Allocator peak minus tracker peak.
+        process_bytes: Resident high-water mark (`max_memory_reserved` on CUDA); never ranked by.
+        gradients_at_peak_bytes, saved_at_peak_bytes: What of `gradients_bytes` and of saved
+            activations is alive at the tracker's peak; None in files that do not tell.
+    """
+
+    peak_bytes: Count | None = None
+    peak_method: Literal["measured", "predicted"] | None = None
+    predicted_peak_bytes: Count | None = None
+    tracker_peak_bytes: Count | None = None
+    parameters_bytes: Count | None = None
+    buffers_bytes: Count | None = None
+    inputs_bytes: Count | None = None
+    gradients_bytes: Count | None = None
+    optimizer_bytes: Count | None = None
+    saved_activations_bytes: Count | None = None
+    workspace_bytes: int | None = None
+    process_bytes: Count | None = None
+    gradients_at_peak_bytes: Count | None = None
+    saved_at_peak_bytes: Count | None = None
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """What a strategy does to one stage of the model.
+
+    Attributes:
+        name: The stage's name.
+        kind: "stem", "body", "neck" or "head".
+        parameters: Elements in it.
+        trainable: Elements that are trained.
+        modules: Modules that lie wholly in it.
+        held_in_eval: Those of them that are held in eval mode.
+        forward_flops: Of its modules in one forward pass; None where they could not be counted.
+    """
+
+    name: str
+    kind: str
+    parameters: Count
+    trainable: Count
+    modules: Count
+    held_in_eval: Count
+    forward_flops: Count | None = None
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one step, counted under fake tensors."""
+
+    forward: Count
+    backward: Count
+
+
+@dataclass(frozen=True)
+class StepSeconds:
+    """Seconds of the measured steps of a row, over all blocks and rounds."""
+
+    median: OfAStep
+    p10: OfAStep
+    p90: OfAStep
+
+
+@dataclass(frozen=True)
+class Time:
+    """Step time against `full`: a ratio of paired turns with its 95 % interval.
+
+    `ratio` and `verdict` are None where the baseline failed, `ratio_ci` also where there is one
+    block only. `split` holds median seconds of "forward", "backward" and "optimizer" on CUDA, else
+    None. `ratio_to_stock` is against the stock row of the same strategy, obtained like `ratio`, on
+    lean rows beside which that was timed; else None.
+    """
+
+    step_seconds: StepSeconds
+    ratio: Ratio | None
+    ratio_ci: tuple[Ratio, Ratio] | None
+    verdict: Verdict | None
+    split: dict[str, Seconds] | None = None
+    ratio_to_stock: Ratio | None = None
+    ratio_to_stock_ci: tuple[Ratio, Ratio] | None = None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a stock row would come to if it were lean, predicted under fake tensors."""
+
+    saved_activations_bytes: Count
+    peak_bytes: Count
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy, in stock PyTorch or lean.
+
+    `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
+    where a strategy frees few activations and was not measured in lean. `stages` is empty where the
+    model cannot be staged, and in files that do not tell.
+    """
+
+    strategy: str
+    lean: bool = False
+    status: Status = "ok"
+    error: str | None = None
+    plugin: Plugin | None = None
+    parameters: Parameters | None = None
+    memory: Memory = field(default_factory=Memory)
+    flops: Flops | None = None
+    time: Time | None = None
+    warnings: tuple[str, ...] = ()
+    with_lean: Outlook | None = None
+    stages: tuple[StageFigures, ...] = ()
+
+    @property
+    def variant(self) -> Variant:
+        """What the row measures; no two rows of a result measure the same."""
+        return Variant(self.strategy, self.lean)
+
+    @property
+    def label(self) -> str:
+        """How the row is called in `Raw`, tables and sentences."""
+        return self.variant.label
+
+
+@dataclass(frozen=True)
+class Control:
+    """A second copy of the baseline: how far identical code came apart; the noise floor.
+
+    `ratio_ci` is None where there is one block only.
+    """
+
+    ratio: Ratio
+    ratio_ci: tuple[Ratio, Ratio] | None
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Every measured step, nothing dropped.
+
+    Attributes:
+        order: Per block and round, the labels of rows in the order in which they took their turns.
+        steps: steps[block][round][label] is the list of seconds of that turn's steps, the first of
+            them discarded by the estimate; the control's label is "control".
+        warmup: warmup[block][label] is the list of seconds of the warm-up steps.
+        split: split[block][label] maps "forward", "backward" and "optimizer" to seconds on
+            CUDA; empty elsewhere.
+    """
+
+    order: list[list[list[str]]] = field(default_factory=list)
+    steps: list[list[dict[str, list[OfAStep]]]] = field(default_factory=list)
+    warmup: list[dict[str, list[Seconds]]] = field(default_factory=list)
+    split: list[dict[str, dict[str, Seconds]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model, several strategies, one run. The first row is stock `full`; ratios are against it.
+
+    `complete` is False while a run goes on or where it was interrupted. `notes` are sentences for
+    the reader, each with a figure behind it. `timing_design` records blocks, rounds, and what a
+    budget cut.
+    """
+
+    freezekit: str
+    workload: Workload
+    env: dict[str, Any]  # Any: facts of many types, described by the schema
+    rows: tuple[Row, ...] = ()
+    control: Control | None = None
+    raw: Raw | None = None
+    timing_design: dict[str, Any] | None = None  # Any: as env
+    notes: tuple[str, ...] = ()
+    complete: bool = False
+    schema_version: int = SCHEMA_VERSION
+    protocol: str = PROTOCOL

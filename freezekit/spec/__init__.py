@@ -1,0 +1,1 @@
+"""A strategy, its typed options, and the text that names both."""

@@ -1,0 +1,1 @@
+"""An observed forward pass, made into stages."""

@@ -1,0 +1,145 @@
+"""Which stage each parameter, buffer and module of a model lies in."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence, Set
+
+    from torch import nn
+
+    from freezekit.staging.grouping import Group
+    from freezekit.staging.trace import Trace
+
+
+@dataclass(frozen=True)
+class Places:
+    """Index of the stage of each name; what lies in none, or in several, is missing.
+
+    Attributes:
+        tensors: For parameters and buffers.
+        modules: For modules that lie wholly in one stage.
+    """
+
+    tensors: Mapping[str, int]
+    modules: Mapping[str, int]
+
+
+def place(
+    model: nn.Module, trace: Trace, groups: Sequence[Group], late: Mapping[str, int]
+) -> Places:
+    """Place everything in a model.
+
+    Parameters go where the module that uses them goes; buffers with their module, or where they
+    are used first; modules without parameters by when they are called.
+
+    Args:
+        model: The model that was traced.
+        trace: What was seen in eval mode.
+        groups: The stages.
+        late: Places of parameters that are used in train mode only, from `place_late`.
+    """
+    starts = [min((unit.start for unit in group.units), default=None) for group in groups]
+    begun = [(tick, at) for at, tick in enumerate(starts) if tick is not None]
+    ticks = [tick for tick, _ in begun]
+
+    def stage_at(tick: int) -> int:
+        return begun[max(0, bisect_right(ticks, tick) - 1)][1]
+
+    members = {m: at for at, group in enumerate(groups) for u in group.units for m in u.members}
+    tensors = {}
+    for name, _ in model.named_parameters():
+        holder = next((n for n in _upwards(name) if n in members), None)
+        if holder is not None:
+            tensors[name] = members[holder]
+        elif name in late:
+            tensors[name] = late[name]
+    calls: dict[str, set[int]] = defaultdict(set)
+    for call in trace.calls:
+        calls[call.module].add(stage_at(call.start))
+    spans = _spans(model, tensors, members, calls)
+    for name, _ in model.named_buffers():
+        owner = name.rpartition(".")[0]
+        if owner and len(spans[owner]) == 1:
+            tensors[name] = next(iter(spans[owner]))
+        elif name in trace.uses:
+            tensors[name] = stage_at(trace.uses[name][0])
+        else:
+            around = next((n for n in _upwards(owner) if n and len(spans[n]) == 1), None)
+            tensors[name] = min(spans[around if around is not None else owner], default=0)
+    modules = {name: next(iter(span)) for name, span in spans.items() if name and len(span) == 1}
+    return Places(tensors, modules)
+
+
+def place_late(
+    trace: Trace, places: Places, unused: Sequence[str], in_training: Trace
+) -> dict[str, int]:
+    """Place parameters that are used in train mode only.
+
+    Those of a module that classifies, an auxiliary head, belong to the head, which comes last; all
+    others, such as the token of masked patches, to the stage that is at work when they come in.
+
+    Args:
+        trace: What was seen in eval mode.
+        places: Of all other parameters.
+        unused: Parameters that eval mode did not use.
+        in_training: What was seen in train mode.
+    """
+    head = max(places.tensors.values())
+    begun = sorted(
+        (ticks[0], places.tensors[name])
+        for name, ticks in in_training.uses.items()
+        if name in places.tensors
+    )
+    called = {call.module for call in trace.calls}
+    auxiliary = {
+        call.module
+        for call in in_training.calls
+        if call.module not in called and call.given.width == in_training.output.width
+    }
+    late = {}
+    for name in unused:
+        if not auxiliary.isdisjoint(_upwards(name)):
+            late[name] = head
+        elif name in in_training.uses:
+            at = bisect_right(begun, (in_training.uses[name][0], head))
+            late[name] = max((stage for _, stage in begun[:at]), default=0)
+    return late
+
+
+def _upwards(name: str) -> list[str]:
+    """Return the name and those of the modules around it, innermost first.
+
+    Example:
+        >>> _upwards("a.b.c")
+        ['a.b.c', 'a.b', 'a', '']
+    """
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts), 0, -1)] + [""]
+
+
+def _spans(
+    model: nn.Module,
+    tensors: Mapping[str, int],
+    members: Mapping[str, int],
+    calls: Mapping[str, Set[int]],
+) -> dict[str, set[int]]:
+    """Return the stages that each module reaches into."""
+    spans: dict[str, set[int]] = {name: set() for name, _ in model.named_modules()}
+    for name, _ in model.named_parameters():
+        spans[name.rpartition(".")[0]].update({tensors[name]} if name in tensors else ())
+    leaves = {name for name, module in model.named_modules() if not list(module.children())}
+    for name in reversed(list(spans)):  # children come before their parents
+        if name in leaves and not spans[name]:
+            holder = next((n for n in _upwards(name) if n in members), None)
+            spans[name].update(calls.get(name, ()) if holder is None else {members[holder]})
+        if name:
+            spans[name.rpartition(".")[0]].update(spans[name])
+    for name, span in spans.items():  # what is never called goes with what is around it
+        if name and not span:
+            span.update(spans[name.rpartition(".")[0]])
+    return spans

@@ -1,0 +1,172 @@
+"""What to feed a model whose stages are to be observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+from freezekit.errors import StagingError
+from freezekit.model.copies import caches_kept, meta_copy, on_device, real_copy
+from freezekit.model.nested import shapes_text
+from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.model.tasks import (
+    FRAMES,
+    default_image_size,
+    input_shape,
+    make_inputs,
+    own_input,
+    task_of,
+)
+from freezekit.staging.trace import Trace, trace_forward
+
+SIZES = (224, 256, 384, 32, 28, 64, 96, 128, 299, 512)
+"""Image sizes tried, most usual first, on a model that does not say which it takes."""
+
+
+def observe(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+    *,
+    training: bool = False,
+) -> Trace:
+    """Trace one forward of a copy of the model: on `meta` if that works, else for real.
+
+    Args:
+        model: The model; it is not touched.
+        example_input: What its forward takes (a tuple: several arguments; a dict: keywords). None:
+            what its kind of model takes, in the size that the model names, else in the usual ones.
+        training: Run it in train mode.
+
+    Raises:
+        StagingError: The model refuses the input, or all that were tried.
+
+    Example:
+        >>> seen = observe(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10)))
+        >>> seen.calls[0].taken.grid
+        (28, 28)
+    """
+    return _observed(model, example_input, training)[0]
+
+
+def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the model's forward takes
+    """Return the first of the usual random inputs that the model takes in train or eval mode.
+
+    Raises:
+        StagingError: It refuses all of them.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10))
+        >>> [image.shape for image in usual_input(model, training=True)]
+        [torch.Size([2, 1, 28, 28])]
+    """
+    return _observed(model, None, training)[1]
+
+
+def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Trace, Any]:
+    """Return what was seen, and the input that it was seen with."""
+    given = example_input is not None
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, caches_kept(model):
+        candidates = [example_input] if given else _candidates(model, training)
+        try:
+            copied = meta_copy(model).train(training)
+        except Exception as error:
+            raise StagingError(
+                f"{type(model).__name__} cannot be copied to be observed "
+                f"({type(error).__name__}: {error}); name its stages with a plugin's "
+                "freezekit_stages hook"
+            ) from error
+        errors: list[Exception] = []
+        for candidate in candidates:
+            try:
+                return trace_forward(copied, on_device(candidate, torch.device("meta"))), candidate
+            except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
+                errors.append(error)
+        if any(map(_needs_data, errors)):
+            errors = []
+            real = device if device.type != "meta" else torch.device("cpu")
+            for candidate in candidates:
+                try:
+                    copied = real_copy(model).train(training)
+                    return trace_forward(copied, on_device(candidate, real)), candidate
+                except Exception as error:  # noqa: BLE001
+                    if is_out_of_memory(error):
+                        errors = [error]
+                        break
+                    errors.append(error)
+    raise StagingError(_refusal(model, candidates, given, errors[0])) from errors[0]
+
+
+def _candidates(model: nn.Module, training: bool) -> list[Any]:
+    """Return inputs to try, on `meta`: of two samples, or one where values will be needed."""
+    task = task_of(model)
+    if own_input(model) is not None:
+        size = default_image_size(model)
+        return [make_inputs(model, input_shape(model, 2, size))]
+    if task == "image":
+        shapes = _shapes(model)
+    elif task == "video":
+        said = default_image_size(model)
+        sizes = dict.fromkeys([said, 224, 112])
+        shapes = [(3, FRAMES, size, size) for size in sizes]
+    else:
+        shapes = [(3, size, size) for size in (224, 256, 384)]
+    samples = 1 if task == "detection" else 2
+    candidates = []
+    with torch.device("cpu"):
+        for shape in shapes:
+            arguments = make_inputs(model, (samples, *shape))
+            if task == "detection" and not training:
+                arguments = arguments[:1]
+            candidates.append(arguments)
+    return candidates
+
+
+def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = dict.fromkeys([convolution.in_channels if convolution is not None else 3, 3, 1])
+    sizes: list[tuple[int, ...]] = [(size, size) for size in SIZES]
+    said = getattr(model, "image_size", None)
+    if isinstance(said, int):
+        sizes = [(said, said)]
+    for holder in ("pretrained_cfg", "default_cfg"):
+        shape = getattr(getattr(model, holder, None), "get", lambda _: None)("input_size")
+        if shape:
+            sizes = [tuple(shape[1:])]
+            channels = dict.fromkeys([int(shape[0]), *channels])
+            break
+    built_for = (getattr(module, "img_size", None) for module in model.modules())  # timm's way
+    told = next((size for size in built_for if isinstance(size, tuple) and len(size) == 2), None)
+    if told and told not in sizes:
+        sizes.insert(0, told)
+    return [(count, *size) for count in channels for size in sizes]
+
+
+def _needs_data(error: Exception) -> bool:
+    """Tell whether a forward failed for want of values, and not for want of the right shape."""
+    text = str(error).lower()
+    return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
+
+
+def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Exception) -> str:
+    said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    name = type(model).__name__
+    advice = (
+        "an example_input that it takes (a tensor; a tuple of several arguments; a dict of keyword "
+        "arguments), as an argument or as an attribute of the model; or name its stages with a "
+        "plugin's freezekit_stages hook"
+    )
+    if given:
+        shapes = shapes_text(candidates[0])
+        return (
+            f"{name} refuses the example_input of shape {shapes} that it was given: {said!r}; "
+            f"give another image size, or {advice}"
+        )
+    images = [tree_leaves(candidate)[0] for candidate in candidates]
+    sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
+    shape = tuple(images[0].shape)
+    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; give {advice}"

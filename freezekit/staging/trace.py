@@ -1,0 +1,154 @@
+"""Watch one forward of a copy of a model: which module runs when, on which resolution.
+
+The copy lives on the `meta` device, so that a big model costs neither memory nor time and nothing
+about the user's model changes: flags, modes, buffers, hooks, caches, random state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from freezekit.model.copies import eagerly
+from freezekit.model.nested import tensors
+from freezekit.staging.extent import Extent, aspect_of, extent_of, smallest_extent
+from freezekit.staging.flow import Flow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Any in this file: what a forward takes and returns is the model's own business.
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module, in ticks of a clock that counts calls and uses of parameters.
+
+    Attributes:
+        module: Dotted name of the module.
+        start: Tick at which it was entered.
+        stop: Tick at which it was left.
+        taken: Layout of its input.
+        given: Layout of its output.
+        reach: The parameters that its output depends on, as in `Trace.flow`.
+        fed: Those that its input depends on.
+        first: Whether the model's own input is handed to it.
+    """
+
+    module: str
+    start: int
+    stop: int
+    taken: Extent
+    given: Extent
+    reach: int
+    fed: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was seen in one forward.
+
+    Attributes:
+        calls: Every call of a module, in the order of entering.
+        uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
+        output: Layout of the model's output; of several, the smallest.
+        flow: What tells which parameters `Call.reach` stands for.
+    """
+
+    calls: tuple[Call, ...]
+    uses: Mapping[str, tuple[int, ...]]
+    output: Extent
+    flow: Flow
+
+
+def trace_forward(model: nn.Module, example_input: Any) -> Trace:
+    """Run the model once and return what was seen. Whatever its forward raises passes through.
+
+    Args:
+        model: A copy that may be run and that nobody else needs, from `meta_copy` or `real_copy`;
+            all its parameters will require gradients.
+        example_input: The input, on the model's device: a tuple is taken as several arguments, a
+            dict as keyword arguments.
+
+    Example:
+        >>> from freezekit.model.copies import meta_copy
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8))
+        >>> seen = trace_forward(meta_copy(model), torch.empty(2, 3, 32, 32, device="meta"))
+        >>> [(call.module, call.taken.grid, call.given.grid) for call in seen.calls]
+        [('', (32, 32), (16, 16)), ('0', (32, 32), (16, 16)), ('1', (16, 16), (16, 16))]
+        >>> list(seen.uses)
+        ['0.weight', '0.bias', '1.running_mean', '1.running_var', '1.weight', '1.bias']
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    recorder = _Recorder(model, example_input)
+    args, kwargs = _arguments(example_input)
+    handles = []
+    for name, module in model.named_modules():
+        enter, leave = recorder.hooks(name)
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        with recorder, torch.enable_grad(), eagerly(model):
+            output = getattr(model, "_orig_mod", model)(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    uses = {name: tuple(ticks) for name, ticks in recorder.uses.items()}
+    calls = tuple(sorted(recorder.calls, key=lambda call: call.start))
+    return Trace(calls, uses, smallest_extent(output, recorder.aspect), recorder.flow)
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes when each parameter and buffer is first handed to a function that returns a tensor."""
+
+    def __init__(self, model: nn.Module, example_input: Any) -> None:
+        super().__init__()
+        self.aspect = aspect_of(example_input)
+        self.flow = Flow(model)
+        self.tick = 0
+        self.calls: list[Call] = []
+        self.uses: dict[str, list[int]] = {}
+        self._open: list[tuple[int, Extent, int, bool]] = []
+        self._inputs = {id(tensor) for tensor in tensors(example_input)}
+        named = [*model.named_parameters(), *model.named_buffers()]
+        self._names = {id(tensor): name for name, tensor in named}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # Reading a shape or a dtype is no use of a parameter: nothing flows from it.
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            for leaf in tree_leaves((args, kwargs)):
+                name = self._names.get(id(leaf)) if isinstance(leaf, Tensor) else None
+                if name is not None:
+                    self.uses.setdefault(name, []).append(self._now())
+        return result
+
+    def _now(self) -> int:
+        self.tick += 1
+        return self.tick
+
+    def hooks(self, name: str) -> tuple[Any, Any]:
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            fed = self.flow.reach((args, kwargs))
+            first = not self._inputs.isdisjoint(map(id, tensors((args, kwargs))))
+            self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed, first))
+
+        def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+            start, taken, fed, first = self._open.pop()
+            given, reach = extent_of(output, self.aspect), self.flow.reach(output)
+            self.calls.append(Call(name, start, self._now(), taken, given, reach, fed, first))
+
+        return enter, leave
+
+
+def _arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_input, dict):
+        return (), example_input
+    return (example_input if isinstance(example_input, tuple) else (example_input,)), {}

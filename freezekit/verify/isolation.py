@@ -1,0 +1,150 @@
+"""Working on a copy so that its owner notices nothing, and comparing bits."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from freezekit.errors import FreezekitError, ModelError
+from freezekit.model.out_of_memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimizers and the like
+    """Return copies of a model, without gradients, and of what refers to its parameters.
+
+    Raises:
+        ModelError: Something cannot be copied.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters())
+        >>> copied, its_optimizer = copy_with(model, optimizer)
+        >>> its_optimizer.param_groups[0]["params"][0] is copied.weight
+        True
+    """
+    memo = _computed(model)
+    try:
+        copied, *rest = copy.deepcopy((model, *others), memo)
+        for original, other in zip(others, rest, strict=True):
+            if isinstance(original, torch.optim.Optimizer):
+                _complete(original, other, memo)
+    except Exception as error:
+        let_pass(error)
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied to be verified ({type(error).__name__}: "
+            f"{error}); take off what cannot be copied, or verify a module inside"
+        ) from error
+    return copied, *rest
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Return copies of tensors that a module keeps from its last forward, as weight norm does."""
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
+def _complete(original: Any, copied: Any, memo: dict[int, Any]) -> None:  # Any: optimizers
+    """Copy what an optimizer has besides groups and state, which its own deepcopy leaves out.
+
+    Functions stay out: hooks and a scheduler's patches would act on the original.
+    """
+    for name in vars(original).keys() - vars(copied).keys():
+        value = vars(original)[name]
+        if not callable(value):
+            setattr(copied, name, copy.deepcopy(value, memo))
+            if isinstance(value, torch.optim.Optimizer):
+                _complete(value, getattr(copied, name), memo)
+
+
+@contextmanager
+def unnoticed(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Put back all random state; set the model's gradients aside and give them by name.
+
+    A loss may refer to the model itself, and its backward pass would add to them.
+    """
+    devices = {p.device for p in (*model.parameters(), *model.buffers()) if p.is_cuda}
+    parameters = dict(model.named_parameters())
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    python = random.getstate()
+    numpy = sys.modules.get("numpy")
+    numbers = numpy.random.get_state() if numpy else None
+    for parameter in parameters.values():
+        parameter.grad = None
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=sorted(devices, key=str)))
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            yield gradients
+    finally:
+        for name, parameter in parameters.items():
+            parameter.grad = gradients.get(name)
+        random.setstate(python)
+        if numpy:
+            numpy.random.set_state(numbers)
+
+
+def random_state(device: torch.device) -> list[object]:
+    """Return the state of all that a module may draw random numbers from, to be compared."""
+    drawn: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
+    if device.type == "cuda":
+        drawn.append(torch.cuda.get_rng_state(device).tolist())
+    if numpy := sys.modules.get("numpy"):
+        name, keys, *rest = numpy.random.get_state()
+        drawn.append((name, keys.tobytes(), *rest))
+    return drawn
+
+
+def let_pass(error: Exception) -> None:
+    """Raise again what tells enough by itself: our own errors, and want of memory."""
+    if isinstance(error, FreezekitError) or is_out_of_memory(error):
+        raise error
+
+
+def cloned(nest: Any) -> Any:  # Any: whatever a forward takes
+    """Return a nest of arguments with its tensors cloned, each once, apart from any graph."""
+    clones: dict[int, Tensor] = {}
+
+    def clone(tensor: Tensor) -> Tensor:
+        if id(tensor) not in clones:  # attention asks whether query, key and value are one
+            fresh = tensor.detach().clone()
+            clones[id(tensor)] = fresh.requires_grad_(tensor.is_leaf and tensor.requires_grad)
+        return clones[id(tensor)]
+
+    return tree_map_only(Tensor, clone, nest)
+
+
+def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
+    """Tell whether two tensors are alike to the bit, NaN included.
+
+    Example:
+        >>> nan = torch.tensor([float("nan")])
+        >>> same_bits(nan, nan.clone()), same_bits(torch.tensor(0.0), torch.tensor(-0.0))
+        (True, False)
+    """
+    if one is None or other is None:
+        return one is other
+    if one.dtype != other.dtype or one.shape != other.shape or one.layout != other.layout:
+        return False
+    if one.layout != torch.strided or one.is_quantized:
+        return torch.equal(one, other)
+    return torch.equal(bits(one), bits(other))
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of a strided tensor, in one dimension."""
+    return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)

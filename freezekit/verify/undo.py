@@ -1,0 +1,105 @@
+"""Whether undo restores everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.freezing.apply import undo
+from freezekit.freezing.eval_hold import RECORD
+from freezekit.verify.isolation import same_bits
+from freezekit.verify.records import Check, count
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.freezing.eval_hold import Record
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """All of a module but its values."""
+
+    type: str
+    attributes: frozenset[str]
+    hooks: tuple[int, ...]
+    flags: tuple[tuple[str, bool], ...]
+    training: bool
+    ours: frozenset[str]
+
+    @staticmethod
+    def of(module: nn.Module) -> _Shape:
+        held = vars(module)
+        parameters = module.named_parameters(recurse=False)
+        return _Shape(
+            f"{type(module).__module__}.{type(module).__qualname__}",  # torch.fx: a class each
+            frozenset(held),
+            tuple(len(held.get(kind, ())) for kind in _HOOKS),
+            tuple((name, parameter.requires_grad) for name, parameter in parameters),
+            module.training,
+            frozenset(n for n, v in held.items() if type(v).__module__.startswith("freezekit.")),
+        )
+
+
+def undo_restores(model: nn.Module, reference: nn.Module) -> Check:
+    """Undo the freezing of a trained copy and of an untrained one, and compare the two.
+
+    Args:
+        model: The frozen copy that was trained.
+        reference: Another frozen copy, not trained; both are undone for good.
+    """
+    name = "undo"
+    record: Record = model.__dict__[RECORD]
+    values = {n: p.detach().clone() for n, p in model.named_parameters() if n in record.plan.frozen}
+    keys = list(model.state_dict())  # a forward may have added to them
+    reference_keys = list(reference.state_dict())
+    before = _shapes(reference)
+    gained = {n: s.attributes - before[n].attributes for n, s in _shapes(model).items()}
+    undo(model)
+    undo(reference)
+    offenders: dict[str, None] = {}
+    for net, expected_keys in ((model, keys), (reference, reference_keys)):
+        if list(net.state_dict()) != expected_keys:
+            odd = set(net.state_dict()) ^ set(expected_keys)
+            offenders.update(dict.fromkeys(sorted(odd) or ["state_dict"]))
+    for mode in (True, False):
+        model.train(mode)
+        reference.train(mode)
+        expected, found = _shapes(reference), _shapes(model)
+        for module in expected.keys() | found.keys():
+            if not _alike(expected.get(module), found.get(module), gained.get(module)):
+                offenders[module or type(model).__name__] = None
+    after = dict(model.named_parameters())
+    offenders.update({n: None for n, v in values.items() if not same_bits(v, after.get(n))})
+    offenders.update(_wrong_flags(model, record.trainable_before))
+    if offenders:
+        detail = f"{len(offenders)} differ from what was there before the freezing"
+        return Check(name, False, detail, tuple(offenders))
+    return Check(name, True, f"{count(len(found), 'module')} as before, no trace left")
+
+
+def _shapes(model: nn.Module) -> dict[str, _Shape]:
+    return {name: _Shape.of(module) for name, module in model.named_modules()}
+
+
+def _alike(expected: _Shape | None, found: _Shape | None, gained: frozenset[str] | None) -> bool:
+    """Compare, but for attributes that a module gave itself in training."""
+    if expected is None or found is None:
+        return False
+    own = gained or frozenset()
+    return (
+        expected.type == found.type
+        and expected.attributes == found.attributes - own
+        and expected.hooks == found.hooks
+        and expected.flags == found.flags
+        and expected.training == found.training
+        and not found.ours
+    )
+
+
+def _wrong_flags(model: nn.Module, before: dict[str, bool]) -> dict[str, None]:
+    """Compare flags with those that were noted when the model was frozen."""
+    now = model.named_parameters()
+    return {name: None for name, p in now if p.requires_grad != before.get(name, p.requires_grad)}

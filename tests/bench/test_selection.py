@@ -1,0 +1,56 @@
+"""Which rows a run has."""
+
+from __future__ import annotations
+
+import pytest
+
+from freezekit.bench.selection import LEAN_CHOICES, Lean, choose
+from freezekit.errors import SpecError
+from freezekit.plugins.registry import default_registry
+from freezekit.results.variant import BASELINE, Variant
+
+
+@pytest.mark.parametrize(
+    ("lean", "asked", "labels"),
+    [
+        ("off", (), ["full"]),
+        ("off", ("batch-norm", "full"), ["full", "batch-norm"]),
+        ("on", ("batch-norm",), ["full", "batch-norm [lean]"]),
+        ("on", ("full", "batch-norm"), ["full", "full [lean]", "batch-norm [lean]"]),
+        (
+            "both",
+            ("batch-norm",),
+            ["full", "full [lean]", "batch-norm", "batch-norm [lean]"],
+        ),
+        ("both", ("full",), ["full", "full [lean]"]),
+    ],
+)
+def test_the_baseline_is_first_and_stock(
+    lean: Lean, asked: tuple[str, ...], labels: list[str]
+) -> None:
+    found = choose(asked, default_registry(), lean)
+    assert [variant.label for variant in found] == labels
+    assert found[0] == BASELINE
+
+
+@pytest.mark.parametrize("lean", LEAN_CHOICES)
+def test_a_spec_is_measured_once_however_it_is_spelt(lean: Lean) -> None:
+    asked = ("by-name:contains=bn", "by-name: contains='bn'", "by-name:contains=bn,invert=false")
+    found = choose(asked, default_registry(), lean)
+    assert len({variant.spec for variant in found}) == 2
+    assert len(set(found)) == len(found)
+
+
+def test_no_spec_reads_like_the_label_of_another_row() -> None:
+    asked = ("by-name:contains=bn", "by-name:contains='bn [lean]'")
+    labels = [variant.label for variant in choose(asked, default_registry(), "both")]
+    assert len(set(labels)) == len(labels) == 6
+
+
+def test_a_variant_knows_its_stock_one() -> None:
+    assert Variant("full", lean=True).stock == BASELINE == BASELINE.stock
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    with pytest.raises(SpecError, match="did you mean 'batch-norm'"):
+        choose(["batchnorm"], default_registry(), "both")

@@ -1,0 +1,74 @@
+"""What a terminal shows while a run goes on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from freezekit.bench.run import Doing
+from freezekit.cli import screen
+from freezekit.cli.progress import progress
+from freezekit.errors import OutputError
+from freezekit.results.records import Parameters, Result, Row, Workload
+from freezekit.results.store import UNCHANGED, load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+LONG = "first-n-stages:n=2 + discriminative-lr:decay=0.8,freeze_below=0.1"
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_long_spec_leaves_room_for_the_time(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress("timm:resnet18") as show:
+        show(Doing("timing steps", LONG, 1, 10))
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    line = next(line for line in re.split(r"[\r\n]", seen) if line.startswith("first-n-stages"))
+    assert len(line.rstrip()) <= columns
+    assert re.search(r"\.\.\. +\S+ 0:00:00 phase left: (--:--|\d\d:\d\d)\s*$", line)
+
+
+def _run(model: str, *, complete: bool = True) -> Result:
+    rows = (Row("full", parameters=Parameters(9, 9, "a")),)
+    return Result("0.1.0", Workload(model), {}, rows, complete=complete)
+
+
+def test_a_disk_that_is_full_midway_tells_what_the_file_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "r.json")
+    writer = screen._Writer([path])
+    first, second, third = _run("timm:a"), _run("timm:b", complete=False), _run("timm:c")
+    writer.write([first, second], draw=True)
+
+    def fail(results: Sequence[Result], path: str) -> None:
+        raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
+
+    monkeypatch.setattr(screen, "write", fail)
+    writer.write([first, second, third], draw=True)
+    (error,) = writer.failed
+    assert str(error) == (
+        f"cannot write {path!r}: no space left on device; it holds timm:a, timm:b in part; "
+        "make room, then the same command with --resume goes on"
+    )
+    assert load(path) == (first, second)
+
+
+def test_a_disk_that_is_full_at_once_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(results: Sequence[Result], path: str) -> None:
+        raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
+
+    monkeypatch.setattr(screen, "write", fail)
+    writer = screen._Writer([str(tmp_path / "r.json")])
+    writer.write([_run("timm:a")], draw=True)
+    assert str(writer.failed[0]).endswith("the file that was there is unchanged")
