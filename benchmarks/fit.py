@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import json
 import math
 import random
@@ -27,6 +26,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from benchmarks.facts import environment, write_whole
 from freezekit.bench.processes import Workers
@@ -142,7 +143,7 @@ def ask(workload: Workload, variant: Variant, limit: int) -> Data:
     asking = FitRun(workload, FitOptions((variant,), limit, threads=1), lambda _: None)
     (row,) = asking.find().rows
     seconds = round(time.monotonic() - start, 1)
-    return {**dataclasses.asdict(row), "margin": asking.result.margin, "seconds": seconds}
+    return {**msgspec.to_builtins(row), "margin": asking.result.margin, "seconds": seconds}
 
 
 def bisect(real: Any, limit: int, fits: int, over: int) -> int | None:  # Any: a function
@@ -160,8 +161,8 @@ def bisect(real: Any, limit: int, fits: int, over: int) -> int | None:  # Any: a
 def measured(workload: Workload, variant: Variant, batch: int, workers: Workers) -> Data:
     job = {
         "kind": "memory",
-        "workload": dataclasses.asdict(dataclasses.replace(workload, batch_size=batch)),
-        "variants": [dataclasses.asdict(variant)],
+        "workload": msgspec.to_builtins(msgspec.structs.replace(workload, batch_size=batch)),
+        "variants": [msgspec.to_builtins(variant)],
         "block": [],
         "threads": 1,
     }

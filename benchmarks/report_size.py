@@ -24,7 +24,8 @@ from pathlib import Path
 
 import click
 
-from freezekit.report.write import write
+from freezekit.report.formats import RESULT_FORMATS
+from freezekit.report.output import write
 from freezekit.results.records import (
     Control,
     Flops,
@@ -61,7 +62,7 @@ def main(output: str, runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for rows in ROWS:
             stored, page = Path(folder) / f"{rows}.json", Path(folder) / f"{rows}.html"
-            write([made(rows)], stored)
+            write([made(rows)], RESULT_FORMATS, stored)
             seconds = [_seconds(stored, page) for _ in range(runs)]
             found[rows] = {
                 "html_bytes": page.stat().st_size,

@@ -21,7 +21,6 @@ same part and model; parts that are not timed can run beside one another, into f
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
 import json
 import os
@@ -33,6 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from benchmarks.facts import environment
@@ -125,13 +125,13 @@ def memory(workload: Workload) -> Iterator[Row]:
     torch.backends.cudnn.benchmark = False
     for way, fields in WAYS.items():
         for spec in SPECS:
-            row = _guarded(partial(_compared, dataclasses.replace(workload, **fields), spec))
+            row = _guarded(partial(_compared, msgspec.structs.replace(workload, **fields), spec))
             yield {"way": way, "strategy": spec} | row
     torch.use_deterministic_algorithms(False)
 
 
 def _compared(workload: Workload, spec: str) -> Row:
-    small = dataclasses.replace(workload, batch_size=8)
+    small = msgspec.structs.replace(workload, batch_size=8)
     stock, lean = (_session(small, spec, lean=lean) for lean in (False, True))
     different, blind = train(stock, lean)
     row: Row = {"exact": not different, "blind": blind}
@@ -167,7 +167,7 @@ def _largest(workload: Workload, spec: str, *, lean: bool) -> Row:
 
     def peak(size: int) -> int:
         _forget()
-        session = _session(dataclasses.replace(workload, batch_size=size), spec, lean=lean)
+        session = _session(msgspec.structs.replace(workload, batch_size=size), spec, lean=lean)
         session.step()
         peaks[size] = cuda_peak_bytes(session)
         return peaks[size]
@@ -226,7 +226,7 @@ def _seconds(action: Callable[[], object]) -> float:
 def steps(workload: Workload) -> Iterator[Row]:
     """Time all strategies, lean and stock, in one run for each way."""
     for way in ("float32", "bfloat16 autocast"):
-        run = _guarded(partial(_timed, dataclasses.replace(workload, **WAYS[way])))
+        run = _guarded(partial(_timed, msgspec.structs.replace(workload, **WAYS[way])))
         yield {"way": way} | run
 
 
@@ -251,7 +251,7 @@ def _timed(workload: Workload) -> Row:
         for label, time in found.times.items()
         if label in stock and time.ratio_to_stock_ci
     ]
-    raw_data = dataclasses.asdict(raw)
+    raw_data = msgspec.to_builtins(raw)
     return {"rows": rows, "failed": failed, "noise_floor": found.noise_floor, "raw": raw_data}
 
 

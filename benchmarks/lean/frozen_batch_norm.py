@@ -8,10 +8,10 @@ one with an activation in it, as timm's `BatchNormAct2d`, loses that.
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -30,7 +30,7 @@ BUFFERS = "weight", "bias", "running_mean", "running_var"
 
 def frozen_batch_norm(workload: Workload, spec: str) -> dict[str, Any]:
     """Return saved activations and peak with converted norms, or why there are none to tell."""
-    small = real_session(dataclasses.replace(workload, batch_size=2), spec).model
+    small = real_session(msgspec.structs.replace(workload, batch_size=2), spec).model
     names = convertible(small)
     if not names:
         return {"status": "does not apply"}

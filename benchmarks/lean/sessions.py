@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 
 from freezekit.bench.fake import make_fake
@@ -41,7 +41,7 @@ def fake_session(
     Raises:
         FreezekitError: The strategy refuses the model.
     """
-    model = load(dataclasses.replace(workload, pretrained=False), "meta")
+    model = load(msgspec.structs.replace(workload, pretrained=False), "meta")
     with make_fake(model, workload.device):
         yield _prepare(workload, model, spec, lean=lean, change=change)
 

@@ -22,11 +22,11 @@ import sys
 import tempfile
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec import to_builtins
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
@@ -97,7 +97,7 @@ def counted(job: tuple[Workload, str]) -> dict[str, Any]:
     try:
         predicted = static_figures(workload, spec).memory
     except PlanError as error:  # no batch norms to freeze, say
-        return {"workload": asdict(workload), "strategy": spec, "verdict": f"refused: {error}"}
+        return {"workload": to_builtins(workload), "strategy": spec, "verdict": f"refused: {error}"}
     measured = measured_figures(workload, spec)
     session = build(workload, spec)
     session.step()
@@ -115,10 +115,10 @@ def counted(job: tuple[Workload, str]) -> dict[str, Any]:
     }
     wrong = [name for name, holds in checks.items() if not holds]
     return {
-        "workload": asdict(workload),
+        "workload": to_builtins(workload),
         "strategy": spec,
-        "predicted": asdict(predicted),
-        "measured": asdict(measured),
+        "predicted": to_builtins(predicted),
+        "measured": to_builtins(measured),
         "others": others,
         "peak_off": off,
         "verdict": "; ".join(wrong) or "ok",

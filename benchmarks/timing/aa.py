@@ -21,10 +21,11 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from msgspec import to_builtins
 
 from freezekit.bench.design import WARMUP_STEPS, Design, load_warning
 from freezekit.bench.processes import PINNED_ALLOCATOR
@@ -49,7 +50,7 @@ def measure(args: argparse.Namespace) -> None:
     lines = args.out.with_suffix(".jsonl")
     runs = read_runs(lines)
     wanted = {
-        "workload": asdict(workload(args)),
+        "workload": to_builtins(workload(args)),
         "design": design(args).record(),
         "pairs": args.pairs,
         "threads": args.threads,
@@ -68,7 +69,7 @@ def measure(args: argparse.Namespace) -> None:
             "env": environment(args),
             "load": [load_before, os.getloadavg()],
             "seconds": round(time.monotonic() - started, 1),
-            "raw": asdict(raw),
+            "raw": to_builtins(raw),
         }
         with lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps(run) + "\n")

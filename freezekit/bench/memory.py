@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -65,7 +65,7 @@ def measured_figures(
         process = _resident_peak_bytes()  # before the profiler adds to it
         peak = _cpu_peak_bytes(session, idle_bytes)
     tracked = traced.tracker_peak_bytes
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         traced,
         peak_bytes=peak,
         peak_method="measured",
@@ -120,7 +120,7 @@ def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory,
     )
     if workspace:
         beyond = tracker.peak_with_workspace_bytes - tracker.peak_bytes
-        memory = dataclasses.replace(memory, workspace_bytes=beyond)
+        memory = msgspec.structs.replace(memory, workspace_bytes=beyond)
     return memory, sum(idle.values())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -12,6 +11,8 @@ import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,8 +60,8 @@ def job_for(
     return {
         "worker": worker,
         "kind": kind,
-        "workload": dataclasses.asdict(workload),
-        "variants": [dataclasses.asdict(variant) for variant in variants],
+        "workload": msgspec.to_builtins(workload),
+        "variants": [msgspec.to_builtins(variant) for variant in variants],
         "block": list(block),
         "threads": threads,
     }

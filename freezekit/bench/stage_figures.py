@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from freezekit.backbone.stage_rows import outermost
 from freezekit.bench.fake import needs_values
@@ -36,7 +37,7 @@ def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
         >>> [stage.name for stage in seen.stages][:2]
         ['stem', 'layer1']
     """
-    workload = dataclasses.replace(workload, pretrained=False, device="cpu")
+    workload = msgspec.structs.replace(workload, pretrained=False, device="cpu")
     try:
         try:
             return _staged(workload, "meta", registry)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
@@ -137,7 +137,7 @@ def _figures(
 ) -> StaticFigures:
     model = _load_shapes(workload)
     with make_fake(model, workload.device):
-        as_laid_out = dataclasses.replace(workload, channels_last=False)
+        as_laid_out = msgspec.structs.replace(workload, channels_last=False)
         session = prepare(as_laid_out, model, spec, registry, lean=lean)
         if workload.channels_last:
             session.inputs = laid_out(session.inputs)
@@ -158,7 +158,7 @@ def _figures(
                 stage_figures(staged, plan) if staged else (),
             )
     assert memory.tracker_peak_bytes is not None
-    predicted = dataclasses.replace(
+    predicted = msgspec.structs.replace(
         memory,
         peak_bytes=memory.tracker_peak_bytes + (memory.workspace_bytes or 0),
         peak_method="predicted",
@@ -176,13 +176,13 @@ def _figures(
 
 def _decided_for_real(workload: Workload, spec: str, registry: Registry | None) -> FreezePlan:
     """Return the plan for a model whose stages show on real numbers only."""
-    on_cpu = dataclasses.replace(workload, pretrained=False, device="cpu")
+    on_cpu = msgspec.structs.replace(workload, pretrained=False, device="cpu")
     return build(on_cpu, spec, registry).frozen.plan
 
 
 def _load_shapes(workload: Workload) -> nn.Module:
     """Build the model on `meta`; layout is settled here: modules cannot convert fake parameters."""
-    model = load(dataclasses.replace(workload, pretrained=False), "meta")
+    model = load(msgspec.structs.replace(workload, pretrained=False), "meta")
     if workload.channels_last:
         model.to(memory_format=torch.channels_last)
     return model

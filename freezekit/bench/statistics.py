@@ -7,9 +7,11 @@ each with everything rebuilt, are. The interval is a t-interval over blocks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median, quantiles, stdev, variance
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from freezekit.bench.design import LEAST_BLOCKS
 from freezekit.results.records import (

@@ -8,7 +8,6 @@ whatever way, the process ends too.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -17,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from freezekit.bench.design import LEAST_SECONDS
@@ -74,7 +74,7 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
     yield {"event": "environment", "environment": environment_of(workload)}
     workload = describe_workload(workload)
-    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
+    yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
     variants = variants_of(job)
     staged = staged_view(workload, registry)
     full: StaticFigures | None = None
@@ -87,7 +87,7 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
-        found = {"event": "static", "label": variant.label, **dataclasses.asdict(figures)}
+        found = {"event": "static", "label": variant.label, **msgspec.to_builtins(figures)}
         wants_outlook = Variant(variant.spec, lean=True) not in variants
         if wants_outlook and frees_little(figures, full):
             found["with_lean"] = _outlook(workload, variant, registry)
@@ -116,7 +116,7 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     except Exception as error:  # noqa: BLE001  # a plugin may raise anything
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return
-    yield {"event": "memory", "label": variant.label, "memory": dataclasses.asdict(memory)}
+    yield {"event": "memory", "label": variant.label, "memory": msgspec.to_builtins(memory)}
 
 
 def _timing(workload: Workload, job: Event) -> Iterator[Event]:

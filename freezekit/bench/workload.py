@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -170,9 +170,9 @@ def describe_workload(workload: Workload) -> Workload:
         ((2, 3, 224, 224), 'cross-entropy over 1000 classes of the output, shape (2, 1000)')
     """
     if workload.pretrained or workload.device == "cuda":  # neither can be told from shapes
-        shapes_only = dataclasses.replace(workload, pretrained=False, device="cpu")
+        shapes_only = msgspec.structs.replace(workload, pretrained=False, device="cpu")
         described = describe_workload(shapes_only)
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             described, pretrained=workload.pretrained, device=workload.device
         )
     try:
@@ -188,7 +188,7 @@ def _tried(workload: Workload, model: nn.Module) -> Workload:
     with torch.no_grad(), _autocast(workload):
         output = forward(workload, model.train(), inputs)
     text = loss_text(output, task_of(model), workload.loss)
-    return dataclasses.replace(workload, loss_text=text)
+    return msgspec.structs.replace(workload, loss_text=text)
 
 
 def with_shape(workload: Workload, model: nn.Module) -> Workload:
@@ -202,7 +202,7 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
     """
     size = workload.image_size or default_image_size(model, workload.model)
     shape = input_shape(model, workload.batch_size, size)
-    return dataclasses.replace(workload, image_size=size, input_shape=shape)
+    return msgspec.structs.replace(workload, image_size=size, input_shape=shape)
 
 
 def forward(

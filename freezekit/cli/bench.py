@@ -118,13 +118,14 @@ def bench(
     from freezekit.compare.pairing import find_run
     from freezekit.gate.judge import check_gates
     from freezekit.plugins.registry import load_registry
-    from freezekit.report.replacing import check_replaceable
+    from freezekit.report.formats import RESULT_FORMATS
+    from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked
     from freezekit.results.records import Workload
-    from freezekit.results.store import check_writable, load
+    from freezekit.results.store import load
 
     for path in outputs:
-        check_writable(path)
+        check_writable(path, RESULT_FORMATS)
     before = load(baseline) if baseline is not None else ()
     block = options.pop("block")
     registry = load_registry(block)
@@ -147,7 +148,7 @@ def bench(
     with locked(outputs):
         earlier = _earlier(outputs) if resume else ()
         for path in outputs:
-            check_replaceable(path)
+            check_replaceable(path, RESULT_FORMATS)
         how = Options(
             variants=variants,
             block=block,
@@ -192,9 +193,10 @@ def _check_names(models: tuple[str, ...]) -> None:
 
 def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
     """Return what the first .json output holds."""
-    from freezekit.results.store import extension_of, load
+    from freezekit.report.formats import holds_results
+    from freezekit.results.store import load
 
-    path = next((path for path in outputs if extension_of(path) == ".json"), None)
+    path = next((path for path in outputs if holds_results(path)), None)
     if path is None:
         raise click.UsageError("--resume goes on with a result file: name it with -o FILE.json")
     return load(path) if Path(path).exists() else ()
@@ -202,11 +204,12 @@ def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
 
 def _whole_runs(outputs: tuple[str, ...]) -> tuple[Result, ...]:
     """Return the whole runs that the .json outputs hold; one that cannot be read holds none."""
-    from freezekit.results.store import extension_of, load
+    from freezekit.report.formats import holds_results
+    from freezekit.results.store import load
 
     runs: list[Result] = []
     for path in outputs:
-        if extension_of(path) == ".json" and Path(path).exists():
+        if holds_results(path) and Path(path).exists():
             with suppress(OutputError):
                 runs += load(path)
     return tuple(run for run in runs if run.complete)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DID_NOT_HOLD = 1
 STRATEGY_FAILED = 4
 INTERRUPTED = 130
-EXTENSIONS = (".json", ".md")
 NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
 """Fields in which a bench run may differ whose speeds are shown."""
 
@@ -103,14 +102,14 @@ def fit(
     from freezekit.cli.progress import progress
     from freezekit.fit.run import FitOptions, FitRun
     from freezekit.plugins.registry import load_registry
-    from freezekit.report.fit_table import check_replaceable
+    from freezekit.report.formats import FIT_FORMATS
+    from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked
     from freezekit.results.records import Workload
     from freezekit.results.sizes import read_bytes
-    from freezekit.results.store import check_writable
 
     for path in outputs:
-        check_writable(path, EXTENSIONS)
+        check_writable(path, FIT_FORMATS)
     workload = Workload(model, **options)
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
     find_timing(workload)  # what can be told before the model is there
@@ -125,7 +124,7 @@ def fit(
     )
     with locked(outputs):
         for path in outputs:
-            check_replaceable(path)
+            check_replaceable(path, FIT_FORMATS)
         with progress(model) as show:
             run = FitRun(workload, how, show, check=find_timing)
             try:
@@ -169,11 +168,11 @@ def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> tu
 def _show(result: Fit, timing: Sequence[Result], outputs: tuple[str, ...]) -> None:
     from rich.console import Console, Group
 
-    from freezekit.report.fit_table import fit_json, fit_lines, fit_markdown
-    from freezekit.results.store import extension_of, write_text
+    from freezekit.report.fit_table import FitReport, fit_lines
+    from freezekit.report.formats import FIT_FORMATS
+    from freezekit.report.output import write
 
     console = Console(highlight=False, emoji=False)
-    console.print(Group(*fit_lines(result, timing, console.width, console.encoding)))
-    for path in outputs:
-        is_json = extension_of(path, EXTENSIONS) == ".json"
-        write_text(path, fit_json(result) if is_json else fit_markdown(result, timing))
+    report = FitReport(result, tuple(timing))
+    console.print(Group(*fit_lines(report, console.width, console.encoding)))
+    write(report, FIT_FORMATS, *outputs)

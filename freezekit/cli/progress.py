@@ -24,9 +24,10 @@ from freezekit.compare.pairing import earlier_rows, pair
 from freezekit.compare.show import print_comparison
 from freezekit.errors import FreezekitError, OutputError
 from freezekit.gate.judge import judge
+from freezekit.report.formats import RESULT_FORMATS, holds_results
+from freezekit.report.output import format_of, write
 from freezekit.report.table import print_result
-from freezekit.report.write import write
-from freezekit.results.store import UNCHANGED, extension_of
+from freezekit.results.files import UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -134,7 +135,7 @@ def _interrupted(writer: _Writer, left: Sequence[Workload], *, is_kept: bool, ag
             "no whole run that was there is lost: the same command measures all anew, with "
             "--resume only what the file lacks"
         )
-    elif any(extension_of(path) == ".json" for path in writer.outputs):
+    elif any(map(holds_results, writer.outputs)):
         said.append("the same command with --resume goes on")
     else:
         said.append("with -o FILE.json, --resume can go on next time")
@@ -182,14 +183,15 @@ class _Writer:
         self.write(with_run(known, result), draw=False)
 
     def write(self, results: Sequence[Result], *, draw: bool) -> None:
-        """Write what has charts only where told: it takes a second of the cores."""
+        """Write slow formats, such as charts, only where told."""
         measured = [result for result in results if any(row.parameters for row in result.rows)]
         for path in self.outputs if measured else ():
-            if _is_drawn(path) and (not draw or self._written.get(path) == measured):
+            waits = not draw or self._written.get(path) == measured
+            if waits and format_of(path, RESULT_FORMATS).is_slow:
                 continue
             self._failed.pop(path, None)
             try:
-                write(measured, path)
+                write(measured, RESULT_FORMATS, path)
                 self._written[path] = measured
             except OutputError as error:
                 self._failed[path] = self._told(error, path)
@@ -199,7 +201,7 @@ class _Writer:
         if path not in self._written:
             return error
         said = [str(error).removesuffix(UNCHANGED), f"it holds {_held(self._written[path])}"]
-        if any(extension_of(other) == ".json" for other in self.outputs):
+        if any(map(holds_results, self.outputs)):
             said.append("make room, then the same command with --resume goes on")
         return OutputError("; ".join(said))
 
@@ -208,10 +210,6 @@ def _held(results: Sequence[Result]) -> str:
     """Say which models results are of, and which of them are not whole."""
     parts = "", " in part"
     return ", ".join(f"{run.workload.model}{parts[not run.complete]}" for run in results)
-
-
-def _is_drawn(path: str) -> bool:
-    return path.lower().endswith(".html")
 
 
 def shortened(text: str, width: int) -> str:

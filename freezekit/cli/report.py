@@ -29,14 +29,14 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
       freezekit report atto.json -o atto.html
       freezekit report resnet.json vit.json -o both.html -o both.md
     """  # noqa: D301  # click reads the character
-    from freezekit.report.replacing import check_replaceable
-    from freezekit.report.write import write
+    from freezekit.report.formats import RESULT_FORMATS
+    from freezekit.report.output import check_replaceable, check_writable, write
     from freezekit.results.locking import locked
-    from freezekit.results.store import check_writable, load
+    from freezekit.results.store import load
 
     for path in outputs:
-        check_writable(path)
+        check_writable(path, RESULT_FORMATS)
     with locked(outputs):
         for path in outputs:
-            check_replaceable(path)
-        write([result for path in inputs for result in load(path)], *outputs)
+            check_replaceable(path, RESULT_FORMATS)
+        write([run for path in inputs for run in load(path)], RESULT_FORMATS, *outputs)

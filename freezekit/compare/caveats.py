@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freezekit.compare.differences import common_floor
+from freezekit.compare.differences import COMPARED, common_floor
 from freezekit.report import formatting
 from freezekit.report.notes import Note
 from freezekit.results.variant import BASELINE
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from freezekit.compare.differences import Count, Difference
     from freezekit.compare.pairing import Pair
+    from freezekit.results.figures import Figure
     from freezekit.results.records import Result
 
 SIDES = ("the old run", "the new run")
 MOST_EXACT = 12  # rows whose bytes are spelled out
-IN_FULL = {"peak": "peaks", "saved": "saved activations", "FLOPs": "FLOPs"}
 
 
 def comparison_notes(
@@ -34,7 +34,7 @@ def comparison_notes(
         >>> run = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> pairs = pair([run], [run])
         >>> [note.text for note in comparison_notes(pairs[0], differences(pairs[0]))]
-        ['peaks: exactly equal']
+        ['peak: exactly equal']
     """
     notes = (*_exactly(found), *_peaks(found), *_times(pair, found), *_environments(pair))
     return [
@@ -87,10 +87,10 @@ def _exactly(found: Sequence[Difference]) -> list[str]:
     texts = []
     equal: dict[str, None] = {}
     for d in found:
-        counts = {"peak": d.peak_bytes, "saved": d.saved_bytes, "FLOPs": d.flops}
-        known = {n: c for n, c in counts.items() if c.old is not None and c.new is not None}
-        changed = [_in_full(name, c) for name, c in known.items() if c.old != c.new]
-        equal |= dict.fromkeys(IN_FULL[name] for name in known)
+        counts = {figure: d.counts[figure.name] for figure in COMPARED}
+        known = {f: c for f, c in counts.items() if c.old is not None and c.new is not None}
+        changed = [_in_full(figure, c) for figure, c in known.items() if c.old != c.new]
+        equal |= dict.fromkeys(_title(figure) for figure in known)
         if changed:
             texts.append(f"{d.label}: {', '.join(changed)}")
     if len(texts) > MOST_EXACT:
@@ -100,11 +100,15 @@ def _exactly(found: Sequence[Difference]) -> list[str]:
     return texts
 
 
-def _in_full(name: str, count: Count) -> str:
+def _in_full(figure: Figure, count: Count) -> str:
     assert count.old is not None
     assert count.new is not None
-    unit = "" if name == "FLOPs" else " bytes"
-    return f"{name} {count.old:,} -> {count.new:,}{unit} ({count.new - count.old:+,})"
+    unit = " bytes" if figure.unit == "bytes" else " FLOP"
+    return f"{_title(figure)} {count.old:,} -> {count.new:,}{unit} ({count.new - count.old:+,})"
+
+
+def _title(figure: Figure) -> str:
+    return figure.heading.title if figure.heading else figure.name
 
 
 def _peaks(found: Sequence[Difference]) -> list[str]:

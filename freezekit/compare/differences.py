@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.bench.statistics import block_scores, estimate, estimate_change, noise_floor, verdict
-from freezekit.results.figures import flops
+from freezekit.results.figures import FIGURES
 from freezekit.results.records import CONTROL
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from freezekit.compare.pairing import Pair
+    from freezekit.results.figures import Figure
     from freezekit.results.records import Result, Row, Verdict
+
+COMPARED = tuple(figure for figure in FIGURES if figure.compared)
+"""Figures that are deterministic, so that they are compared exactly."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,14 @@ class Difference:
 
     Attributes:
         old, new: The row.
-        peak_bytes: Of one method: None in both where one was measured and the other predicted.
-        saved_bytes, flops: As in the rows.
+        counts: By the name of each figure that is compared exactly. Of the peak None in both where
+            one was measured and the other predicted.
         time: None for `full`, and where a run has no step times to compare.
     """
 
     old: Row
     new: Row
-    peak_bytes: Count
-    saved_bytes: Count
-    flops: Count
+    counts: Mapping[str, Count]
     time: TimeChange | None
 
     @property
@@ -76,19 +80,23 @@ def differences(pair: Pair) -> tuple[Difference, ...]:
         ...     Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full", memory=Memory(peak)),))
         ...     for peak in (200, 150)
         ... ]
-        >>> differences(pair(runs[:1], runs[1:])[0])[0].peak_bytes.change
+        >>> differences(pair(runs[:1], runs[1:])[0])[0].counts["peak_bytes"].change
         -0.25
     """
     return tuple(_difference(pair, old, new) for old, new in pair.rows)
 
 
 def _difference(pair: Pair, old: Row, new: Row) -> Difference:
-    peaks = Count(old.memory.peak_bytes, new.memory.peak_bytes)
+    counts = {f.name: Count(_count(f, pair.old, old), _count(f, pair.new, new)) for f in COMPARED}
     if old.memory.peak_method != new.memory.peak_method:
-        peaks = Count(None, None)
-    saved = Count(old.memory.saved_activations_bytes, new.memory.saved_activations_bytes)
+        counts["peak_bytes"] = Count(None, None)
     time = _time_change(pair, new.label) if new.variant != BASELINE else None
-    return Difference(old, new, peaks, saved, Count(flops(old), flops(new)), time)
+    return Difference(old, new, counts, time)
+
+
+def _count(figure: Figure, result: Result, row: Row) -> int | None:
+    found = figure.read(result, row)
+    return found if isinstance(found, int) else None
 
 
 def _time_change(pair: Pair, label: str) -> TimeChange | None:

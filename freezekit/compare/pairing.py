@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from freezekit.bench.environment import differing
 from freezekit.errors import CompareError
@@ -123,7 +124,7 @@ def apart(one: Workload, other: Workload) -> str:
         >>> apart(Workload("timm:a", seed=1), Workload("timm:a"))
         'seed 1, not 0'
     """
-    a, b = dataclasses.asdict(one), dataclasses.asdict(other)
+    a, b = msgspec.to_builtins(one), msgspec.to_builtins(other)
     return "; ".join(f"{name} {a[name]}, not {b[name]}" for name in _names_apart(a, b, ()))
 
 
@@ -177,7 +178,7 @@ def _differences(
 
 
 def _differing(old: Workload, new: Workload, besides: Collection[str]) -> list[str]:
-    a, b = dataclasses.asdict(old), dataclasses.asdict(new)
+    a, b = msgspec.to_builtins(old), msgspec.to_builtins(new)
     return [f"{name} ({a[name]} -> {b[name]})" for name in _names_apart(a, b, besides)]
 
 

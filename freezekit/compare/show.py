@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
 
 from freezekit.compare.caveats import SIDES, comparison_notes
-from freezekit.compare.differences import Difference, differences
+from freezekit.compare.differences import COMPARED, Difference, differences
 from freezekit.errors import CompareError
 from freezekit.report import formatting
 from freezekit.report.cells import Column, tabulate, title
@@ -19,12 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freezekit.compare.pairing import Pair
+    from freezekit.results.figures import Figure
     from freezekit.results.records import Row
-
-PEAK = Column("peak, MiB", ("peak", "MiB"), lambda d: formatting.mib(d.peak_bytes.new))
-SAVED = Column(
-    "saved activations, MiB", ("saved", "MiB"), lambda d: formatting.mib(d.saved_bytes.new)
-)
 
 
 def print_comparison(
@@ -55,9 +52,9 @@ def _table(
     """Return the table's lines; on a narrow terminal sizes give way to their changes."""
     cells = tabulate(columns, [(difference,) for difference in found])
     lines = table_lines(cells, [difference.label for difference in found], width, encoding)
-    if max(map(len, lines)) <= width or columns[0].title != "peak, MiB":
+    if max(map(len, lines)) <= width or _SIZES.isdisjoint(columns):
         return lines
-    return _table(found, tuple(c for c in columns if c not in (SAVED, PEAK)), width, encoding)
+    return _table(found, tuple(c for c in columns if c not in _SIZES), width, encoding)
 
 
 def comparison_markdown(
@@ -91,19 +88,31 @@ def _title(pair: Pair) -> str:
 
 def _columns(absolute: bool) -> tuple[Column, ...]:
     return (
-        PEAK,
-        Column(
-            "peak, change", ("peak", "change"), lambda d: formatting.change(d.peak_bytes.change)
-        ),
-        SAVED,
-        Column(
-            "saved, change", ("saved", "change"), lambda d: formatting.change(d.saved_bytes.change)
-        ),
-        Column("FLOPs, change", ("GFLOP", "change"), lambda d: formatting.change(d.flops.change)),
+        *chain(*_COUNTS),
         *(_ABSOLUTE if absolute else ()),
         Column("new ratio / old ratio [95% interval]", ("ratio,", "new / old"), _time, False),
         Column("verdict", ("verdict", ""), lambda d: d.time.verdict if d.time else "", False),
     )
+
+
+def _count_columns(figure: Figure) -> tuple[Column, ...]:
+    """Return the new size of a figure, where it is of memory, and its change."""
+    assert figure.heading is not None
+    title, short = figure.heading.title, figure.heading.short
+    label = formatting.LABELS[figure.unit]
+
+    def size(difference: Difference) -> str:
+        return formatting.figure(difference.counts[figure.name].new, figure.unit)
+
+    def change(difference: Difference) -> str:
+        return formatting.change(difference.counts[figure.name].change)
+
+    sizes = [Column(f"{title}, {label}", (short, label), size)] if figure.unit == "bytes" else []
+    return (*sizes, Column(f"{title}, change", (short, "change"), change))
+
+
+_COUNTS = tuple(map(_count_columns, COMPARED))
+_SIZES = {columns[0] for columns in _COUNTS if len(columns) > 1}
 
 
 def _step(row: Row) -> str:

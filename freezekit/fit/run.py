@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec.structs import replace
 
 from freezekit import __version__
 from freezekit.bench.environment import available_bytes, environment
 from freezekit.bench.processes import Event, Workers, job_for
 from freezekit.bench.run import Doing
 from freezekit.errors import ModelError, ShortageError, WorkerError
-from freezekit.results.records import Memory, Status, Workload
+from freezekit.results.records import Memory, Record, Status, Workload
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
@@ -37,8 +39,7 @@ def default_margin(workload: Workload) -> float:
     return COUNTED_MARGIN if counted else MARGIN
 
 
-@dataclass(frozen=True)
-class FitRow:
+class FitRow(Record, frozen=True):
     """One strategy.
 
     Attributes:
@@ -56,7 +57,7 @@ class FitRow:
     status: Status = "ok"
     error: str | None = None
     batch_size: int | None = None
-    memory: Memory = field(default_factory=Memory)
+    memory: Memory = Memory()
     next_peak_bytes: int | None = None
     tried: int = 0
     measured_peak_bytes: int | None = None
@@ -73,8 +74,7 @@ class FitRow:
         return self.variant.label
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(Record, frozen=True):
     """What fits into a memory, strategy by strategy.
 
     Attributes:

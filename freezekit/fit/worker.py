@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import math
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
+from msgspec.structs import replace
 
 from freezekit.bench.environment import available_bytes
 from freezekit.bench.static import predicted_memory
@@ -34,15 +35,15 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         memory_bytes = available_bytes()
     yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
     asked = job["batch_size"]
-    workload = describe_workload(dataclasses.replace(workload, batch_size=asked or FIRST_TRIED[0]))
-    yield {"event": "workload", "workload": dataclasses.asdict(workload)}
+    workload = describe_workload(replace(workload, batch_size=asked or FIRST_TRIED[0]))
+    yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
     limit = math.floor(memory_bytes / (1 + job["margin"]))
     gc.freeze()  # what imports left is half of what each prediction would look through
     for variant in variants_of(job):
         predicted: dict[int, Memory] = {}
 
         def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
-            step = dataclasses.replace(workload, batch_size=batch, input_shape=None)
+            step = replace(workload, batch_size=batch, input_shape=None)
             known[batch] = predicted_memory(step, variant, registry)
             return int(known[batch].peak_bytes)
 
@@ -58,7 +59,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
             "event": "fit",
             "label": variant.label,
             "batch_size": found.batch,
-            "memory": dataclasses.asdict(predicted[found.batch or min(predicted)]),
+            "memory": msgspec.to_builtins(predicted[found.batch or min(predicted)]),
             "next_peak_bytes": found.next_peak_bytes,
             "tried": len(predicted),
         }

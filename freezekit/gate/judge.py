@@ -20,8 +20,8 @@ from freezekit.gate.tree import (
     figures,
     texts_beside,
 )
-from freezekit.gate.values import FIGURES, UNITS, shown
-from freezekit.results.figures import baseline, stock_of
+from freezekit.gate.values import UNITS, shown, value_of
+from freezekit.results.derived import baseline, stock_of
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
@@ -192,11 +192,11 @@ class _Scene:
             case Negation(condition):
                 yield from self.sides(condition)
             case Figure(name):
-                yield f"{name} is {shown(self.value(node), FIGURES[name].unit)}"
+                yield f"{name} is {shown(self.value(node), UNITS[name])}"
 
     def _figure(self, node: Figure) -> Value:
         result, row = self._place(node)
-        found = FIGURES[node.name].read(result, row)
+        found = value_of(node.name, result, row)
         if found is None:
             raise LackingError(f"{node.of or 'the row'} has no {node.name}")
         if isinstance(found, Span) and not found.is_number:

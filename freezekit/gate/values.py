@@ -1,16 +1,16 @@
-"""The figures that gates can name, and where each stands in a row."""
+"""What a gate's figure comes to for a row: a number, or all that an interval leaves possible."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from freezekit.gate.spans import Span, Value
 from freezekit.report.formatting import milliseconds, number
-from freezekit.results.figures import flops, noise_floor, trainable_fraction
-from freezekit.results.records import Memory
+from freezekit.results.derived import noise_floor
+from freezekit.results.figures import FIGURES
+from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,13 +18,31 @@ if TYPE_CHECKING:
     from freezekit.gate.tree import Unit
     from freezekit.results.records import Result, Row
 
+_FIGURES = {figure.name: figure for figure in FIGURES}
 
-@dataclass(frozen=True)
-class Named:
-    """A figure: what it counts, and how it is read from a row; None where the row lacks it."""
+UNITS: dict[str, Unit] = {
+    f.name: "ratio" if f.unit == "share" or f.unit == "change" else f.unit  # mypy
+    for f in FIGURES
+}
+"""What each figure that a gate can name counts."""
 
-    unit: Unit
-    read: Callable[[Result, Row], Value | None]
+
+def value_of(name: str, result: Result, row: Row) -> Value | None:
+    """Return what a figure of a row may be; None where the row lacks it.
+
+    A ratio of times is known up to its interval, and never better than the noise: two copies of
+    `full` differed by the noise floor, so that no smaller difference is certain.
+    """
+    figure = _FIGURES[name]
+    found = figure.read(result, row)
+    if found is None or isinstance(found, (str, bool)):
+        return found
+    if figure.interval is None or figure.unit != "ratio" or row.variant == BASELINE:
+        return Span(found, found)
+    ends, floor = figure.interval(row), noise_floor(result)
+    if ends is None or floor is None:  # nothing is known of the noise
+        return Span(0.0, math.inf)
+    return Span(min(ends[0], found / (1 + floor)), max(ends[1], found * (1 + floor)))
 
 
 def shown(value: Value, unit: Unit) -> str:
@@ -59,93 +77,3 @@ _SHOWN: dict[str, Callable[[float], str]] = {
     "ratio": lambda v: f"{v:.3f}",
     "count": number,
 }
-
-
-def _exact(read: Callable[[Row], float | None]) -> Callable[[Result, Row], Value | None]:
-    def found(_: Result, row: Row) -> Value | None:
-        value = read(row)
-        return None if value is None else Span(value, value)
-
-    return found
-
-
-def _memory(name: str) -> Named:
-    return Named("bytes", _exact(lambda row: getattr(row.memory, name)))
-
-
-def _ratio(result: Result, row: Row) -> Value | None:
-    """Return all ratios that the run leaves possible: its interval, and never less than the noise.
-
-    Identical code came apart by the noise floor, so that no difference below it is certain.
-    """
-    time, floor = row.time, noise_floor(result)
-    if time is None or time.ratio is None or time.verdict == "baseline":
-        return Span(1.0, 1.0) if time and time.verdict == "baseline" else None
-    return _widened(time.ratio, time.ratio_ci, floor)
-
-
-def _ratio_to_stock(result: Result, row: Row) -> Value | None:
-    time = row.time
-    if time is None or time.ratio_to_stock is None:
-        return None
-    return _widened(time.ratio_to_stock, time.ratio_to_stock_ci, noise_floor(result))
-
-
-def _widened(ratio: float, ci: tuple[float, float] | None, floor: float | None) -> Span:
-    if ci is None or floor is None:  # nothing is known of the noise
-        return Span(0.0, math.inf)
-    return Span(min(ci[0], ratio / (1 + floor)), max(ci[1], ratio * (1 + floor)))
-
-
-def _end(read: Callable[[Row], tuple[float, float] | None], index: int) -> Named:
-    def found(row: Row) -> float | None:
-        ends = read(row)
-        return None if ends is None else ends[index]
-
-    return Named("ratio", _exact(found))
-
-
-def _seconds(name: str) -> Named:
-    return Named(
-        "seconds", _exact(lambda row: getattr(row.time.step_seconds, name) if row.time else None)
-    )
-
-
-def _in_full(row: Row) -> tuple[float, float] | None:
-    return row.time.ratio_ci if row.time else None
-
-
-def _in_stock(row: Row) -> tuple[float, float] | None:
-    return row.time.ratio_to_stock_ci if row.time else None
-
-
-FIGURES: dict[str, Named] = {
-    **{f.name: _memory(f.name) for f in fields(Memory) if f.name.endswith("_bytes")},
-    "parameters.total": Named(
-        "count", _exact(lambda row: row.parameters.total if row.parameters else None)
-    ),
-    "parameters.trainable": Named(
-        "count", _exact(lambda row: row.parameters.trainable if row.parameters else None)
-    ),
-    "trainable_fraction": Named("ratio", _exact(trainable_fraction)),
-    "flops": Named("operations", _exact(flops)),
-    "flops.forward": Named(
-        "operations", _exact(lambda row: row.flops.forward if row.flops else None)
-    ),
-    "flops.backward": Named(
-        "operations", _exact(lambda row: row.flops.backward if row.flops else None)
-    ),
-    "time.ratio": Named("ratio", _ratio),
-    "time.ratio_ci.low": _end(_in_full, 0),
-    "time.ratio_ci.high": _end(_in_full, 1),
-    "time.ratio_to_stock": Named("ratio", _ratio_to_stock),
-    "time.ratio_to_stock_ci.low": _end(_in_stock, 0),
-    "time.ratio_to_stock_ci.high": _end(_in_stock, 1),
-    "time.step_seconds.median": _seconds("median"),
-    "time.step_seconds.p10": _seconds("p10"),
-    "time.step_seconds.p90": _seconds("p90"),
-    "strategy": Named("text", lambda _, row: row.strategy),
-    "lean": Named("truth", lambda _, row: row.lean),
-}
-
-UNITS: dict[str, Unit] = {name: figure.unit for name, figure in FIGURES.items()}

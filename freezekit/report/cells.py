@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from freezekit.report import formatting
-from freezekit.results.figures import flops, mixed_peaks, peak_change, trainable_fraction
+from freezekit.results.derived import mixed_peaks
+from freezekit.results.figures import FIGURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from freezekit.results.figures import Figure
     from freezekit.results.records import Result, Row
 
 FAILED = {"oom": "out of memory", "error": "error"}
@@ -121,58 +123,51 @@ def verdict(row: Row) -> str:
     return (row.time.verdict if row.time else None) or ""
 
 
-def _peak(result: Result, row: Row) -> str:
+def _peak(result: Result, row: Row, _: Figure) -> str:
+    """Return the peak, with a mark where it was predicted and others were measured."""
     text = formatting.mib(row.memory.peak_bytes)
     return f"~{text}" if row.memory.peak_method == "predicted" and mixed_peaks(result) else text
 
 
-def _ratio(_result: Result, row: Row) -> str:
+def _ratio(_: Result, row: Row, figure: Figure) -> str:
     time = row.time
-    return formatting.ratio(time.ratio, time.ratio_ci, time.verdict) if time else formatting.MISSING
+    if time is None:
+        return formatting.MISSING
+    value = getattr(time, figure.name.removeprefix("time."))
+    return formatting.ratio(value, figure.interval and figure.interval(row), time.verdict)
 
 
-def _seconds(row: Row) -> float | None:
-    return row.time.step_seconds.median if row.time else None
+_OWN_TEXT: dict[str, Callable[[Result, Row, Figure], str]] = {
+    "peak_bytes": _peak,
+    "time.ratio": _ratio,
+    "verdict": lambda _, row, __: verdict(row),
+}
+"""Figures whose cells tell more than their value."""
 
 
-COLUMNS = (
-    Column(
-        "trainable",
-        ("train-", "able"),
-        lambda _, row: formatting.share(trainable_fraction(row)),
-        value=lambda _, row: trainable_fraction(row),
-    ),
-    Column("peak, MiB", ("peak", "MiB"), _peak, value=lambda _, row: row.memory.peak_bytes),
-    Column(
-        "against full",
-        ("vs", "full"),
-        lambda result, row: formatting.change(peak_change(result, row)),
-        value=peak_change,
-    ),
-    Column(
-        "saved activations, MiB",
-        ("saved", "MiB"),
-        lambda _, row: formatting.mib(row.memory.saved_activations_bytes),
-        value=lambda _, row: row.memory.saved_activations_bytes,
-    ),
-    Column(
-        "forward + backward, GFLOP",
-        ("GFLOP", "fw+bw"),
-        lambda _, row: formatting.gflop(flops(row)),
-        value=lambda _, row: flops(row),
-    ),
-    Column(
-        "step, ms",
-        ("step", "ms"),
-        lambda _, row: formatting.milliseconds(_seconds(row)),
-        value=lambda _, row: _seconds(row),
-    ),
-    Column(
-        "ratio to full [95% interval]",
-        ("ratio to full", "[95% interval]"),
-        _ratio,
-        False,
-        lambda _, row: row.time.ratio if row.time else None,
-    ),
-    Column("verdict", ("verdict", ""), lambda _, row: verdict(row), False),
-)
+def _column(figure: Figure) -> Column:
+    assert figure.heading is not None
+    own = _OWN_TEXT.get(figure.name)
+
+    def text(result: Result, row: Row) -> str:
+        if own:
+            return own(result, row, figure)
+        return formatting.figure(figure.read(result, row), figure.unit)
+
+    def value(result: Result, row: Row) -> float | None:
+        found = figure.read(result, row)
+        return None if isinstance(found, str) else found
+
+    title, label = figure.heading.title, formatting.LABELS.get(figure.unit)
+    first, _, second = figure.heading.short.partition("\n")
+    return Column(
+        f"{title}, {label}" if label else title,
+        (first, second or label or ""),
+        text,
+        # An interval takes more room than a number, and lines up at the left.
+        is_number=figure.is_number and figure.unit != "ratio",
+        value=value if figure.is_number else None,
+    )
+
+
+COLUMNS = tuple(_column(figure) for figure in FIGURES if figure.heading)

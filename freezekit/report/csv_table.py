@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from freezekit.report.formatting import plain
-from freezekit.results.figures import peak_change, trainable_fraction
-from freezekit.results.records import Memory, Result, Row, Workload
+from freezekit.results.figures import FIGURES
+from freezekit.results.records import Result, Row, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +43,8 @@ def render_csv(results: Sequence[Result]) -> str:
 
 
 def _record(result: Result, row: Row) -> dict[str, Value]:
-    return {**_run(result), **_strategy(result, row), **_memory(row), **_time(result, row)}
+    figures = {figure.column: figure.read(result, row) for figure in FIGURES}
+    return {**_run(result), **_row(row), **figures, **_control(result)}
 
 
 def _run(result: Result) -> dict[str, Value]:
@@ -72,55 +72,28 @@ def _run(result: Result) -> dict[str, Value]:
     }
 
 
-def _strategy(result: Result, row: Row) -> dict[str, Value]:
+def _row(row: Row) -> dict[str, Value]:
+    """Return what is said of a row beside its figures."""
     plugin, parameters = row.plugin, row.parameters
     return {
-        "strategy": row.strategy,
-        "lean": row.lean,
         "status": row.status,
         "error": row.error,
         "plugin_name": plugin.name if plugin else None,
         "plugin_distribution": plugin.distribution if plugin else None,
         "plugin_version": plugin.version if plugin else None,
-        "parameters_total": parameters.total if parameters else None,
-        "parameters_trainable": parameters.trainable if parameters else None,
-        "trainable_fraction": trainable_fraction(row),
         "trainable_digest": parameters.trainable_digest if parameters else None,
-        "peak_change_fraction": peak_change(result, row),
-        "flops_forward": row.flops.forward if row.flops else None,
-        "flops_backward": row.flops.backward if row.flops else None,
+        "peak_method": row.memory.peak_method,
         "warnings": "; ".join(row.warnings) or None,
     }
 
 
-def _memory(row: Row) -> dict[str, Value]:
-    return {field.name: getattr(row.memory, field.name) for field in fields(Memory)}
-
-
-def _time(result: Result, row: Row) -> dict[str, Value]:
-    time, control = row.time, result.control
-    seconds = time.step_seconds if time else None
-    low, high = (time.ratio_ci if time else None) or (None, None)
-    stock_low, stock_high = (time.ratio_to_stock_ci if time else None) or (None, None)
-    control_low, control_high = (control.ratio_ci if control else None) or (None, None)
-    split = (time.split if time else None) or {}
+def _control(result: Result) -> dict[str, Value]:
+    control = result.control
+    low, high = (control.ratio_ci if control else None) or (None, None)
     return {
-        "step_seconds_median": seconds.median if seconds else None,
-        "step_seconds_p10": seconds.p10 if seconds else None,
-        "step_seconds_p90": seconds.p90 if seconds else None,
-        "forward_seconds": split.get("forward"),
-        "backward_seconds": split.get("backward"),
-        "optimizer_seconds": split.get("optimizer"),
-        "ratio": time.ratio if time else None,
-        "ratio_ci_low": low,
-        "ratio_ci_high": high,
-        "verdict": time.verdict if time else None,
-        "ratio_to_stock": time.ratio_to_stock if time else None,
-        "ratio_to_stock_ci_low": stock_low,
-        "ratio_to_stock_ci_high": stock_high,
         "control_ratio": control.ratio if control else None,
-        "control_ci_low": control_low,
-        "control_ci_high": control_high,
+        "control_ci_low": low,
+        "control_ci_high": high,
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.report.formatting import change, mib, ratio, share
 from freezekit.report.peaks import peak_against_saved, where_the_saving_is
-from freezekit.results.figures import (
+from freezekit.results.derived import (
     baseline,
     flops,
     fraction,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from freezekit.bench.environment import differing
-from freezekit.errors import OutputError
 from freezekit.report import formatting
 from freezekit.report.cells import FAILED, Column, tabulate, title
 from freezekit.report.markdown import markdown_table
@@ -25,6 +25,19 @@ if TYPE_CHECKING:
 
 _FITTED_AFTER_ALL = "which fits, though by prediction and margin it does not"
 QUESTIONS = "the largest batch that fits", "does it fit"
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What is shown of a fit.
+
+    Attributes:
+        fit: What fits.
+        timing: Bench runs of the same step, but for its batch size; of a row, the last counts.
+    """
+
+    fit: Fit
+    timing: tuple[Result, ...] = ()
 
 
 def images_per_second(runs: Sequence[Result]) -> dict[str, float]:
@@ -44,15 +57,15 @@ def images_per_second(runs: Sequence[Result]) -> dict[str, float]:
     }
 
 
-def fit_lines(fit: Fit, timing: Sequence[Result], width: int, encoding: str) -> list[Text]:
+def fit_lines(report: FitReport, width: int, encoding: str) -> list[Text]:
     """Return a table and its notes for a terminal of that many columns.
 
     Args:
-        fit: What fits.
-        timing: Bench runs of the same step, but for its batch size; of a row, the last counts.
+        report: What fits.
         width: Of the terminal.
         encoding: Likewise.
     """
+    fit, timing = report.fit, report.timing
     cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
     return [
@@ -63,47 +76,19 @@ def fit_lines(fit: Fit, timing: Sequence[Result], width: int, encoding: str) -> 
     ]
 
 
-def fit_markdown(fit: Fit, timing: Sequence[Result]) -> str:
+def fit_markdown(report: FitReport) -> str:
     """Return the same as Markdown."""
+    fit, timing = report.fit, report.timing
     cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
     return markdown_table(_title(fit), cells, labels, _notes(fit, timing))
 
 
-def fit_json(fit: Fit) -> str:
+def fit_json(report: FitReport) -> str:
     """Return the records as JSON, bytes throughout."""
-    return json.dumps(asdict(fit), indent=2) + "\n"
-
-
-def check_replaceable(path: str | Path) -> None:
-    """Raise where a file is there already that holds anything but what fits.
-
-    Raises:
-        OutputError: It is such a file, or cannot be read.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot read {str(path)!r}, which is to be replaced: {reason}") from None
-    if text.strip() and not _is_fit(text):
-        raise OutputError(
-            f"cannot write {str(path)!r}: it is there already and is not what `freezekit fit` "
-            "wrote; name another file, or remove it first"
-        )
-
-
-def _is_fit(text: str) -> bool:
-    """Tell whether `fit_json` or `fit_markdown` returned the text, by how it begins."""
-    if text.startswith("**"):
-        return any(f": {asked} into " in text.partition("\n")[0] for asked in QUESTIONS)
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and data.get("kind") == "freezekit fit"
+    data = msgspec.to_builtins(report.fit)
+    first = {"kind": data.pop("kind")}
+    return json.dumps({**first, **data}, indent=2) + "\n"
 
 
 def largest_part(memory: Memory) -> tuple[str, int] | None:
@@ -140,7 +125,7 @@ def _title(fit: Fit) -> str:
 
 def _as_run(fit: Fit) -> Result:
     """Return what a title is made of; the shape of one image where the batch is what is asked."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from freezekit.results.records import Result
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freezekit.results.figures import Unit, Value
     from freezekit.results.records import Verdict
 
 MISSING = "-"
@@ -142,3 +145,29 @@ def plain(text: str) -> str:
     """
     text = _TERMINAL_CODES.sub("", text).replace("\t", " ")
     return _CONTROL.sub("", text)
+
+
+LABELS: dict[Unit, str] = {"bytes": "MiB", "operations": "GFLOP", "seconds": "ms"}
+"""What stands in the heading of a column whose cells are without their unit."""
+
+_TEXTS: dict[Unit, Callable[[Any], str]] = {  # Any: a value of that unit
+    "bytes": mib,
+    "operations": gflop,
+    "seconds": milliseconds,
+    "share": share,
+    "change": change,
+    "ratio": "{:.3f}".format,
+    "count": number,
+    "text": str,
+    "truth": lambda value: str(value).lower(),
+}
+
+
+def figure(value: Value | None, unit: Unit) -> str:
+    """Return a figure as a reader wants it, without the unit's label.
+
+    Example:
+        >>> figure(2**20, "bytes"), figure(0.25, "share"), figure(None, "seconds")
+        ('1.00', '25.0%', '-')
+    """
+    return MISSING if value is None else _TEXTS[unit](value)

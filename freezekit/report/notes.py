@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from freezekit.report.cells import FAILED
 from freezekit.report.explain import explain
 from freezekit.report.formatting import band, plain, share
-from freezekit.results.figures import flops, mixed_peaks, noise_floor
+from freezekit.results.derived import flops, mixed_peaks, noise_floor
 
 if TYPE_CHECKING:
     from freezekit.results.records import Result, Row

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.report.formatting import change, mib, share
-from freezekit.results.figures import peak_change, saved_against
+from freezekit.results.derived import peak_change, saved_against
 from freezekit.results.records import FREES_LITTLE
 
 if TYPE_CHECKING:

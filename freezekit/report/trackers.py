@@ -7,12 +7,17 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from freezekit.report.cells import circumstances
-from freezekit.results.figures import flops
+from freezekit.results.figures import FIGURES
+from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from freezekit.results.records import Result, Row, StepSeconds
+    from freezekit.results.figures import Figure, Unit, Value
+    from freezekit.results.records import Result, Row
+
+NANOSECONDS = 1_000_000_000  # in a second: the unit of Bencher's "latency"
+_UNITS: dict[Unit, str] = {"operations": "FLOP"}
 
 
 def render_github_action(results: Sequence[Result]) -> str:
@@ -34,15 +39,10 @@ def render_github_action(results: Sequence[Result]) -> str:
         ]
     """
     found = [
-        _entry(f"{name}: {what}", unit, value, ends)
-        for name, row in _rows(results)
-        for what, unit, value, ends in (
-            ("peak", "bytes", row.memory.peak_bytes, None),
-            ("saved activations", "bytes", row.memory.saved_activations_bytes, None),
-            ("forward and backward", "FLOP", flops(row), None),
-            ("step time / full", "ratio", *_ratio(row)),
-        )
-        if value is not None
+        _entry(f"{name}: {figure.tracked.title}", figure, result, row)
+        for name, result, row in _rows(results)
+        for figure in _tracked(result, row)
+        if figure.tracked and figure.tracked.title
     ]
     return json.dumps(found, indent=2) + "\n"
 
@@ -59,10 +59,11 @@ def render_bencher(results: Sequence[Result]) -> str:
         >>> json.loads(render_bencher([Result("0.1.0", Workload("timm:resnet18"), {}, (row,))]))
         {'timm:resnet18 full': {'peak-bytes': {'value': 100}}}
     """
-    return json.dumps({name: _measures(row) for name, row in _rows(results)}, indent=2) + "\n"
+    measures = {name: _measures(result, row) for name, result, row in _rows(results)}
+    return json.dumps(measures, indent=2) + "\n"
 
 
-def _rows(results: Sequence[Result]) -> Iterator[tuple[str, Row]]:
+def _rows(results: Sequence[Result]) -> Iterator[tuple[str, Result, Row]]:
     """Yield rows that have figures, by names that are unique.
 
     A name is the model and the strategy. Where several runs have it, what is special about each
@@ -83,7 +84,7 @@ def _rows(results: Sequence[Result]) -> Iterator[tuple[str, Row]]:
         special = [f for f in _facts(result) if not all(f in facts for facts in runs[name])]
         whole = f"{name} ({', '.join(special)})" if special else name
         seen[whole] += 1
-        yield whole if seen[whole] == 1 else f"{whole} #{seen[whole]}", row
+        yield whole if seen[whole] == 1 else f"{whole} #{seen[whole]}", result, row
 
 
 def _facts(result: Result) -> list[str]:
@@ -95,39 +96,38 @@ def _facts(result: Result) -> list[str]:
     ]
 
 
-def _ratio(row: Row) -> tuple[float | None, tuple[float, float] | None]:
-    time = row.time
-    if time is None or time.verdict == "baseline":  # 1 by definition
-        return None, None
-    return time.ratio, time.ratio_ci
+def _tracked(result: Result, row: Row) -> Iterator[Figure]:
+    """Yield the figures that services get of a row, where it has them."""
+    for figure in FIGURES:
+        by_definition = figure.unit == "ratio" and row.variant == BASELINE  # always 1
+        if figure.tracked and not by_definition and figure.read(result, row) is not None:
+            yield figure
 
 
-def _entry(
-    name: str, unit: str, value: float, ends: tuple[float, float] | None
-) -> dict[str, Any]:  # Any: JSON
-    entry: dict[str, Any] = {"name": name, "unit": unit, "value": value}
-    if ends is not None:
+def _entry(name: str, figure: Figure, result: Result, row: Row) -> dict[str, Any]:  # Any: JSON
+    entry: dict[str, Any] = {
+        "name": name,
+        "unit": _UNITS.get(figure.unit, figure.unit),
+        "value": figure.read(result, row),
+    }
+    if figure.interval and (ends := figure.interval(row)):
         entry["range"] = f"{ends[0]:.4f} to {ends[1]:.4f}"
     return entry
 
 
-def _measures(row: Row) -> dict[str, Any]:  # Any: JSON
-    ratio, ends = _ratio(row)
-    measures: dict[str, tuple[float | None, tuple[float, float] | None]] = {
-        "peak-bytes": (row.memory.peak_bytes, None),
-        "saved-activations-bytes": (row.memory.saved_activations_bytes, None),
-        "flops": (flops(row), None),
-        "latency": _nanoseconds(row.time.step_seconds) if row.time else (None, None),
-        "step-time-ratio": (ratio, ends),
+def _measures(result: Result, row: Row) -> dict[str, Any]:  # Any: JSON
+    return {
+        figure.tracked.slug: _metric(figure, result, row)
+        for figure in _tracked(result, row)
+        if figure.tracked and figure.tracked.slug
     }
-    return {name: _metric(*found) for name, found in measures.items() if found[0] is not None}
 
 
-def _nanoseconds(steps: StepSeconds) -> tuple[float, tuple[float, float]]:
-    return steps.median * 1e9, (steps.p10 * 1e9, steps.p90 * 1e9)
-
-
-def _metric(value: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
-    if ends is None:
-        return {"value": value}
-    return {"value": value, "lower_value": ends[0], "upper_value": ends[1]}
+def _metric(figure: Figure, result: Result, row: Row) -> dict[str, Value | None]:
+    scale = NANOSECONDS if figure.unit == "seconds" else 1
+    value = figure.read(result, row)
+    assert isinstance(value, (int, float))
+    metric: dict[str, Value | None] = {"value": value * scale}
+    if figure.interval and (ends := figure.interval(row)):
+        metric |= {"lower_value": ends[0] * scale, "upper_value": ends[1] * scale}
+    return metric

@@ -1,87 +1,256 @@
-"""What follows from a result's figures, as fractions; the presentations share it."""
+"""The list of figures: what each is called, what it counts, and how it is read from a row.
+
+The table, Markdown, CSV, gates, the sortable table in HTML, trackers and comparisons read this
+list. To add a figure: measure it, give it a field in `records`, and add it to `FIGURES`.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from freezekit.results.variant import BASELINE
+from freezekit.results.derived import flops, peak_change, trainable_fraction
 
 if TYPE_CHECKING:
-    from freezekit.results.records import Result, Row
+    from collections.abc import Callable, Iterator
+
+    from freezekit.results.records import Result, Row, StepSeconds
+
+Unit = Literal[
+    "bytes", "operations", "seconds", "ratio", "share", "change", "count", "text", "truth"
+]
+"""What a figure counts: "share" is a fraction of a whole, "change" a fraction with its sign."""
+
+Value = float | str | bool
+Interval = tuple[float, float]
 
 
-def baseline(result: Result) -> Row | None:
-    """Return the row of stock `full`, None where there is none."""
-    return next((row for row in result.rows if row.variant == BASELINE), None)
+@dataclass(frozen=True)
+class Heading:
+    """What a column of the table is called: in full, and short, in at most two lines.
 
-
-def stock_of(result: Result, row: Row) -> Row | None:
-    """Return the stock row beside a lean one, None where there is none or the row is stock."""
-    if not row.lean:
-        return None
-    return next((other for other in result.rows if other.variant == row.variant.stock), None)
-
-
-def fraction(part: float | None, whole: float | None) -> float | None:
-    """Return part / whole, None where one is missing or the whole is 0.
-
-    Example:
-        >>> fraction(1, 4), fraction(None, 4), fraction(1, 0)
-        (0.25, None, None)
+    The unit is added by whoever shows the figure.
     """
-    return None if part is None or not whole else part / whole
+
+    title: str
+    short: str
 
 
-def trainable_fraction(row: Row) -> float | None:
-    """Return the trainable share of a row's parameters."""
-    return fraction(row.parameters.trainable, row.parameters.total) if row.parameters else None
+@dataclass(frozen=True)
+class Tracked:
+    """What services that follow figures over time call one; None where they do not get it.
 
-
-def peak_change(result: Result, row: Row) -> float | None:
-    """Return the change of a row's peak against `full`, as a fraction of the latter.
-
-    None for `full` itself, and where one peak was measured and the other predicted: a measured one
-    holds workspace, a predicted one does not.
+    Attributes:
+        title: For github-action-benchmark, which gets only what another machine hardly moves.
+        slug: The measure's name for Bencher.
     """
-    full = baseline(result)
-    return None if full is None or row is full else peak_change_from(full, row)
+
+    title: str | None
+    slug: str | None
 
 
-def peak_change_from(before: Row, row: Row) -> float | None:
-    """Return the change of one row's peak against that of another, None as in `peak_change`."""
-    if row.memory.peak_method != before.memory.peak_method:
-        return None
-    remaining = fraction(row.memory.peak_bytes, before.memory.peak_bytes)
-    return None if remaining is None else remaining - 1
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a row.
 
-
-def saved_against(full: Row, row: Row) -> float | None:
-    """Return a row's saved activations as a fraction of those of `full`."""
-    return fraction(row.memory.saved_activations_bytes, full.memory.saved_activations_bytes)
-
-
-def flops(row: Row) -> int | None:
-    """Return a row's floating-point operations of one step, forward and backward."""
-    return row.flops.forward + row.flops.backward if row.flops else None
-
-
-def mixed_peaks(result: Result) -> bool:
-    """Return whether some peaks of a result were measured and some predicted."""
-    return len({row.memory.peak_method for row in result.rows} - {None}) > 1
-
-
-def noise_floor(result: Result) -> float | None:
-    """Return the ratio less 1 under which no difference is claimed, None where it is unknown.
-
-    The far end of the control's interval, as the verdicts take it.
-
-    Example:
-        >>> from freezekit.results.records import Control, Result, Workload
-        >>> work, control = Workload("timm:resnet18"), Control(1.0, (0.99, 1.02))
-        >>> round(noise_floor(Result("0.1.0", work, {}, control=control)), 4)
-        0.02
+    Attributes:
+        name: What gates call it; CSV too, with underscores and without "time.".
+        unit: What it counts.
+        explanation: A sentence for the reader.
+        read: From a result and one of its rows to the value, None where the row lacks it.
+        interval: From the row to two ends: of a ratio its 95 % interval, of a time the 10th and the
+            90th percentile.
+        heading: Of its column in the table; None: it has none there.
+        tracked: Its names for services; None: they do not get it.
+        compared: Whether two result files are compared by it, exactly.
     """
-    if result.control is None or result.control.ratio_ci is None:
-        return None
-    return math.expm1(max(abs(math.log(end)) for end in result.control.ratio_ci))
+
+    name: str
+    unit: Unit
+    explanation: str
+    read: Callable[[Result, Row], Value | None]
+    interval: Callable[[Row], Interval | None] | None = None
+    heading: Heading | None = None
+    tracked: Tracked | None = None
+    compared: bool = False
+
+    @property
+    def column(self) -> str:
+        """What a column of it is called in CSV.
+
+        Example:
+            >>> [f.column for f in FIGURES if f.name in ("flops.forward", "time.ratio_ci.low")]
+            ['flops_forward', 'ratio_ci_low']
+        """
+        return self.name.removeprefix("time.").replace(".", "_")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it counts something."""
+        return self.unit not in ("text", "truth")
+
+
+def _memory(
+    name: str,
+    explanation: str,
+    heading: Heading | None = None,
+    tracked: Tracked | None = None,
+    compared: bool = False,
+) -> Figure:
+    def read(_: Result, row: Row) -> float | None:
+        value: int | None = getattr(row.memory, name)
+        return value
+
+    return Figure(name, "bytes", explanation, read, None, heading, tracked, compared)
+
+
+def _count(name: str, explanation: str) -> Figure:
+    def read(_: Result, row: Row) -> int | None:
+        return getattr(row.parameters, name) if row.parameters else None
+
+    return Figure(f"parameters.{name}", "count", explanation, read)
+
+
+def _flops(name: str, explanation: str) -> Figure:
+    def read(_: Result, row: Row) -> int | None:
+        return getattr(row.flops, name) if row.flops else None
+
+    return Figure(f"flops.{name}", "operations", explanation, read)
+
+
+def _steps(row: Row) -> StepSeconds | None:
+    return row.time.step_seconds if row.time else None
+
+
+def _step_range(row: Row) -> Interval | None:
+    steps = _steps(row)
+    return (steps.p10, steps.p90) if steps else None
+
+
+def _quantile(name: str, explanation: str) -> Figure:
+    def read(_: Result, row: Row) -> float | None:
+        return getattr(_steps(row), name, None)
+
+    return Figure(f"time.step_seconds.{name}", "seconds", explanation, read)
+
+
+def _part(name: str) -> Figure:
+    def read(_: Result, row: Row) -> float | None:
+        return (row.time.split or {}).get(name) if row.time else None
+
+    explanation = f"Median seconds of the {name} part of a step; on CUDA only."
+    return Figure(f"time.{name}_seconds", "seconds", explanation, read)
+
+
+def _with_ends(figure: Figure) -> Iterator[Figure]:
+    """Yield a figure, and the two ends of its interval as figures."""
+    yield figure
+    ends = figure.interval
+    assert ends is not None
+    for index, (end, word) in enumerate((("low", "Low"), ("high", "High"))):
+
+        def read(_: Result, row: Row, index: int = index) -> float | None:
+            found = ends(row)
+            return None if found is None else found[index]
+
+        explanation = f"{word} end of the 95 % interval of `{figure.name}`."
+        yield Figure(f"{figure.name}_ci.{end}", figure.unit, explanation, read)
+
+
+_RATIO = Figure(
+    "time.ratio",
+    "ratio",
+    "Step time against `full`, from turns that were taken side by side, with a 95 % interval.",
+    lambda _, row: row.time.ratio if row.time else None,
+    lambda row: row.time.ratio_ci if row.time else None,
+    Heading("ratio to full [95% interval]", "ratio to full\n[95% interval]"),
+    Tracked("step time / full", "step-time-ratio"),
+)
+_RATIO_TO_STOCK = Figure(
+    "time.ratio_to_stock",
+    "ratio",
+    "Of a lean row: step time against the stock row of the same strategy, obtained like `ratio`.",
+    lambda _, row: row.time.ratio_to_stock if row.time else None,
+    lambda row: row.time.ratio_to_stock_ci if row.time else None,
+)
+
+FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "trainable_fraction",
+        "share",
+        "The share of the parameters that trains. It does not predict memory.",
+        lambda _, row: trainable_fraction(row),
+        heading=Heading("trainable", "train-\nable"),
+    ),
+    _memory(
+        "peak_bytes",
+        "The highest total of the device's allocator in one training step.",
+        Heading("peak", "peak"),
+        Tracked("peak", "peak-bytes"),
+        compared=True,
+    ),
+    Figure(
+        "peak_change_fraction",
+        "change",
+        "The change of the peak against `full`.",
+        peak_change,
+        heading=Heading("against full", "vs\nfull"),
+    ),
+    _memory(
+        "saved_activations_bytes",
+        "What autograd keeps from forward to backward; parameters, buffers and inputs excluded.",
+        Heading("saved activations", "saved"),
+        Tracked("saved activations", "saved-activations-bytes"),
+        compared=True,
+    ),
+    _memory("predicted_peak_bytes", "The peak of live storages under fake tensors."),
+    _memory("tracker_peak_bytes", "The peak of live storages in a real step, without workspace."),
+    _memory("parameters_bytes", "All parameters."),
+    _memory("buffers_bytes", "All buffers."),
+    _memory("inputs_bytes", "The batch and its targets."),
+    _memory("gradients_bytes", "Gradients after backward."),
+    _memory("optimizer_bytes", "The state of the optimizer."),
+    _memory("workspace_bytes", "What kernels take for a moment: `peak_bytes` less the tracker's."),
+    _memory("process_bytes", "The most that the process held; never used to rank."),
+    _memory("gradients_at_peak_bytes", "Gradients that are alive at the tracker's peak."),
+    _memory("saved_at_peak_bytes", "Saved activations that are alive at the tracker's peak."),
+    _count("total", "Elements of all parameters; tied parameters count once."),
+    _count("trainable", "Elements of the parameters that train."),
+    Figure(
+        "flops",
+        "operations",
+        "Floating-point operations of forward and backward, counted and not timed.",
+        lambda _, row: flops(row),
+        heading=Heading("forward + backward", "fw+bw"),
+        tracked=Tracked("forward and backward", "flops"),
+        compared=True,
+    ),
+    _flops("forward", "Floating-point operations of forward and the loss."),
+    _flops("backward", "Floating-point operations of backward."),
+    replace(
+        _quantile("median", "Seconds of one training step: the median of all measured steps."),
+        interval=_step_range,
+        heading=Heading("step", "step"),
+        tracked=Tracked(None, "latency"),
+    ),
+    _quantile("p10", "A tenth of the measured steps took less."),
+    _quantile("p90", "A tenth of the measured steps took more."),
+    *map(_part, ("forward", "backward", "optimizer")),
+    *_with_ends(_RATIO),
+    *_with_ends(_RATIO_TO_STOCK),
+    Figure(
+        "verdict",
+        "text",
+        "faster or slower, where the interval excludes 1 and the difference exceeds the noise "
+        "floor.",
+        lambda _, row: row.time.verdict if row.time else None,
+        heading=Heading("verdict", "verdict"),
+    ),
+    Figure("strategy", "text", "The spec of the strategy.", lambda _, row: row.strategy),
+    Figure(
+        "lean",
+        "truth",
+        "Whether the strategy was frozen with lean=True.",
+        lambda _, row: row.lean,
+    ),
+)

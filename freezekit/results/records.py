@@ -1,41 +1,60 @@
 """The result of one bench run, as records; bytes, seconds and fractions throughout.
 
-`Result` is what `-o FILE.json` holds; `result.schema.json` beside this file describes it. A figure
-that was not obtained is None, never 0.
+`Result` is what `-o FILE.json` holds; `freezekit.results.schema` describes it. A figure that was
+not obtained is None, never 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, structs
 
 from freezekit.results.variant import Variant
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 CONTROL = "control"  # the label of the second copy of the baseline in `Raw`
 DISCARDED_STEPS = 1  # the first step of a turn finds the caches filled by another strategy
 PROTOCOL = "v1"
 FREES_LITTLE = 0.03  # of the saved activations of `full`: then it is asked what lean would bring
+MOST = 2**63 - 1  # what other readers of JSON can hold, too
 
-
-class Within(NamedTuple):
-    """What a figure may be; the reader refuses the rest, so that nothing made of it overflows."""
-
-    least: float
-    most: float
-
-
-Count = Annotated[int, Within(0, 2**64 - 1)]
-Natural = Annotated[int, Within(1, 2**64 - 1)]
-Seconds = Annotated[float, Within(0, 1e9)]
-OfAStep = Annotated[float, Within(1e-9, 1e9)]  # seconds too; times are divided by them
-Ratio = Annotated[float, Within(1e-100, 1e100)]
+# What a figure may be; the reader refuses the rest, so that nothing made of it overflows.
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Natural = Annotated[int, Meta(ge=1, le=MOST)]
+Whole = Annotated[int, Meta(ge=-MOST, le=MOST)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+StepTime = Annotated[float, Meta(ge=1e-9, le=1e9)]  # seconds; times are divided by them
+Ratio = Annotated[float, Meta(ge=1e-100, le=1e100)]
+Turn = Annotated[list[StepTime], Meta(min_length=DISCARDED_STEPS + 1)]
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
 
 
-@dataclass(frozen=True)
-class Workload:
+def _text_unless(field: str, value: object, other: str) -> Meta:
+    """Say in the JSON Schema that another field is null where a field has a value, else text."""
+    return Meta(
+        extra_json_schema={
+            "if": {"properties": {field: {"const": value}}},
+            "then": {"properties": {other: {"type": "null"}}},
+            "else": {"properties": {other: {"type": "string"}}},
+        }
+    )
+
+
+_FAILED_HAS_REASON = _text_unless("status", "ok", "error")
+_PEAK_HAS_METHOD = _text_unless("peak_bytes", None, "peak_method")
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a result: it cannot be changed, and knows all of its fields.
+
+    Reading and writing, and the JSON Schema, follow from the type hints. A field that came later
+    has a default: files without it are read all the same.
+    """
+
+
+class Workload(Record, frozen=True):
     """One training step, described: the same for every row of a result.
 
     Attributes:
@@ -72,7 +91,7 @@ class Workload:
     channels_last: bool = False
     loss: str | None = None
     loss_text: str | None = None
-    seed: int = 0
+    seed: Whole = 0
 
     @property
     def key(self) -> tuple[Any, ...]:  # Any: values of many types
@@ -82,13 +101,12 @@ class Workload:
             >>> Workload("timm:resnet18").key == Workload("timm:resnet18", batch_size=16).key
             False
         """
-        facts = asdict(self)
+        facts = structs.asdict(self)
         del facts["loss_text"]
         return tuple(facts.values())
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(Record, frozen=True):
     """Where a row's strategy comes from; several names joined by " + " where a spec composes."""
 
     name: str
@@ -96,8 +114,7 @@ class Plugin:
     version: str
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(Record, frozen=True):
     """Elements, tied parameters once. The digest tells trainable sets apart."""
 
     total: Count
@@ -105,8 +122,7 @@ class Parameters:
     trainable_digest: str
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Record, frozen=True):
     """Bytes in one training step; see MEASURING in the docs for how each is counted.
 
     Attributes:
@@ -134,14 +150,13 @@ class Memory:
     gradients_bytes: Count | None = None
     optimizer_bytes: Count | None = None
     saved_activations_bytes: Count | None = None
-    workspace_bytes: int | None = None
+    workspace_bytes: Whole | None = None
     process_bytes: Count | None = None
     gradients_at_peak_bytes: Count | None = None
     saved_at_peak_bytes: Count | None = None
 
 
-@dataclass(frozen=True)
-class StageFigures:
+class StageFigures(Record, frozen=True):
     """What a strategy does to one stage of the model.
 
     Attributes:
@@ -163,25 +178,22 @@ class StageFigures:
     forward_flops: Count | None = None
 
 
-@dataclass(frozen=True)
-class Flops:
+class Flops(Record, frozen=True):
     """Floating-point operations of one step, counted under fake tensors."""
 
     forward: Count
     backward: Count
 
 
-@dataclass(frozen=True)
-class StepSeconds:
+class StepSeconds(Record, frozen=True):
     """Seconds of the measured steps of a row, over all blocks and rounds."""
 
-    median: OfAStep
-    p10: OfAStep
-    p90: OfAStep
+    median: StepTime
+    p10: StepTime
+    p90: StepTime
 
 
-@dataclass(frozen=True)
-class Time:
+class Time(Record, frozen=True):
     """Step time against `full`: a ratio of paired turns with its 95 % interval.
 
     `ratio` and `verdict` are None where the baseline failed, `ratio_ci` also where there is one
@@ -199,16 +211,14 @@ class Time:
     ratio_to_stock_ci: tuple[Ratio, Ratio] | None = None
 
 
-@dataclass(frozen=True)
-class Outlook:
+class Outlook(Record, frozen=True):
     """What a stock row would come to if it were lean, predicted under fake tensors."""
 
     saved_activations_bytes: Count
     peak_bytes: Count
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Record, frozen=True):
     """One strategy, in stock PyTorch or lean.
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
@@ -222,7 +232,7 @@ class Row:
     error: str | None = None
     plugin: Plugin | None = None
     parameters: Parameters | None = None
-    memory: Memory = field(default_factory=Memory)
+    memory: Annotated[Memory, _PEAK_HAS_METHOD] = Memory()
     flops: Flops | None = None
     time: Time | None = None
     warnings: tuple[str, ...] = ()
@@ -240,8 +250,7 @@ class Row:
         return self.variant.label
 
 
-@dataclass(frozen=True)
-class Control:
+class Control(Record, frozen=True):
     """A second copy of the baseline: how far identical code came apart; the noise floor.
 
     `ratio_ci` is None where there is one block only.
@@ -251,8 +260,7 @@ class Control:
     ratio_ci: tuple[Ratio, Ratio] | None
 
 
-@dataclass(frozen=True)
-class Raw:
+class Raw(Record, frozen=True):
     """Every measured step, nothing dropped.
 
     Attributes:
@@ -264,14 +272,13 @@ class Raw:
             CUDA; empty elsewhere.
     """
 
-    order: list[list[list[str]]] = field(default_factory=list)
-    steps: list[list[dict[str, list[OfAStep]]]] = field(default_factory=list)
-    warmup: list[dict[str, list[Seconds]]] = field(default_factory=list)
-    split: list[dict[str, dict[str, Seconds]]] = field(default_factory=list)
+    order: list[list[list[str]]] = []
+    steps: list[list[dict[str, Turn]]] = []
+    warmup: list[dict[str, list[Seconds]]] = []
+    split: list[dict[str, dict[str, Seconds]]] = []
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Record, frozen=True):
     """One model, several strategies, one run. The first row is stock `full`; ratios are against it.
 
     `complete` is False while a run goes on or where it was interrupted. `notes` are sentences for
@@ -282,11 +289,11 @@ class Result:
     freezekit: str
     workload: Workload
     env: dict[str, Any]  # Any: facts of many types, described by the schema
-    rows: tuple[Row, ...] = ()
+    rows: Annotated[tuple[Annotated[Row, _FAILED_HAS_REASON], ...], Meta(min_length=1)] = ()
     control: Control | None = None
     raw: Raw | None = None
     timing_design: dict[str, Any] | None = None  # Any: as env
     notes: tuple[str, ...] = ()
     complete: bool = False
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     protocol: str = PROTOCOL

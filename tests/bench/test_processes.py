@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from freezekit.bench.processes import Workers
@@ -54,7 +54,7 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
     workload = Workload(model, batch_size=2, image_size=16)
     return {
         "kind": kind,
-        "workload": dataclasses.asdict(workload),
+        "workload": msgspec.to_builtins(workload),
         "variants": [{"spec": spec, "lean": lean}],
         "block": [],
         "threads": 1,

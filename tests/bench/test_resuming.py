@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from freezekit.bench.resuming import standing, with_run
 from freezekit.results.records import (

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 import torch
 
@@ -223,7 +222,7 @@ def test_a_builder_that_reads_values_is_run_for_real(net):
 
 def test_pretrained_weights_are_not_fetched(net):
     pretrained = Workload("torchvision:resnet18", batch_size=2, image_size=32, pretrained=True)
-    plain = dataclasses.replace(pretrained, pretrained=False)
+    plain = msgspec.structs.replace(pretrained, pretrained=False)
     assert static_figures(pretrained, "full") == static_figures(plain, "full")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf, nan
 
 import pytest
+from msgspec.structs import replace
 
 from freezekit.errors import GateError
 from freezekit.gate.judge import Gate, Judgement, check_gates, judge

@@ -72,7 +72,7 @@ def test_the_path_in_the_result_file_is_a_name_too() -> None:
     [
         ("peek_bytes > 1", "unknown figure 'peek_bytes', did you mean 'peak_bytes'", "peek_bytes"),
         ("full.tim.ratio > 1", "unknown figure 'tim.ratio', did you mean 'time.ratio'", "full"),
-        ("x > 1", "unknown figure 'x'; expected one of peak_bytes, ", "x"),
+        ("x > 1", "unknown figure 'x'; expected one of trainable_fraction, peak_bytes, ", "x"),
         ("peak_bytes > 3Q", "unknown unit 'Q'; expected one of KiB", "3Q"),
         (
             "peak_bytes > 60%",

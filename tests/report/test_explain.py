@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from freezekit.report.explain import explain
 from freezekit.results.records import Control, Memory, Outlook, Result, Row, Time

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from freezekit.fit.run import Fit, FitRow
-from freezekit.report.fit_table import fit_lines
+from freezekit.report.fit_table import FitReport, fit_lines
 from freezekit.results.records import Memory, Result, Row, StepSeconds, Time, Workload
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def said(*rows: FitRow, asked: int | None = None, timing: Sequence[Result] = ())
     """Return table and notes of rows that are to fit into 100 MiB, 2 % left free."""
     work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
     fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, asked, rows, complete=True)
-    return " ".join(" ".join(map(str, fit_lines(fit, timing, 80, "utf-8"))).split())
+    return " ".join(
+        " ".join(map(str, fit_lines(FitReport(fit, tuple(timing)), 80, "utf-8"))).split()
+    )
 
 
 def test_a_prediction_says_what_it_is() -> None:

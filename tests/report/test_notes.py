@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from freezekit.bench.statistics import Estimate
 from freezekit.bench.statistics import noise_floor as floor_of_the_verdicts
 from freezekit.report.notes import notes
-from freezekit.results.figures import noise_floor
+from freezekit.results.derived import noise_floor
 from freezekit.results.records import Control, Result
 
 MakeResult = Callable[..., Result]

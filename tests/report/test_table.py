@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from freezekit.report.table import print_result
-from freezekit.results.figures import peak_change
+from freezekit.results.derived import peak_change
 from freezekit.results.records import Control, Memory, Result, Row
 
 MakeResult = Callable[..., Result]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import jsonschema
+from msgspec.structs import replace
 
 from freezekit.report.trackers import render_bencher, render_github_action
 

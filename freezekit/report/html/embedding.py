@@ -11,7 +11,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-from freezekit.results.codec import to_data
+from freezekit.results.store import as_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def as_json(value: Any) -> Markup:  # Any: JSON data
 
 def results_json(results: Sequence[Result]) -> Markup:
     """Return the result file: one result as an object, several as an array."""
-    found = [to_data(result) for result in results]
+    found = [as_data(result) for result in results]
     return as_json(found[0] if len(found) == 1 else found)
 
 

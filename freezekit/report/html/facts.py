@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from msgspec import to_builtins
 
 from freezekit.report.formatting import plain
 
@@ -32,7 +33,7 @@ def environment(result: Result) -> Facts:
 
 def workload(result: Result) -> Facts:
     """Return what one training step was, and how many were timed."""
-    work = asdict(result.workload)
+    work = to_builtins(result.workload)
     return _facts({**work, **{f"timing: {k}": v for k, v in (result.timing_design or {}).items()}})
 
 

@@ -23,7 +23,7 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.results.figures import noise_floor
+from freezekit.results.derived import noise_floor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -26,7 +26,7 @@ from freezekit.report.html.drawing import (
     most,
     numbered,
 )
-from freezekit.results.figures import fraction
+from freezekit.results.derived import fraction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ from freezekit.report.html.drawing import (
     numbered,
 )
 from freezekit.report.html.labels import OFFSETS, place_labels
-from freezekit.results.figures import baseline, mixed_peaks, stock_of
+from freezekit.results.derived import baseline, mixed_peaks, stock_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

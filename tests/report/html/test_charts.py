@@ -6,11 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import altair as alt
 import pytest
+from msgspec.structs import replace
 
 from freezekit.report.html import forest, peak, stages, steps, tradeoff
 from freezekit.report.html.drawing import MOST_BANDS, Drawing

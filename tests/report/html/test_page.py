@@ -9,14 +9,15 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from freezekit.report.formats import RESULT_FORMATS
 from freezekit.report.html.page import render_html
-from freezekit.report.write import write
+from freezekit.report.output import write
 from freezekit.results.locking import locked
 from freezekit.results.records import Result, Row, Workload
 from freezekit.results.store import from_json, load, to_json
@@ -232,7 +233,7 @@ def test_a_missing_extra_is_told_before_anything_is_measured(tmp_path: Path, nam
     for args in (("bench", "-o", page), ("report", stored, "-o", page)):
         done = run_without({name}, *args)
         assert done.returncode == 2, done.stderr
-        assert f"an HTML report needs {name}, not installed here" in done.stderr
+        assert f".html needs {name}, not installed here" in done.stderr
         assert "pip install 'freezekit[report]'" in done.stderr
         assert "Traceback" not in done.stderr
         assert list(tmp_path.iterdir()) == []
@@ -276,7 +277,7 @@ def test_a_broken_extra_is_told_before_anything_is_measured(tmp_path: Path) -> N
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 2, done.stderr
-    assert "an HTML report needs altair, which is installed but broken" in done.stderr
+    assert r"\.html needs altair, which is installed but broken" in done.stderr
     assert "(ImportError: libshapes.so: no such file); install it anew" in done.stderr
     assert "counting memory" not in done.stderr
 
@@ -330,9 +331,9 @@ def test_a_report_of_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 def test_a_whole_file_is_written_whatever_the_locale(
     make_whole: MakeResult, tmp_path: Path, nasty: Row
 ) -> None:
-    write([make_whole(rows=(*make_whole().rows, nasty))], tmp_path / "r.html")
+    write([make_whole(rows=(*make_whole().rows, nasty))], RESULT_FORMATS, tmp_path / "r.html")
     stored = tmp_path / "r.json"
-    write([make_whole(rows=(*make_whole().rows, nasty))], stored)
+    write([make_whole(rows=(*make_whole().rows, nasty))], RESULT_FORMATS, stored)
     done = subprocess.run(
         [sys.executable, "-m", "freezekit", "report", str(stored), "-o", str(tmp_path / "2.html")],
         check=False,

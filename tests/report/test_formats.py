@@ -8,20 +8,21 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from freezekit.errors import OutputError
 from freezekit.report.cells import cells, title
 from freezekit.report.csv_table import render_csv
+from freezekit.report.formats import RESULT_FORMATS
 from freezekit.report.markdown import render_markdown
-from freezekit.report.write import RENDERERS, write
+from freezekit.report.output import write
 from freezekit.results.records import Memory, Parameters, Result, Row, Workload
-from freezekit.results.store import EXTENSIONS, load
+from freezekit.results.schema import result_schema
+from freezekit.results.store import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +36,10 @@ def _read_csv(text: str) -> list[dict[str, str]]:
 
 
 def test_json_is_valid_and_reads_back(make_result: MakeResult, tmp_path: Path) -> None:
-    schema = json.loads(files("freezekit.results").joinpath("result.schema.json").read_text())
+    schema = result_schema()
     other = make_result(workload=Workload("timm:vit_tiny_patch16_224"), complete=False)
     for results in ([make_result()], [make_result(), other]):
-        write(results, tmp_path / "r.json")
+        write(results, RESULT_FORMATS, tmp_path / "r.json")
         jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), schema)
         assert load(tmp_path / "r.json") == tuple(results)
 
@@ -46,12 +47,12 @@ def test_json_is_valid_and_reads_back(make_result: MakeResult, tmp_path: Path) -
 def test_every_extension_that_is_accepted_is_written(
     make_result: MakeResult, tmp_path: Path
 ) -> None:
-    assert set(RENDERERS) == set(EXTENSIONS)
-    for extension in EXTENSIONS:
-        write([make_result()], tmp_path / f"r{extension}")
-        assert "first-n-stages:n=2" in (tmp_path / f"r{extension}").read_text()
+    for known in RESULT_FORMATS:
+        path = tmp_path / f"r{known.extension}"
+        write([make_result()], RESULT_FORMATS, path)
+        assert "first-n-stages:n=2" in path.read_text()
     with pytest.raises(OutputError, match=r"'\.htm'.*expected \.json, \.csv, \.md, \.html, "):
-        write([make_result()], tmp_path / "r.htm")
+        write([make_result()], RESULT_FORMATS, tmp_path / "r.htm")
 
 
 def test_csv_has_a_line_for_each_row_with_bytes_and_seconds(make_result: MakeResult) -> None:
@@ -159,7 +160,7 @@ def test_title_names_the_device_and_what_is_unusual() -> None:
 
 def test_reports_and_the_result_file_need_no_torch() -> None:
     code = (
-        "import sys, freezekit.report.write, freezekit.report.table\n"
+        "import sys, freezekit.report.formats, freezekit.report.table\n"
         "print([m for m in ('torch', 'scipy', 'jsonschema') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
