@@ -99,7 +99,7 @@ def around(peak: Callable[[int], int], limit: int) -> dict[str, int | None]:
 
 
 def peak_bytes(model: str, spec: str, batch: int, *, lean: bool) -> int:
-    workload = dataclasses.replace(MODELS[model], batch_size=batch)
+    workload = msgspec.structs.replace(MODELS[model], batch_size=batch)
     with fake_session(workload, spec, lean=lean) as session:
         memory, _ = traced_memory(session)
     assert memory.tracker_peak_bytes
@@ -111,7 +111,7 @@ def real_peak(model: str) -> dict[str, Any]:
     predicted = measured = None
     try:
         predicted = peak_bytes(model, CHECKED_SPEC, CHECKED_BATCH, lean=True)
-        workload = dataclasses.replace(MODELS[model], batch_size=CHECKED_BATCH)
+        workload = msgspec.structs.replace(MODELS[model], batch_size=CHECKED_BATCH)
         memory, _ = traced_memory(real_session(workload, CHECKED_SPEC, lean=True))
         measured = memory.tracker_peak_bytes
     except Exception as error:  # noqa: BLE001  # a fault of lean is a check that fails
