@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -148,7 +147,8 @@ def _object(result: Result) -> str:
         encoded = msgspec.json.encode(value)
         text = msgspec.json.format(encoded, indent=0 if key == _LAST else 2).decode()
         parts.append(f'"{key}": {text}')
-    return "{\n" + textwrap.indent(",\n".join(parts), "  ") + "\n}"
+    inside = ",\n".join(parts).replace("\n", "\n  ")  # no string in JSON holds a newline
+    return f"{{\n  {inside}\n}}"
 
 
 def _headers(text: str, source: str) -> tuple[_Header, ...]:

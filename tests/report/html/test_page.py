@@ -277,7 +277,7 @@ def test_a_broken_extra_is_told_before_anything_is_measured(tmp_path: Path) -> N
         env={**os.environ, "PYTHONPATH": path},
     )
     assert done.returncode == 2, done.stderr
-    assert r"\.html needs altair, which is installed but broken" in done.stderr
+    assert r".html needs altair, which is installed but broken" in done.stderr
     assert "(ImportError: libshapes.so: no such file); install it anew" in done.stderr
     assert "counting memory" not in done.stderr
 
