@@ -115,9 +115,9 @@ def as_data(result: Result) -> dict[str, Any]:  # Any: JSON data
     if control is not None and not _is_finite(control):
         control = None
     rows = tuple(_finite_row(row) for row in result.rows)
-    found: dict[str, Any] = msgspec.json.decode(  # the encoder makes null of what is not finite
-        msgspec.json.encode(replace(result, rows=rows, control=control))
-    )
+    whole = _writable(msgspec.to_builtins(replace(result, rows=rows, control=control)))
+    # The encoder makes null of what is not finite.
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
     first = {name: found.pop(name) for name in _FIRST}
     last = found.pop(_LAST)
     return {**first, **found, _LAST: last}
@@ -138,6 +138,17 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, dict):
         return _is_finite(tuple(value.values()))
     return not isinstance(value, tuple) or all(map(_is_finite, value))
+
+
+def _writable(value: Any) -> Any:  # Any: JSON data
+    """Return data whose texts are all UTF-8: what is not, such as a file's odd name, is escaped."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_writable(inner) for inner in value]
+    return value
 
 
 def _object(result: Result) -> str:

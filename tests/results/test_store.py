@@ -260,6 +260,15 @@ def test_a_number_too_long_for_python_to_read_is_refused_by_its_field() -> None:
         store.from_json(text.replace("777", "7" * 10_000))
 
 
+def test_texts_that_are_no_utf_8_are_escaped_and_every_line_separator_is_kept() -> None:
+    env = {"command": "freezekit bench odd\udcff.py:build", "\udcff": "a\u2028b\x85c"}
+    (read,) = store.from_json(store.to_json([replace(RESULT, env=env)]))
+    assert read.env == {
+        "command": "freezekit bench odd\\udcff.py:build",
+        "\\udcff": "a\u2028b\x85c",
+    }
+
+
 def test_a_byte_order_mark_before_a_file_is_no_part_of_it(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text(store.to_json([RESULT]), encoding="utf-8-sig")
