@@ -14,7 +14,6 @@ tracker must see the same peak. About 30 minutes on a core. Exits with 1 where a
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import warnings
@@ -22,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from benchmarks.facts import environment
