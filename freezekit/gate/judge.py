@@ -6,28 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.errors import GateError, suggest
-from freezekit.gate.dimensions import unit_of
 from freezekit.gate.language import parse
-from freezekit.gate.spans import LackingError, Span, Value, combine, compare
-from freezekit.gate.tree import (
-    Arithmetic,
-    Comparison,
-    Constant,
-    Figure,
-    Logic,
-    Negation,
-    Node,
-    figures,
-    texts_beside,
-)
-from freezekit.gate.values import UNITS, shown, value_of
-from freezekit.results.derived import baseline, stock_of
+from freezekit.gate.scene import Scene
+from freezekit.gate.spans import LackingError
+from freezekit.gate.tree import Figure, Node, texts_beside, walk
+from freezekit.gate.values import UNITS
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from freezekit.gate.tree import Unit
     from freezekit.results.records import Result, Row
     from freezekit.results.variant import Variant
 
@@ -55,20 +43,27 @@ class Gate:
         return cls(text, parse(text, UNITS))
 
     @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Every figure that it names, from left to right."""
+        return tuple(part for part in walk(self.condition) if isinstance(part, Figure))
+
+    @property
     def names_baseline(self) -> bool:
         """Whether it compares with an earlier result."""
-        return any(found.of == "baseline" for found in figures(self.condition))
+        return any(figure.of == "baseline" for figure in self.figures)
 
     @property
     def names_stock(self) -> bool:
-        """Whether it compares lean rows with stock ones: stock rows have nothing to say then."""
-        named = figures(self.condition)
-        return any(f.of == "stock" or f.name.startswith("time.ratio_to_stock") for f in named)
+        """Whether it compares lean rows with stock ones; it concerns no stock row then."""
+        return any(
+            figure.of == "stock" or figure.name.startswith("time.ratio_to_stock")
+            for figure in self.figures
+        )
 
     @property
     def names_time(self) -> bool:
         """Whether it needs step times."""
-        return any(found.name.startswith("time.") for found in figures(self.condition))
+        return any(figure.name.startswith("time.") for figure in self.figures)
 
 
 @dataclass(frozen=True)
@@ -126,98 +121,16 @@ def _concerns(gate: Gate, variant: Variant) -> bool:
 def _judge_row(
     gate: Gate, result: Result, row: Row, earlier: Mapping[str, tuple[Result, Row]]
 ) -> Judgement:
-    scene = _Scene(result, row, earlier)
+    scene = Scene(result, row, earlier)
     try:
         answer = scene.truth(gate.condition)
     except LackingError as lacking:
         return Judgement(gate, result, row.label, "unclear", str(lacking))
     outcome: Outcome = "unclear" if answer is None else ("failed" if answer else "passed")
-    reason = "; ".join(scene.sides(gate.condition))
+    reason = "; ".join(scene.reasons(gate.condition))
     if answer is None:
         reason += ": the interval and the noise floor of this run allow either"
     return Judgement(gate, result, row.label, outcome, reason)
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """A row and those around it, in which a gate's names have values."""
-
-    result: Result
-    row: Row
-    earlier: Mapping[str, tuple[Result, Row]]
-
-    def truth(self, node: Node) -> bool | None:
-        """Return whether a condition holds, None where intervals leave it open."""
-        match node:
-            case Logic(word, left, right):
-                decisive = word == "or"  # one side that decides is enough
-                first = self.truth(left)
-                if first is decisive:
-                    return decisive
-                second = self.truth(right)
-                if second is decisive:
-                    return decisive
-                return None if None in (first, second) else not decisive
-            case Negation(condition):
-                answer = self.truth(condition)
-                return None if answer is None else not answer
-            case Comparison(sign, left, right):
-                return compare(sign, self.value(left), self.value(right))
-            case Figure():
-                return bool(self.value(node))
-        raise AssertionError(node)
-
-    def value(self, node: Node) -> Value:
-        """Return what a side of a comparison comes to."""
-        match node:
-            case Constant(value):
-                return value if isinstance(value, str) else Span(value, value)
-            case Figure():
-                return self._figure(node)
-            case Arithmetic(sign, left, right):
-                return combine(sign, self.value(left), self.value(right))
-        raise AssertionError(node)
-
-    def sides(self, node: Node) -> Iterator[str]:
-        """Yield each comparison with its figures."""
-        match node:
-            case Comparison(sign, left, right):
-                named = (UNITS[found.name] for found in figures(node))
-                said = unit_of(left, UNITS) or unit_of(right, UNITS)
-                unit: Unit = said or next(named, None) or "count"
-                yield f"{shown(self.value(left), unit)} {sign} {shown(self.value(right), unit)}"
-            case Logic(_, left, right):
-                yield from self.sides(left)
-                yield from self.sides(right)
-            case Negation(condition):
-                yield from self.sides(condition)
-            case Figure(name):
-                yield f"{name} is {shown(self.value(node), UNITS[name])}"
-
-    def _figure(self, node: Figure) -> Value:
-        result, row = self._place(node)
-        found = value_of(node.name, result, row)
-        if found is None:
-            raise LackingError(f"{node.of or 'the row'} has no {node.name}")
-        if isinstance(found, Span) and not found.is_number:
-            raise LackingError(f"the {node.name} of {node.of or 'the row'} is no number")
-        if node.name == "peak_bytes" and row.memory.peak_method != self.row.memory.peak_method:
-            raise LackingError(
-                f"the peak is {self.row.memory.peak_method}, that of {node.of} "
-                f"{row.memory.peak_method}: the two are not compared"
-            )
-        return found
-
-    def _place(self, node: Figure) -> tuple[Result, Row]:
-        if node.of == "baseline":
-            if self.row.label not in self.earlier:
-                raise LackingError("the baseline file has no such row")
-            return self.earlier[self.row.label]
-        rows = {None: self.row, "full": baseline(self.result)}
-        row = rows[node.of] if node.of in rows else stock_of(self.result, self.row)
-        if row is None:
-            raise LackingError(f"there is no {node.of} row beside it")
-        return self.result, row
 
 
 def check_gates(

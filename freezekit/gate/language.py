@@ -1,4 +1,4 @@
-"""The language of gates: text to a small tree; nothing in it can do more than compare figures.
+"""The language of gates: a text becomes a small tree, and nothing in it is evaluated.
 
     gate       = and {"or" and}
     and        = not {"and" not}
@@ -8,42 +8,35 @@
     term       = factor {("*" | "/") factor}
     factor     = "-" factor | number [unit] | 'text' | name | "(" gate ")"
 
-A name is a figure of the row that is judged (`peak_bytes`), or of the row that it is measured
-against: `full.peak_bytes`, `stock.peak_bytes`, `baseline.peak_bytes`. Alone, `full`, `stock` and
-`baseline` stand for the one figure that the comparison names.
+A name is a figure of the judged row (`peak_bytes`), or of a row that it is compared with:
+`full.peak_bytes`, `stock.peak_bytes`, `baseline.peak_bytes`. Alone, `full`, `stock` and `baseline`
+stand for the one figure that the comparison names.
 """
 
 from __future__ import annotations
 
+import ast
+import re
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, NoReturn
 
 from freezekit.errors import suggest
-from freezekit.gate.dimensions import check_units
-from freezekit.gate.tokens import UNIT_COUNTS, UNITS, Token, fail_at, split
-from freezekit.gate.tree import (
-    REFERENCES,
-    Arithmetic,
-    Comparison,
-    Constant,
-    Counterpart,
-    Figure,
-    Kind,
-    Logic,
-    Negation,
-    Node,
-    Reference,
-    Unit,
-    counterparts,
-    figures,
-    filled,
-)
+from freezekit.gate.dimensions import SCALES, WORDS, is_misplaced_ratio, unit_of
+from freezekit.gate.pieces import fail_at, split
+from freezekit.gate.shape import check_depth, first_misplaced, place_of, tree_of
+from freezekit.gate.tree import ARITHMETIC, LOGIC, REFERENCES, Constant, Figure, Node, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-MOST_DEPTH = 50  # of brackets: deeper than any gate that a person writes
-_SIGNS = ("<", "<=", ">", ">=", "==", "!=")
+    from freezekit.gate.pieces import Piece
+    from freezekit.gate.tree import Unit
+
+_NUMBER = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([A-Za-z]*|%)")
+_JOINED = {"+": "added to", "-": "subtracted from"}
+_OPERAND = "a figure, a number or '('"
+_OPERATOR = "an operator such as '>' or 'and', or the end"
 
 
 def parse(text: str, units: Mapping[str, Unit]) -> Node:
@@ -58,9 +51,9 @@ def parse(text: str, units: Mapping[str, Unit]) -> Node:
 
     Example:
         >>> parse("peak_bytes > full * 0.5", {"peak_bytes": "bytes"})
-        Comparison(sign='>', left=Figure(name='peak_bytes', of=None, start=0),
-            right=Arithmetic(sign='*', left=Figure(name='peak_bytes', of='full', start=13),
-            right=Constant(value=0.5, unit=None, start=20)))
+        Operation(sign='>', parts=(Figure(name='peak_bytes', of=None),
+            Operation(sign='*', parts=(Figure(name='peak_bytes', of='full'),
+            Constant(value=0.5, unit=None)))))
         >>> parse("peek_bytes > 1", {"peak_bytes": "bytes"})
         Traceback (most recent call last):
         ...
@@ -68,179 +61,145 @@ def parse(text: str, units: Mapping[str, Unit]) -> Node:
           peek_bytes > 1
           ^^^^^^^^^^
     """
-    return _Parser(text, units).gate()
+    reader = _Reader(text, split(text), units)
+    if not reader.pieces:
+        fail_at(text, 0, 0, "a gate is empty; write a condition such as 'peak_bytes > full * 0.6'")
+    check_depth(text, reader.pieces)
+    tree = tree_of(reader.pieces)
+    return reader.condition(tree) if tree else reader.refuse_order()
 
 
-class _Parser:
-    """Reads from left to right; each method takes one rule of the grammar."""
+@dataclass(frozen=True)
+class _Reader:
+    """Gives Python's tree its meaning; an error marks the pieces that it is about."""
 
-    def __init__(self, text: str, units: Mapping[str, Unit]) -> None:
-        self._text = text
-        self._units = units
-        self._tokens = split(text)
-        self._at = 0
-        self._depth = 0
+    text: str
+    pieces: Sequence[Piece]
+    units: Mapping[str, Unit]
 
-    def gate(self) -> Node:
-        if self._now.kind == "end":
-            self._fail("a gate is empty; expected a condition such as 'peak_bytes > full * 0.6'")
-        node = self._truth(self._or())
-        if self._now.kind != "end":
-            self._fail(f"unexpected {self._now.text!r}; expected 'and', 'or' or the end")
+    def condition(self, part: ast.expr) -> Node:
+        node = self._node(part)
+        if unit_of(node, self.units) != "truth":
+            message = "expected a condition, such as 'peak_bytes > full * 0.6'"
+            self._fail(message, *self._within(part))
         return node
 
-    def _or(self) -> Node:
-        node = self._and()
-        while self._take("or"):
-            node = Logic("or", self._truth(node), self._truth(self._and()))
+    def refuse_order(self) -> NoReturn:
+        """Fail at the first piece out of place, or at an unknown figure before it."""
+        index = first_misplaced(self.pieces)
+        before, rest = self.pieces[:index], self.pieces[index:]
+        self._figures(before)
+        follows = before and (before[-1]["operand"] or before[-1][0] == ")")
+        if rest:
+            expected = _OPERATOR if follows else _OPERAND
+            self._fail(f"unexpected {rest[0][0]!r}; expected {expected}", rest[0])
+        end = before[-1].end()
+        expected = "')', because a bracket is open" if follows else _OPERAND
+        fail_at(self.text, end, end, f"unexpected end; expected {expected}")
+
+    def _node(self, part: ast.expr, compared: Sequence[str] = ()) -> Node:
+        """Return what a node means; `compared` are the figures that its comparison names."""
+        within = self._within(part)
+        if isinstance(part, ast.Name):
+            return self._operand(within[0], compared)
+        children = [child for child in ast.iter_child_nodes(part) if isinstance(child, ast.expr)]
+        sign = within[0] if len(children) == 1 else self._sign_after(children[0])
+        if sign[0] in LOGIC:
+            return Operation(sign[0], tuple(self.condition(child) for child in children))
+        if isinstance(part, ast.Compare):
+            compared = self._figures(within)
+        node = Operation(sign[0], tuple(self._node(child, compared) for child in children))
+        self._check_kinds(sign, node, children)
+        if len(children) == 2 and sign[0] not in ("*", "/"):
+            self._check_units(node, children)
         return node
 
-    def _and(self) -> Node:
-        node = self._not()
-        while self._take("and"):
-            node = Logic("and", self._truth(node), self._truth(self._not()))
-        return node
+    # --- checks ----------------------------------------------------------------------------------
 
-    def _not(self) -> Node:
-        if self._now.text == "not" and self._now.kind == "name":
-            self._deeper()
-            self._at += 1
-            node = Negation(self._truth(self._not()))
-            self._depth -= 1
-            return node
-        return self._comparison()
+    def _check_kinds(self, sign: Piece, node: Operation, children: Sequence[ast.expr]) -> None:
+        """Refuse texts and conditions where the sign does not take them."""
+        units = {unit_of(part, self.units) for part in node.parts}
+        kinds = {unit if unit in ("text", "truth") else "number" for unit in units}
+        if sign[0] in ARITHMETIC:
+            if kinds != {"number"}:
+                self._fail(f"{sign[0]!r} takes numbers", sign)
+        elif len(children) > 2:
+            second = self._sign_after(children[1])
+            self._fail("comparisons do not chain; join two with 'and'", second)
+        elif kinds not in ({"number"}, {"text"}):
+            self._fail(f"{sign[0]!r} compares two numbers or two texts", sign)
+        elif kinds == {"text"} and sign[0] not in ("==", "!="):
+            self._fail(f"texts are compared with '==' and '!=', not with {sign[0]!r}", sign)
 
-    def _comparison(self) -> Node:
-        left = self._sum()
-        sign = self._take(*_SIGNS)
-        if not sign:
-            return left
-        right = self._sum()
-        if self._now.text in _SIGNS:
-            self._fail("comparisons do not chain; join two with 'and'")
-        compared = self._compared(left, right)
-        kinds = {self._kind(compared[0]), self._kind(compared[1])}
-        if len(kinds) != 1 or "truth" in kinds:
-            self._fail(f"{sign.text!r} compares two numbers or two texts", sign)
-        if kinds == {"text"} and sign.text not in ("==", "!="):
-            self._fail(f"texts are compared with '==' and '!=', not with {sign.text!r}", sign)
-        found = Comparison(sign.text, *compared)
-        check_units(found, self._units, self._text)
-        return found
+    def _check_units(self, node: Operation, children: Sequence[ast.expr]) -> None:
+        """Refuse bytes beside a ratio, and whatever else no arithmetic makes comparable."""
+        left, right = (unit_of(part, self.units) for part in node.parts)
+        done = _JOINED.get(node.sign, "compared with")
+        for child, part, other in zip(children, node.parts, (right, left), strict=True):
+            if is_misplaced_ratio(part, other):
+                (number,) = self._within(child)
+                meant = f"full * {self._number(number).value:g}"
+                message = f"{number[0]} is a ratio, and cannot be {done} {WORDS[other]}"
+                self._fail(f"{message}; did you mean {meant!r}?", number)
+        if left and right and left != right:
+            message = f"{WORDS[right]} cannot be {done} {WORDS[left]}"
+            self._fail(message, *self._within(children[1]))
 
-    def _sum(self) -> Node:
-        node = self._term()
-        while sign := self._take("+", "-"):
-            node = self._arithmetic(sign, node, self._term())
-        return node
+    # --- operands --------------------------------------------------------------------------------
 
-    def _term(self) -> Node:
-        node = self._factor()
-        while sign := self._take("*", "/"):
-            node = self._arithmetic(sign, node, self._factor())
-        return node
-
-    def _factor(self) -> Node:
-        token = self._now
-        self._at += 1
-        if token.text == "-" and token.kind == "sign":
-            self._deeper()
-            node = self._arithmetic(
-                token, Constant(-1.0, None, token.start), self._factor(), sign="*"
-            )
-            self._depth -= 1
-            return node
-        if token.text == "(":
-            self._deeper()
-            node = self._or()
-            self._depth -= 1
-            if not self._take(")"):
-                self._fail("a bracket is open; expected ')'")
-            return node
-        if token.kind == "number":
-            return self._number(token)
-        if token.kind == "text":
-            return Constant(token.text[1:-1], "text", token.start)
-        if token.kind == "name" and token.text not in ("and", "or", "not"):
-            return self._name(token)
-        found = "end" if token.kind == "end" else repr(token.text)
-        return self._fail(f"unexpected {found}; expected a figure, a number or '('", token)
-
-    # --- small pieces ----------------------------------------------------------------------------
-
-    def _number(self, token: Token) -> Constant:
-        if token.unit is not None and token.unit not in UNITS:
-            choices = ", ".join(UNITS)
-            self._fail(f"unknown unit {token.unit!r}; expected one of {choices}", token)
-        value = float(token.text) * UNITS.get(token.unit or "", 1.0)
-        if not isfinite(value):
-            self._fail(f"{token.text}{token.unit or ''} is more than a number can hold", token)
-        return Constant(value, UNIT_COUNTS.get(token.unit or ""), token.start)
-
-    def _name(self, token: Token) -> Node:
-        if token.text in REFERENCES:
-            return Counterpart(_reference(token.text), token.start)
-        first, _, rest = token.text.partition(".")
-        of, name = (_reference(first), rest) if first in REFERENCES else (None, token.text)
-        name = name.removeprefix("memory.")  # where it stands in the result file
-        if name not in self._units:
-            near = suggest(name, self._units) or f"; expected one of {', '.join(self._units)}"
-            self._fail(f"unknown figure {name!r}{near}", token)
-        return Figure(name, of, token.start)
-
-    def _compared(self, left: Node, right: Node) -> tuple[Node, Node]:
-        """Put the one figure of a comparison in the place of counterparts that are named alone."""
-        names = {found.name for side in (left, right) for found in figures(side)}
-        alone = [found for side in (left, right) for found in counterparts(side)]
-        if not alone:
-            return left, right
-        if len(names) != 1:
-            said = f"{', '.join(sorted(names))} are" if names else "none is"
+    def _operand(self, piece: Piece, compared: Sequence[str] = ()) -> Constant | Figure:
+        if piece[0][0] in "'\"":
+            return Constant(piece[0][1:-1], "text")
+        if piece[0][0] == "." or piece[0][0].isdecimal():
+            return self._number(piece)
+        if piece[0] not in REFERENCES:
+            return self._figure(piece)
+        if len(compared) != 1:
+            named = f"{', '.join(compared)} are" if compared else "none is"
             self._fail(
-                f"{alone[0].of!r} alone takes the one figure of the comparison, and {said} named; "
-                f"say which, such as '{alone[0].of}.peak_bytes'",
-                Token("name", alone[0].of, alone[0].start),
+                f"{piece[0]!r} alone takes the one figure of the comparison, and {named} named; "
+                f"say which, such as '{piece[0]}.peak_bytes'",
+                piece,
             )
-        name = names.pop()
-        return filled(left, name), filled(right, name)
+        return Figure(compared[0], piece[0])
 
-    def _arithmetic(self, token: Token, left: Node, right: Node, sign: str = "") -> Node:
-        if not {self._kind(left), self._kind(right)} <= {"number"}:
-            self._fail(f"{token.text!r} takes numbers", token)
-        return Arithmetic(sign or token.text, left, right)
+    def _number(self, piece: Piece) -> Constant:
+        found = _NUMBER.fullmatch(piece[0])
+        if not found:
+            message = f"{piece[0]!r} is no number; write one such as 1.05, 60%, 2GiB or 250ms"
+            self._fail(message, piece)
+        digits, unit = found.groups()
+        if unit not in SCALES:
+            choices = ", ".join(filter(None, SCALES))
+            self._fail(f"unknown unit {unit!r}; expected one of {choices}", piece)
+        scale, counted = SCALES[unit]
+        value = float(digits) * scale
+        if not isfinite(value):
+            self._fail(f"{piece[0]} is more than a number can hold", piece)
+        return Constant(value, counted)
 
-    def _truth(self, node: Node) -> Node:
-        if self._kind(node) != "truth":
-            self._fail("expected a condition, such as 'peak_bytes > full * 0.6', not a figure")
-        return node
+    def _figure(self, piece: Piece) -> Figure:
+        first, _, rest = piece[0].partition(".")
+        of, name = (first, rest) if first in REFERENCES else (None, piece[0])
+        name = name.removeprefix("memory.")  # where it stands in the result file
+        if name not in self.units:
+            near = suggest(name, self.units) or f"; expected one of {', '.join(self.units)}"
+            self._fail(f"unknown figure {name!r}{near}", piece)
+        return Figure(name, of)
 
-    def _kind(self, node: Node) -> Kind:
-        if isinstance(node, Constant):
-            return "text" if isinstance(node.value, str) else "number"
-        if isinstance(node, Figure):
-            unit = self._units[node.name]
-            return unit if unit in ("text", "truth") else "number"
-        return "number" if isinstance(node, (Arithmetic, Counterpart)) else "truth"
+    def _figures(self, pieces: Sequence[Piece]) -> list[str]:
+        """Return the names of all figures, each once; `full` alone names none."""
+        operands = (p for p in pieces if p["operand"] and p[0] not in REFERENCES)
+        nodes = (self._operand(piece) for piece in operands)
+        return sorted({node.name for node in nodes if isinstance(node, Figure)})
 
-    def _deeper(self) -> None:
-        self._depth += 1
-        if self._depth > MOST_DEPTH:
-            self._fail(f"more than {MOST_DEPTH} brackets deep")
+    # --- places ----------------------------------------------------------------------------------
 
-    @property
-    def _now(self) -> Token:
-        return self._tokens[min(self._at, len(self._tokens) - 1)]
+    def _within(self, part: ast.expr) -> Sequence[Piece]:
+        return self.pieces[place_of(part)]
 
-    def _take(self, *texts: str) -> Token | None:
-        token = self._now
-        if token.kind not in ("sign", "name") or token.text not in texts:
-            return None
-        self._at += 1
-        return token
+    def _sign_after(self, part: ast.expr) -> Piece:
+        return next(p for p in self.pieces[place_of(part).stop :] if p[0] != ")")
 
-    def _fail(self, message: str, token: Token | None = None) -> NoReturn:
-        fail_at(self._text, token or self._now, message)
-
-
-def _reference(text: str) -> Reference:
-    return next(known for known in REFERENCES if known == text)
+    def _fail(self, message: str, *pieces: Piece) -> NoReturn:
+        fail_at(self.text, pieces[0].start(), pieces[-1].end(), message)

@@ -7,16 +7,31 @@ import pytest
 from freezekit.errors import GateError
 from freezekit.gate.judge import Gate
 from freezekit.gate.language import parse
-from freezekit.gate.tree import Comparison, Constant, Figure, Logic, Negation
+from freezekit.gate.tree import Constant, Figure, Operation, walk
 from freezekit.gate.values import UNITS
 
 
 def test_and_binds_closer_than_or_and_not_closest() -> None:
-    node = parse("not lean and peak_bytes > 1 or lean", UNITS)
-    assert isinstance(node, Logic)
-    assert node.word == "or"
-    assert isinstance(node.left, Logic)
-    assert isinstance(node.left.left, Negation)
+    lean = Figure("lean", None)
+    above = Operation(">", (Figure("peak_bytes", None), Constant(1.0, None)))
+    both = Operation("and", (Operation("not", (lean,)), above))
+    assert parse("not lean and peak_bytes > 1 or lean", UNITS) == Operation("or", (both, lean))
+    assert parse("lean or lean and lean", UNITS) == Operation(
+        "or", (lean, Operation("and", (lean, lean)))
+    )
+
+
+def test_arithmetic_binds_as_in_python() -> None:
+    a, b = Figure("flops", None), Figure("flops", "full")
+    product, quotient = Operation("*", (a, b)), Operation("/", (a, b))
+    for text, left in (
+        ("flops - flops * full", Operation("-", (a, product))),
+        ("flops - full - flops", Operation("-", (Operation("-", (a, b)), a))),
+        ("flops - (full - flops)", Operation("-", (a, Operation("-", (b, a))))),
+        ("-flops * full", Operation("*", (Operation("-", (a,)), b))),
+        ("flops / full / full", Operation("/", (quotient, b))),
+    ):
+        assert parse(f"{text} > flops", UNITS) == Operation(">", (left, a))
 
 
 @pytest.mark.parametrize(
@@ -32,8 +47,10 @@ def test_and_binds_closer_than_or_and_not_closest() -> None:
 )
 def test_numbers_have_units(text: str, value: float, unit: str | None) -> None:
     node = parse(text, UNITS)
-    assert isinstance(node, Comparison)
-    assert node.right == Constant(pytest.approx(value), unit, text.index(">") + 2)
+    assert isinstance(node, Operation)
+    assert node.parts[1] == Constant(pytest.approx(value), unit)
+    number = text.split()[-1]
+    assert _refused(f"lean and {number}")[1] == number, "its unit belongs to its place"
 
 
 @pytest.mark.parametrize(
@@ -50,49 +67,83 @@ def test_numbers_have_units(text: str, value: float, unit: str | None) -> None:
     ],
 )
 def test_arithmetic_makes_figures_comparable(text: str) -> None:
-    assert isinstance(parse(text, UNITS), Comparison)
+    node = parse(text, UNITS)
+    assert isinstance(node, Operation)
+    assert node.sign == ">"
 
 
 def test_a_row_alone_takes_the_figure_of_the_comparison() -> None:
     for text in ("peak_bytes > full", "full < peak_bytes", "peak_bytes - full > 3"):
         found = parse(text, UNITS)
-        assert isinstance(found, Comparison)
-        assert "Figure(name='peak_bytes', of='full'" in repr(found)
+        assert isinstance(found, Operation)
+        assert found.sign in ("<", ">")
+        assert Figure("peak_bytes", "full") in walk(found)
 
 
 def test_the_path_in_the_result_file_is_a_name_too() -> None:
     node = parse("memory.peak_bytes > full.memory.saved_activations_bytes", UNITS)
-    assert isinstance(node, Comparison)
-    assert node.left == Figure("peak_bytes", None, 0)
-    assert node.right == Figure("saved_activations_bytes", "full", 20)
+    saved = Figure("saved_activations_bytes", "full")
+    assert node == Operation(">", (Figure("peak_bytes", None), saved))
+    for name in ("memory.peek_bytes", "full.memory.saved_activation_bytes"):
+        assert _refused(f"peak_bytes > {name}")[1] == name, "its path belongs to its place"
+
+
+def _refused(text: str) -> tuple[str, str]:
+    """Return why a gate is refused, and which part of it is marked."""
+    with pytest.raises(GateError) as caught:
+        Gate.read(text)
+    message, line, mark = str(caught.value).split("\n")
+    assert line == f"  {text}"
+    assert mark.strip("^ ") == ""
+    return message, text[mark.index("^") - 2 : mark.rindex("^") - 1]
 
 
 @pytest.mark.parametrize(
     ("text", "message", "place"),
     [
         ("peek_bytes > 1", "unknown figure 'peek_bytes', did you mean 'peak_bytes'", "peek_bytes"),
-        ("full.tim.ratio > 1", "unknown figure 'tim.ratio', did you mean 'time.ratio'", "full"),
+        (
+            "full.tim.ratio > 1",
+            "unknown figure 'tim.ratio', did you mean 'time.ratio'",
+            "full.tim.ratio",
+        ),
         ("x > 1", "unknown figure 'x'; expected one of trainable_fraction, peak_bytes, ", "x"),
         ("peak_bytes > 3Q", "unknown unit 'Q'; expected one of KiB", "3Q"),
         (
             "peak_bytes > 60%",
-            "60% is a ratio, compared with bytes; did you mean 'full * 0.6'",
+            "60% is a ratio, and cannot be compared with bytes; did you mean 'full * 0.6'",
             "60%",
         ),
-        ("0.25 < flops", "0.25 is a ratio, compared with operations; did you mean", "0.25"),
-        ("lean and full + 5% > peak_bytes", "did you mean 'full * 0.05'", "5%"),
+        (
+            "0.25 < flops",
+            "0.25 is a ratio, and cannot be compared with operations; did you mean",
+            "0.25",
+        ),
+        (
+            "lean and full + 5% > peak_bytes",
+            "5% is a ratio, and cannot be added to bytes; did you mean 'full * 0.05'",
+            "5%",
+        ),
         ("time.step_seconds.p90 > 110%", "did you mean 'full * 1.1'", "110%"),
-        ("peak_bytes > 2s", "bytes and seconds are not compared", "2s"),
-        ("time.ratio > (peak_bytes - 1)", "a ratio and bytes are not compared", "peak_bytes"),
+        ("peak_bytes > 2s", "seconds cannot be compared with bytes", "2s"),
+        (
+            "time.ratio > (peak_bytes - 1)",
+            "bytes cannot be compared with a ratio",
+            "peak_bytes - 1",
+        ),
         ("peak_bytes > 1e999", "1e999 is more than a number can hold", "1e999"),
         ("peak_bytes > -2e308GiB", "2e308GiB is more than a number can hold", "2e308GiB"),
         ("peak_bytes > inf", "unknown figure 'inf'", "inf"),
         ("peak_bytes >", "unexpected end; expected a figure", ""),
-        ("peak_bytes > 1 1", "unexpected '1'; expected 'and', 'or' or the end", "1"),
+        (
+            "peak_bytes > 1 1",
+            "unexpected '1'; expected an operator such as '>' or 'and', or the end",
+            "1",
+        ),
         ("peak_bytes $ 1", "unexpected '$'", "$"),
         ("peak_bytes = 1", "unexpected '='", "="),
-        ("(peak_bytes > 1", "a bracket is open", ""),
-        ("peak_bytes", "expected a condition", ""),
+        ("(peak_bytes > 1", "unexpected end; expected ')', because a bracket is open", ""),
+        ("peak_bytes", "expected a condition, such as", "peak_bytes"),
         ("1 < peak_bytes < 3", "comparisons do not chain", "<"),
         ("strategy > 'a'", "texts are compared with '==' and '!='", ">"),
         ("strategy == 1", "'==' compares two numbers or two texts", "=="),
@@ -101,22 +152,25 @@ def test_the_path_in_the_result_file_is_a_name_too() -> None:
         ("full > 1", "'full' alone takes the one figure of the comparison, and none is", "full"),
         ("peak_bytes > flops + full", "and flops, peak_bytes are named; say which", "full"),
         ("   ", "a gate is empty", ""),
-        ("(" * 60 + "lean" + ")" * 60, "more than 50 brackets deep", "("),
-        ("-" * 60 + "1 > 2", "more than 50 brackets deep", "-"),
-        ("not " * 60 + "lean", "more than 50 brackets deep", "not"),
+        (
+            "(" * 60 + "lean" + ")" * 60,
+            "more than 50 brackets and operators inside one another",
+            "(",
+        ),
+        ("-" * 60 + "1 > 2", "more than 50 brackets and operators inside one another", "-"),
+        ("not " * 60 + "lean", "more than 50 brackets and operators inside one another", "not"),
         ("__import__('os') > 1", "unknown figure '__import__'", "__import__"),
-        ("peak_bytes.__class__ > 1", "unknown figure 'peak_bytes.__class__'", "peak_bytes"),
+        (
+            "peak_bytes.__class__ > 1",
+            "unknown figure 'peak_bytes.__class__'",
+            "peak_bytes.__class__",
+        ),
     ],
 )
 def test_an_error_points_at_the_place(text: str, message: str, place: str) -> None:
-    with pytest.raises(GateError) as caught:
-        Gate.read(text)
-    first, line, mark = str(caught.value).split("\n")
-    assert message in first
-    assert line == f"  {text}"
-    assert mark.strip("^ ") == ""
-    start = mark.index("^") - 2
-    assert text[start : start + len(place)] == place
+    found, marked = _refused(text)
+    assert message in found
+    assert marked.strip() == place
 
 
 @pytest.mark.parametrize("text", ["(" * 9999, "lean and " * 999 + "$" + " and lean" * 999])
