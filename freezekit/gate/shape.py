@@ -90,6 +90,6 @@ def _shape(pieces: Sequence[Piece]) -> str:
 def _parsed(shape: str) -> ast.expr | None:
     try:
         tree = ast.parse(shape, mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, MemoryError):  # MemoryError: thousands of operands without an operator
         return None
     return tree if all(isinstance(part, _ALLOWED) for part in ast.walk(tree)) else None

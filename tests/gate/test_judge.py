@@ -91,6 +91,17 @@ def test_a_lacking_figure_is_said_and_decides_nothing() -> None:
     assert found.outcome == "unclear"
 
 
+def test_a_lacking_figure_is_said_where_another_condition_decides() -> None:
+    bare = Row("head-only", memory=Memory(peak_bytes=10, peak_method="measured"))
+    for gate, outcome in (
+        ("peak_bytes > 1 or flops > 1", "failed"),
+        ("peak_bytes < 1 and not flops > 1", "passed"),
+    ):
+        (found,) = judge([Gate.read(gate)], _result(bare))
+        assert found.outcome == outcome
+        assert found.reason.endswith("1 byte; the row has no flops")
+
+
 def test_what_is_no_number_decides_nothing() -> None:
     row = _row("head-only", 600, 0.5, 0.1)
     (found,) = judge([Gate.read("1e308 * 10 - 1e308 * 10 > peak_bytes")], _result(row))

@@ -88,12 +88,12 @@ def test_the_path_in_the_result_file_is_a_name_too() -> None:
         assert _refused(f"peak_bytes > {name}")[1] == name, "its path belongs to its place"
 
 
-def _refused(text: str) -> tuple[str, str]:
+def _refused(text: str, shown: str = "") -> tuple[str, str]:
     """Return why a gate is refused, and which part of it is marked."""
     with pytest.raises(GateError) as caught:
         Gate.read(text)
     message, line, mark = str(caught.value).split("\n")
-    assert line == f"  {text}"
+    assert line == f"  {shown or text}"
     assert mark.strip("^ ") == ""
     return message, text[mark.index("^") - 2 : mark.rindex("^") - 1]
 
@@ -171,6 +171,112 @@ def test_an_error_points_at_the_place(text: str, message: str, place: str) -> No
     found, marked = _refused(text)
     assert message in found
     assert marked.strip() == place
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ("peak_bytes(1) > 2", "unexpected '('; expected an operator", "("),
+        ("lean()", "unexpected '('; expected an operator", "("),
+        ("()", "unexpected ')'; expected a figure", ")"),
+        ("(lean, lean)", "unexpected ','; a gate is made of", ","),
+        ("[lean]", "unexpected '['", "["),
+        ("flops[0] > 1", "unexpected '['", "["),
+        ("(lean for x in lean)", "unexpected 'for'; expected an operator", "for"),
+        ("lambda: lean", "unexpected ':'", ":"),
+        ("(lean := lean)", "unexpected ':'", ":"),
+        ("lean = lean", "unexpected '='; a gate is made of", "="),
+        ("lean; lean", "unexpected ';'", ";"),
+        ("lean # and more", "unexpected '#'", "#"),
+        ("lean \\", "unexpected '\\\\'", "\\"),
+        ("lean if lean else lean", "unexpected 'if'; expected an operator", "if"),
+        ("lean is lean", "unexpected 'is'; expected an operator", "is"),
+        ("strategy in 'full'", "unexpected 'in'; expected an operator", "in"),
+        ("strategy not in 'full'", "unexpected 'not'; expected an operator", "not"),
+        ("flops > not lean", "unexpected 'not'; expected a figure", "not"),
+        ("await flops > 1", "unknown figure 'await'", "await"),
+        ("True", "unknown figure 'True'", "True"),
+        ("*flops > 1", "unexpected '*'; expected a figure", "*"),
+        ("+flops > 1", "unexpected '+'; expected a figure", "+"),
+        ("flops // 2 > 1", "unexpected '/'; expected a figure", "/"),
+        ("flops ** 2 > 1", "unexpected '*'; expected a figure", "*"),
+        ("flops << 2 > 1", "unexpected '<'; expected a figure", "<"),
+        ("flops <> 1", "unexpected '>'; expected a figure", ">"),
+        ("lean & lean", "unexpected '&'", "&"),
+        ("~flops > 1", "unexpected '~'", "~"),
+        ("flops % 2 > 1", "unexpected '%'", "%"),
+        ("f'{flops}' == strategy", "unknown figure 'f'", "f"),
+        ("b'full' == strategy", "unknown figure 'b'", "b"),
+        ("strategy == 'fu' 'll'", "unexpected \"'ll'\"; expected an operator", "'ll'"),
+        ("strategy == '''full'''", "unexpected \"'full'\"; expected an operator", "'full'"),
+        ("strategy == 'full", 'unexpected "\'"', "'"),
+        ("strategy == full'", 'unexpected "\'"', "'"),
+        ("flops > 60%5", "unexpected '5'; expected an operator", "5"),
+        ("flops > 1_000", "'1_000' is no number; write one such as", "1_000"),
+        ("flops > 0x10", "'0x10' is no number", "0x10"),
+        ("flops > 1.5.5", "'1.5.5' is no number", "1.5.5"),
+        ("flops > 3j", "unknown unit 'j'", "3j"),
+        ("flops > full .flops", "unexpected '.'", "."),
+        ("lean)", "unexpected ')'; expected an operator", ")"),
+        ("lean) or (lean", "unexpected ')'; expected an operator", ")"),
+        ("lean and", "unexpected end; expected a figure", ""),
+        ("peek_bytes > 1 1", "unknown figure 'peek_bytes'", "peek_bytes"),
+        ("'é' == strategy and é", "unexpected 'é'", "é"),
+        ("'日本' == strategy and peek > 1", "unknown figure 'peek'", "peek"),
+        ("flops > ²", "unexpected '²'", "²"),
+        ("ﬂops > 1", "unexpected 'ﬂ'", "ﬂ"),
+        ("flops >\0 1", "unexpected '\\x00'", "\0"),
+        ("flops > \udc80", "unexpected '\\udc80'", "\udc80"),
+    ],
+)
+def test_what_only_python_knows_is_refused_at_its_place(
+    text: str, message: str, place: str
+) -> None:
+    found, marked = _refused(text, shown=text.replace("\0", " ").replace("\udc80", " "))
+    assert message in found
+    assert marked.strip() == place
+
+
+def test_a_text_is_taken_as_it_is() -> None:
+    for text in ("a\\n", "# 'and' (60%", "é", "{flops}", "\\N{x}", ""):
+        node = parse(f'strategy == "{text}" and lean', UNITS)
+        equal = Operation("==", (Figure("strategy", None), Constant(text, "text")))
+        assert node == Operation("and", (equal, Figure("lean", None)))
+
+
+def test_a_gate_may_stand_on_several_lines() -> None:
+    text = "  strategy == 'head-only'\n\tand (peak_bytes\n > full)\n"
+    assert parse(text, UNITS) == parse(" ".join(text.split()), UNITS)
+
+
+@pytest.mark.parametrize("depth", [60, 9999])
+@pytest.mark.parametrize(
+    ("start", "place"),
+    [
+        ("(", "("),
+        ("-", "-"),
+        ("not ", "not"),
+        ("(lean or ", "("),
+        ("lean and not (", "not"),
+        ("1 + ", "+"),
+        ("1 < ", "<"),
+        ("lean or (1 - ", "-"),
+    ],
+)
+def test_a_gate_too_deep_for_a_parser_is_refused(start: str, place: str, depth: int) -> None:
+    with pytest.raises(GateError) as caught:
+        Gate.read(start * depth + "1")
+    message, line, mark = str(caught.value).split("\n")
+    assert message == "more than 50 brackets and operators inside one another"
+    assert line[mark.index("^") : mark.rindex("^") + 1] == place
+
+
+def test_a_long_gate_is_no_deep_one() -> None:
+    condition = "(not lean or flops > full * -1)"
+    node = parse(" and ".join([condition] * 500), UNITS)
+    assert node == Operation("and", (parse(condition, UNITS),) * 500)
+    with pytest.raises(GateError, match="unexpected 'lean'; expected an operator"):
+        parse("lean " * 9999, UNITS)
 
 
 @pytest.mark.parametrize("text", ["(" * 9999, "lean and " * 999 + "$" + " and lean" * 999])
