@@ -1,4 +1,4 @@
-"""Gates against results: which rows fail, which pass, and of which this run cannot say."""
+"""Gates applied to results: which rows fail, which pass, and which this run leaves open."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Gate:
 
     @property
     def names_stock(self) -> bool:
-        """Whether it compares lean rows with stock ones; it concerns no stock row then."""
+        """Whether it compares lean rows with stock ones; it then concerns lean rows only."""
         return any(
             figure.of == "stock" or figure.name.startswith("time.ratio_to_stock")
             for figure in self.figures
@@ -68,7 +68,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one gate says of one row of a result; `reason` holds the figures."""
+    """What one gate says about one row of a result; `reason` holds the figures."""
 
     gate: Gate
     result: Result
@@ -83,16 +83,16 @@ def judge(
     earlier: Mapping[str, tuple[Result, Row]] | None = None,
     variants: Collection[Variant] | None = None,
 ) -> tuple[Judgement, ...]:
-    """Judge every row, but for stock `full`, with which the others are compared.
+    """Judge every row except stock `full`, because the other rows are compared with it.
 
-    `full` is judged too by a gate that names `baseline`, and lean rows alone by one that names
-    `stock`. A row that failed is not judged: it has failed the run already.
+    A gate that names `baseline` judges stock `full` too. A gate that names `stock` judges lean rows
+    only. A row with an error is not judged: it has failed the run already.
 
     Args:
-        gates: Conditions under which a row fails.
-        result: To be judged.
-        earlier: By label, rows of an earlier run of the same workload, with their result.
-        variants: Which rows to judge; None for all.
+        gates: The conditions under which a row fails.
+        result: The result whose rows are judged.
+        earlier: Rows of an earlier run of the same workload, with their result, by label.
+        variants: The rows to judge; None for all.
 
     Example:
         >>> from freezekit.results.records import Memory, Row, Workload, Result
@@ -129,7 +129,7 @@ def _judge_row(
     outcome: Outcome = "unclear" if answer is None else ("failed" if answer else "passed")
     reason = "; ".join(scene.reasons(gate.condition))
     if answer is None:
-        reason += ": the interval and the noise floor of this run allow either"
+        reason += ": the interval and the noise floor of this run allow both"
     return Judgement(gate, result, row.label, outcome, reason)
 
 
@@ -141,18 +141,18 @@ def check_gates(
     static_only: bool = False,
     resumes: bool = False,
 ) -> None:
-    """Raise where a gate cannot be judged whatever is measured.
+    """Raise if a gate cannot be judged, whatever is measured.
 
     Args:
         gates: The gates.
-        variants: Of the rows that they are to judge, and of those beside them.
+        variants: All rows of the run, judged or only compared with.
         has_baseline: Whether there is an earlier result to compare with.
         static_only: Whether step times are left out.
-        resumes: Whether other rows, of an earlier run, may stand beside these.
+        resumes: Whether the result may hold more rows, from an earlier run.
 
     Raises:
-        GateError: It names a strategy that no row has, a baseline and none is given, or step times
-            and none are taken; or it concerns no row, such as `stock` where none is lean.
+        GateError: A gate names a strategy that no row has, a baseline that is not given, or step
+            times that are not measured; or it concerns no row, such as `stock` if no row is lean.
 
     Example:
         >>> check_gates([Gate.read("time.ratio > 1")], [BASELINE], static_only=True)
@@ -172,7 +172,7 @@ def check_gates(
         for name in texts_beside(gate.condition, "strategy"):
             if name not in strategies:
                 raise GateError(
-                    f"the gate {gate.text!r} names the strategy {name!r}, and no row is of that "
+                    f"the gate {gate.text!r} names the strategy {name!r}, and no row has that "
                     f"name; there are {', '.join(map(repr, strategies))}"
                     f"{suggest(name, strategies)}"
                 )
@@ -181,13 +181,13 @@ def check_gates(
 
 
 def _unconcerned(gate: Gate, variants: Collection[Variant], resumes: bool) -> str | None:
-    """Return why a gate has nothing to judge, None where it has."""
+    """Return why a gate has nothing to judge, None if it has something."""
     judged = [variant for variant in variants if _concerns(gate, variant)]
     if not judged:
         return (
-            "it compares lean rows with stock ones, and no row is lean; --lean both measures them"
+            "it compares lean rows with stock ones, and no row is lean; --lean both measures both"
             if gate.names_stock
-            else "stock full is what the others are compared with, and there is no other; "
+            else "the other rows are compared with stock full, and there is no other; "
             "name another strategy"
         )
     if (
@@ -197,6 +197,6 @@ def _unconcerned(gate: Gate, variants: Collection[Variant], resumes: bool) -> st
     ):
         return (
             "it compares lean rows with stock ones of the same strategy, and there are none; "
-            "--lean both measures them"
+            "--lean both measures both"
         )
     return None

@@ -148,25 +148,26 @@ class _Reader:
     # --- operands --------------------------------------------------------------------------------
 
     def _operand(self, piece: Piece, compared: Sequence[str] = ()) -> Constant | Figure:
-        if piece[0][0] in "'\"":
-            return Constant(piece[0][1:-1], "text")
-        if piece[0][0] == "." or piece[0][0].isdecimal():
+        written = piece[0]
+        if written[0] in "'\"":
+            return Constant(written[1:-1], "text")
+        if written[0] == "." or written[0].isdecimal():
             return self._number(piece)
-        if piece[0] not in REFERENCES:
+        if written not in REFERENCES:
             return self._figure(piece)
         if len(compared) != 1:
             named = f"{', '.join(compared)} are" if compared else "none is"
             self._fail(
-                f"{piece[0]!r} alone takes the one figure of the comparison, and {named} named; "
-                f"say which, such as '{piece[0]}.peak_bytes'",
+                f"{written!r} alone takes the one figure of the comparison, and {named} named; "
+                f"say which, such as '{written}.peak_bytes'",
                 piece,
             )
-        return Figure(compared[0], piece[0])
+        return Figure(compared[0], written)
 
     def _number(self, piece: Piece) -> Constant:
         found = _NUMBER.fullmatch(piece[0])
         if not found:
-            message = f"{piece[0]!r} is no number; write one such as 1.05, 60%, 2GiB or 250ms"
+            message = f"{piece[0]!r} is not a number; write one such as 1.05, 60%, 2GiB or 250ms"
             self._fail(message, piece)
         digits, unit = found.groups()
         if unit not in SCALES:
@@ -175,7 +176,7 @@ class _Reader:
         scale, counted = SCALES[unit]
         value = float(digits) * scale
         if not isfinite(value):
-            self._fail(f"{piece[0]} is more than a number can hold", piece)
+            self._fail(f"{piece[0]} is too large for a number", piece)
         return Constant(value, counted)
 
     def _figure(self, piece: Piece) -> Figure:

@@ -1,4 +1,4 @@
-"""What a gate comes to for one row: true, false, or open where intervals allow either."""
+"""The value of a gate for one row: true, false, or open if intervals allow both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scene:
     earlier: Mapping[str, tuple[Result, Row]]
 
     def truth(self, node: Node) -> bool | None:
-        """Return whether a condition holds, None where intervals leave it open."""
+        """Return whether a condition holds, None if intervals leave it open."""
         match node:
             case Figure():
                 return bool(self.value(node))
@@ -53,7 +53,7 @@ class Scene:
         raise AssertionError(node)
 
     def value(self, node: Node) -> Value:
-        """Return what a side of a comparison comes to."""
+        """Return the value of one side of a comparison."""
         match node:
             case Constant(value):
                 return value if isinstance(value, str) else Span(value, value)
@@ -94,21 +94,21 @@ class Scene:
         if found is None:
             raise LackingError(f"{node.of or 'the row'} has no {node.name}")
         if isinstance(found, Span) and not found.is_number:
-            raise LackingError(f"the {node.name} of {node.of or 'the row'} is no number")
+            raise LackingError(f"{node.name} of {node.of or 'the row'} is not a number")
         if node.name == "peak_bytes" and row.memory.peak_method != self.row.memory.peak_method:
             raise LackingError(
-                f"the peak is {self.row.memory.peak_method}, that of {node.of} "
-                f"{row.memory.peak_method}: the two are not compared"
+                f"the peak of the row is {self.row.memory.peak_method}, the peak of {node.of} is "
+                f"{row.memory.peak_method}: they cannot be compared"
             )
         return found
 
     def _place(self, node: Figure) -> tuple[Result, Row]:
         if node.of == "baseline":
             if self.row.label not in self.earlier:
-                raise LackingError("the baseline file has no such row")
+                raise LackingError("the baseline has no row of this name")
             return self.earlier[self.row.label]
         rows = {None: self.row, "full": baseline(self.result)}
         row = rows[node.of] if node.of in rows else stock_of(self.result, self.row)
         if row is None:
-            raise LackingError(f"there is no {node.of} row beside it")
+            raise LackingError(f"the result has no {node.of} row to compare it with")
         return self.result, row

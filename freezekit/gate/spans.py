@@ -1,4 +1,4 @@
-"""Numbers known up to an interval: what they come to, and how they compare."""
+"""Numbers known up to an interval: arithmetic and comparisons with them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 @dataclass(frozen=True)
 class Span:
-    """A number, or all that an interval leaves possible."""
+    """A number, or an interval that holds it."""
 
     low: float
     high: float
 
     @property
     def is_exact(self) -> bool:
-        """Whether it is one number."""
+        """Whether it is one number and no interval."""
         return self.low == self.high
 
     @property
     def is_number(self) -> bool:
-        """Whether it holds a number at all: NaN and infinity alone are none."""
+        """Whether it holds a number at all: NaN and infinity alone are not numbers."""
         return self.low <= self.high and not (self.is_exact and not isfinite(self.low))
 
 
@@ -41,14 +41,14 @@ Value = Span | str | bool
 
 
 class LackingError(Exception):
-    """A figure is not there to be compared; the message says which."""
+    """A value cannot be computed; the message says why."""
 
 
 def combine(sign: str, left: Value, right: Value) -> Value:
-    """Return all that `+ - * /` of two numbers may come to.
+    """Return the interval of all possible results of `+ - * /`.
 
     Raises:
-        LackingError: It divides by what may be 0, or comes to more than a number can hold.
+        LackingError: The divisor may be 0, or the result is too large for a number.
 
     Example:
         >>> combine("*", Span(0.9, 1.1), Span(-2.0, -2.0))
@@ -58,7 +58,7 @@ def combine(sign: str, left: Value, right: Value) -> Value:
     assert isinstance(right, Span)
     if sign == "/":
         if right.low <= 0.0 <= right.high:
-            raise LackingError("it divides by what may be 0")
+            raise LackingError("it divides by a number that may be 0")
         return combine("*", left, Span(_end("/", 1.0, right.high), _end("/", 1.0, right.low)))
     ends = [_end(sign, a, b) for a in (left.low, left.high) for b in (right.low, right.high)]
     known = [end for end in ends if end == end]  # 0 times an endless interval is 0
@@ -68,12 +68,12 @@ def combine(sign: str, left: Value, right: Value) -> Value:
 def _end(sign: str, a: float, b: float) -> float:
     end = _SIGNS[sign](a, b)
     if isfinite(a) and isfinite(b) and not isfinite(end):
-        raise LackingError(f"{a:g} {sign} {b:g} is more than a number can hold")
+        raise LackingError(f"{a:g} {sign} {b:g} is too large for a number")
     return end
 
 
 def compare(sign: str, left: Value, right: Value) -> bool | None:
-    """Return whether a comparison holds, None where the spans leave it open.
+    """Return whether a comparison holds, None if the spans leave it open.
 
     Example:
         >>> wide = Span(0.9, 1.1)

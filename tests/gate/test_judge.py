@@ -86,7 +86,7 @@ def test_a_lacking_figure_is_said_and_decides_nothing() -> None:
     (found,) = judge([Gate.read("time.ratio > 1")], _result(bare))
     assert (found.outcome, found.reason) == ("unclear", "the row has no time.ratio")
     (found,) = judge([Gate.read("peak_bytes > full")], _result(bare))
-    assert found.reason.startswith("the peak is predicted, that of full measured")
+    assert found.reason.startswith("the peak of the row is predicted, the peak of full is measured")
     (found,) = judge([Gate.read("peak_bytes / flops > full.peak_bytes")], _result(bare))
     assert found.outcome == "unclear"
 
@@ -107,7 +107,7 @@ def test_what_is_no_number_decides_nothing() -> None:
     (found,) = judge([Gate.read("1e308 * 10 - 1e308 * 10 > peak_bytes")], _result(row))
     assert (found.outcome, found.reason) == (
         "unclear",
-        "1e+308 * 10 is more than a number can hold",
+        "1e+308 * 10 is too large for a number",
     )
     (found,) = judge([Gate.read("1 / 1e-320 > peak_bytes")], _result(row))
     assert found.outcome == "unclear"
@@ -116,7 +116,7 @@ def test_what_is_no_number_decides_nothing() -> None:
         odd = replace(row, time=replace(row.time, ratio_ci=ends))
         (found,) = judge([Gate.read("time.ratio_ci.high - time.ratio_ci.low > 0")], _result(odd))
         assert found.outcome == "unclear"
-        assert "is no number" in found.reason
+        assert "is not a number" in found.reason
 
 
 def test_an_interval_without_an_end_says_so() -> None:
@@ -139,7 +139,7 @@ def test_stock_concerns_lean_rows_alone() -> None:
     found = judge([Gate.read("peak_bytes > stock * 0.5")], _result(stock, lean))
     assert [(j.label, j.outcome) for j in found] == [("bias-only [lean]", "passed")]
     (alone,) = judge([Gate.read("peak_bytes > stock * 0.5")], _result(lean))
-    assert alone.reason == "there is no stock row beside it"
+    assert alone.reason == "the result has no stock row to compare it with"
 
 
 def test_one_strategy_can_be_picked() -> None:
@@ -158,7 +158,7 @@ def test_a_failed_row_is_not_judged_and_full_only_against_the_baseline() -> None
     (found,) = judge([gate], result, earlier)
     assert (found.label, found.outcome) == ("full", "failed")
     (found,) = judge([gate], result, {})
-    assert found.reason == "the baseline file has no such row"
+    assert found.reason == "the baseline has no row of this name"
 
 
 def test_the_reason_holds_the_figures() -> None:
@@ -172,7 +172,7 @@ def test_the_reason_holds_the_figures() -> None:
     assert reason("peak_bytes > 1kB") == "1.00 MiB > 1000 bytes"
     assert reason("peak_bytes / full > 60%") == "1048.576 > 0.600"
     assert reason("time.ratio > 1.05") == (
-        "[0.900, 1.100] > 1.050: the interval and the noise floor of this run allow either"
+        "[0.900, 1.100] > 1.050: the interval and the noise floor of this run allow both"
     )
     assert reason("parameters.trainable > 2 and lean") == "3.00 > 2.00; lean is false"
 
@@ -195,12 +195,12 @@ def test_a_strategy_that_no_row_has_is_refused(sign: str) -> None:
     check_gates([Gate.read(f"strategy {sign} 'head-only' and peak_bytes > 1")], there)
     with pytest.raises(GateError) as caught:
         check_gates([Gate.read(f"not ('haed-only' {sign} strategy) or lean")], there)
-    assert "names the strategy 'haed-only', and no row is of that name" in str(caught.value)
+    assert "names the strategy 'haed-only', and no row has that name" in str(caught.value)
     assert "; there are 'full', 'head-only', did you mean 'head-only'?" in str(caught.value)
 
 
 HEAD, LEAN_HEAD = Variant("head-only"), Variant("head-only", lean=True)
-NO_OTHER = "concerns no row: stock full is what the others are compared with"
+NO_OTHER = "concerns no row: the other rows are compared with stock full"
 NOT_LEAN = "concerns no row: it compares lean rows with stock ones, and no row is lean; --lean both"
 NO_STOCK = "with stock ones of the same strategy, and there are none; --lean both"
 
