@@ -18,7 +18,7 @@ MakeResult = Callable[..., Result]
 
 
 def _texts(result: Result) -> list[str]:
-    return [note.text for note in notes(result)]
+    return [note.text for note in notes(result).all]
 
 
 @pytest.mark.parametrize("ci", [(0.98, 1.03), (0.95, 1.01), (1.01, 1.02)])
@@ -34,7 +34,7 @@ def test_the_noise_floor_is_the_one_that_the_verdicts_take(
 
 def test_a_warning_of_several_rows_is_said_once(make_result: MakeResult) -> None:
     rows = tuple(replace(row, warnings=("not_steady: 7%",)) for row in make_result().rows[:3])
-    found = [note for note in notes(make_result(rows=rows)) if note.kind == "warning"]
+    found = [note for note in notes(make_result(rows=rows)).all if note.kind == "warning"]
     assert [n.text for n in found] == ["full, head-only, by-name:contains=bn: not_steady: 7%"]
 
 
@@ -57,7 +57,7 @@ def test_what_a_budget_cut_is_said(make_result: MakeResult) -> None:
 
 
 def test_no_control_leaves_the_noise_floor_unknown(make_result: MakeResult) -> None:
-    assert "noise floor unknown: no second copy of full was timed" in _texts(
+    assert "noise floor unknown: no second copy of `full` was timed" in _texts(
         make_result(control=None)
     )
 
