@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from freezekit.compare.pairing import Pair
     from freezekit.results.records import Result
 
-SHOW_ALL = "freezekit compare --markdown"
+SHOW_ALL = "compare --markdown"
 SIDES = ("the old run", "the new run")
 IN_FULL = {"peak": "peaks", "saved": "saved activations", "FLOPs": "FLOPs"}
 

@@ -34,7 +34,7 @@ def render_markdown(results: Sequence[Result]) -> str:
         | --- | ---: |
         | `by-name:contains=bn\|norm` | 99.0% |
         <BLANKLINE>
-        <details><summary>what the columns mean</summary>
+        <details><summary>definitions</summary>
         <BLANKLINE>
         - trainable: the share of all parameters that train; it does not predict memory
         <BLANKLINE>

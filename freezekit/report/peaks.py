@@ -133,7 +133,7 @@ def where_the_saving_is(result: Result, full: Row, row: Row) -> str | None:
     then, now = _over_the_step(full.memory), _over_the_step(row.memory)
     if then and now and then != now:
         return (
-            f"{lead}; over the whole step it takes {_differences(then, now)}; these need not all "
+            f"{lead}; in total it takes {_differences(then, now)}; these need not all "
             "be alive at the peak"
         )
     return None

@@ -35,7 +35,7 @@ def short_form(notes: Notes) -> ShortForm:
         >>> said = (Note("finding", "head-only frees most"), Note("definition", "peak: memory"))
         >>> found = short_form(Notes(said, "--explain"))
         >>> [note.text for note in found.shown], found.left_out
-        (['head-only frees most'], 'what the columns mean')
+        (['head-only frees most'], 'definitions')
     """
     urgent, warnings = notes.of(*URGENT), notes.of("warning")
     precision, findings = notes.of("precision"), notes.of("finding")
@@ -73,7 +73,7 @@ def _forms(note: Note) -> tuple[str, ...]:
 
 
 def _left_out(absent: list[Note], shortened: int) -> str:
-    """Say what is not shown, or not in full; definitions are no notes to count."""
+    """Say in a line what is not shown, or not in full; definitions are no notes to count."""
     more = [note for note in absent if note.kind != "definition"]
     warnings = sum(note.kind == "warning" for note in more)
     parts = []
@@ -81,7 +81,7 @@ def _left_out(absent: list[Note], shortened: int) -> str:
         of_them = f" ({warnings} {'warnings' if warnings > 1 else 'warning'})" if warnings else ""
         parts.append(f"{len(more)} more note{'s' if len(more) > 1 else ''}{of_them}")
     if shortened:
-        parts.append(f"{shortened} shortened note{'s' if shortened > 1 else ''}")
+        parts.append(f"{shortened} note{'s' if shortened > 1 else ''} in full")
     if len(more) < len(absent):
-        parts.append("what the columns mean")
+        parts.append("definitions")
     return listed(parts) if parts else ""

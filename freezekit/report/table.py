@@ -95,7 +95,7 @@ def render_table(
         ------------
         full    100%
         <BLANKLINE>
-        what the columns mean: --explain
+        definitions: --explain
     """
     labels = [row.label for row in result.rows]
     return Group(

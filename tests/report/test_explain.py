@@ -26,7 +26,9 @@ def _about(result: Result, start: str) -> list[str]:
 
 def test_freezing_norms_frees_no_activations(make_result: MakeResult) -> None:
     (batch_norm,) = _about(make_result(), "batch-norm ")
-    assert "frees 0.2 % of the saved activations (54.0 MiB against 54.1 MiB of `full`)" in batch_norm
+    assert (
+        "frees 0.2 % of the saved activations (54.0 MiB against 54.1 MiB of `full`)" in batch_norm
+    )
     (by_name,) = _about(make_result(), "by-name")
     assert "frees none" in by_name
     reasons = [s for s in explain(make_result()) if "keeps its input" in s]
@@ -157,8 +159,8 @@ def test_a_lean_row_is_told_of_beside_its_stock_row(
     said = explain(make_result(rows=(make_row("full"), norms, lean)))
     assert [sentence for sentence in said if sentence.startswith("batch-norm [lean]")] == [
         "batch-norm [lean] keeps 27.0 MiB of saved activations where stock keeps 54.0 MiB "
-        "(50.0 %), peaks at 215.0 MiB instead of 241.8 MiB (-11 %) and takes 1.05 [1.02, 1.08] of the step "
-        "time of stock"
+        "(50.0 %), peaks at 215.0 MiB instead of 241.8 MiB (-11 %) and takes 1.05 [1.02, 1.08] of "
+        "the step time of stock"
     ]
     untimed = make_result(rows=(make_row("full"), norms, replace(lean, time=None)))
     (sentence,) = _about(untimed, "batch-norm [lean]")
@@ -250,7 +252,7 @@ def test_an_older_file_tells_what_is_less_and_not_that_it_adds_up_to_the_peak(
 ) -> None:
     (sentence,) = _about(make_result(), "head-only peaks")
     assert sentence == (
-        "head-only peaks 162.0 MiB below `full`; over the whole step it takes 42.6 MiB less of "
+        "head-only peaks 162.0 MiB below `full`; in total it takes 42.6 MiB less of "
         "gradients, 42.6 MiB less of optimizer state and 54.1 MiB less of saved activations; these "
         "need not all be alive at the peak"
     )

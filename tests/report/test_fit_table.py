@@ -38,7 +38,10 @@ def row(
 
 
 def said(*rows: FitRow, asked: int | None = None, timing: Sequence[Result] = ()) -> str:
-    """Return table and all notes, each between dashes, of rows that are to fit into 100 MiB, 2 % left free."""
+    """Return table and all notes of rows that are to fit into 100 MiB, 2 % left free.
+
+    Each note stands between dashes.
+    """
     work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
     fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, asked, rows, complete=True)
     cells = " ".join(map(str, fit_lines(fit, timing, 80, "utf-8"))).split(" - ")[0]
@@ -125,7 +128,9 @@ def test_a_real_step_outdoes_the_prediction(found: FitRow, asked: int | None, ce
 
 def test_a_row_without_an_answer_is_said_nothing_of() -> None:
     text = said(row(None, None))
-    assert "full - peaks are predicted; 2 % of the peak is left free for the rest - peak: of" in text
+    assert (
+        "full - peaks are predicted; 2 % of the peak is left free for the rest - peak: of" in text
+    )
     assert text.endswith("for a moment is counted -"), "and what a peak is, nothing else"
 
 
@@ -165,7 +170,7 @@ def test_ten_lines_are_shown_and_markdown_has_the_rest() -> None:
     lines = "\n".join(map(str, fit_lines(fit, (), 80, "utf-8"))).split("\n\n")[-1].splitlines()
     assert len(lines) <= 10
     assert lines[0].startswith("- surgical: no memory")
-    assert lines[-1] == "11 more notes and what the columns mean: -o FILE.md"
+    assert lines[-1] == "11 more notes and definitions: -o FILE.md"
     markdown = fit_markdown(fit, ())
     for note in fit_notes(fit, ()).all:
         assert note.text in markdown
