@@ -45,7 +45,9 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...], explain: bool) -> 
     from freezekit.results.store import check_writable, load
 
     if not outputs and not explain:
-        raise click.UsageError("Missing option '-o' / '--output': name a file to write, or give --explain")
+        raise click.UsageError(
+            "Missing option '-o' / '--output': name a file to write, or give --explain"
+        )
     for path in outputs:
         check_writable(path)
     with locked(outputs):

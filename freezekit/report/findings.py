@@ -9,6 +9,7 @@ from freezekit.report.formatting import mib, ratio
 from freezekit.report.peaks import gap_in_short, peak_gap
 from freezekit.report.phrasing import listed, percent
 from freezekit.report.surprises import (
+    LEAN_PAYS,
     alone,
     frees_little,
     lean_outlook,
@@ -49,7 +50,7 @@ def findings(result: Result) -> tuple[str, ...]:
         return ()
     rows = alone(result, full)
     found = [
-        *_frees_little(full, [row for row in rows if frees_little(full, row)]),
+        *_frees_little(result, full, [row for row in rows if frees_little(full, row)]),
         _lean(result),
         _no_time_gained(result, full, rows),
         _mixed_peaks(result),
@@ -60,25 +61,45 @@ def findings(result: Result) -> tuple[str, ...]:
     return tuple(sentence for sentence in found if sentence)[:MOST_FINDINGS]
 
 
-def _frees_little(full: Row, rows: list[Row]) -> list[str]:
-    """Return a sentence on the rows that lean would help, and one on the others."""
-    outlooks = {row.label: found for row in rows if (found := lean_outlook(full, row))}
-    helped = [row for row in rows if row.label in outlooks]
-    others = [row for row in rows if row.label not in outlooks]
+def _frees_little(result: Result, full: Row, rows: list[Row]) -> list[str]:
+    """Return a sentence each on the rows that lean would help, that it helps, and on the others."""
+    predicted = {
+        row.label: outlook.saved_activations_bytes
+        for row in rows
+        if (outlook := lean_outlook(full, row))
+    }
+    measured = {
+        stock.label: left
+        for row, stock in lean_pairs(result)
+        if (left := _saved(row)) is not None and _is_less(left, stock, full)
+    }
+    helped = [row for row in rows if row.label in predicted]
+    beside = [row for row in rows if row.label in measured and row not in helped]
+    others = [row for row in rows if row not in helped and row not in beside]
     sentences = []
     if helped:
-        left = sorted(found.saved_activations_bytes for found in outlooks.values())
-        ends = dict.fromkeys((mib(left[0]), mib(left[-1])))
-        sentences.append(
-            f"{_frees(full, helped)}; with --lean on, {' to '.join(ends)} of "
-            f"{mib(full.memory.saved_activations_bytes)} MiB would be left (predicted)"
-        )
+        kept = _of_full([predicted[row.label] for row in helped], full)
+        sentences.append(f"{_frees(full, helped)}; --lean on would leave {kept} (predicted)")
+    if beside:
+        kept = _of_full([measured[row.label] for row in beside], full)
+        sentences.append(f"{_frees(full, beside)}; [lean] keeps {kept}")
     if others:
         # Lean keeps no inputs of frozen layers; why a lean row frees little is another matter.
         is_stock = not any(row.lean for row in others)
         why = ": the layers that train still keep their inputs" if is_stock else ""
         sentences.append(f"{_frees(full, others)}{why}")
     return sentences
+
+
+def _is_less(left: int, stock: Row, full: Row) -> bool:
+    """Tell whether lean keeps so much less than the stock row that it is worth a mention."""
+    saved = fraction((_saved(stock) or 0) - left, _saved(full))
+    return saved is not None and saved >= LEAN_PAYS
+
+
+def _of_full(left: list[int], full: Row) -> str:
+    ends = dict.fromkeys((mib(min(left)), mib(max(left))))
+    return f"{' to '.join(ends)} of {mib(_saved(full))} MiB"
 
 
 def _frees(full: Row, rows: list[Row]) -> str:
@@ -129,7 +150,7 @@ def _no_time_gained(result: Result, full: Row, rows: list[Row]) -> str | None:
 def _mixed_peaks(result: Result) -> str | None:
     if not mixed_peaks(result):
         return None
-    return "peaks with ~ are predicted, without workspace; do not compare them with measured peaks"
+    return "do not compare peaks with ~, which are predicted, with measured peaks"
 
 
 def _peak_gap(result: Result, full: Row, rows: list[Row]) -> str | None:

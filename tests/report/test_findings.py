@@ -40,12 +40,13 @@ def test_what_lean_would_bring_is_said_with_it(make_result: MakeResult, make_row
     ]
     one = findings(make_result(rows=(make_row("full"), rows[0])))
     assert one == (
-        "batch-norm frees none of the saved activations; with --lean on, 27.0 of 54.1 MiB would be "
-        "left (predicted)",
+        "batch-norm frees none of the saved activations; --lean on would leave 27.0 of 54.1 MiB "
+        "(predicted)",
     )
     both = findings(make_result(rows=(make_row("full"), *rows)))
     assert both[0].startswith("batch-norm and norm-only free none of the saved activations")
-    assert "27.0 to 29.5 of 54.1 MiB would be left" in both[0]
+    assert "--lean on would leave 27.0 to 29.5 of 54.1 MiB (predicted)" in both[0]
+    assert len(wrapped(both[0], 80)) == 2
     apart = findings(
         make_result(rows=(make_row("full"), rows[0], replace(rows[1], with_lean=None)))
     )
@@ -54,6 +55,20 @@ def test_what_lean_would_bring_is_said_with_it(make_result: MakeResult, make_row
     lean_alone = replace(rows[1], lean=True, with_lean=None)
     (sentence,) = findings(make_result(rows=(make_row("full"), lean_alone)))
     assert sentence.endswith("saved activations"), "stock's reason does not hold"
+
+
+def test_what_lean_keeps_beside_it_is_said_with_it(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    full, stock = make_row("full"), make_row("batch-norm", trainable=TRAINABLE, saved=54.1)
+    lean = replace(make_row("batch-norm", trainable=TRAINABLE, saved=27.0), lean=True)
+    said = findings(make_result(rows=(full, stock, lean)))
+    assert said[0] == (
+        "batch-norm frees none of the saved activations; [lean] keeps 27.0 of 54.1 MiB"
+    )
+    as_much = replace(stock, lean=True)
+    (sentence,) = findings(make_result(rows=(full, stock, as_much)))
+    assert sentence.endswith("the layers that train still keep their inputs")
 
 
 def test_lean_is_told_of_where_it_saves_most(
@@ -90,7 +105,7 @@ def test_mixed_peaks_are_warned_of(make_result: MakeResult, make_row: MakeRow) -
     head = make_row("head-only", trainable=5, saved=10.0)
     predicted = replace(head, memory=replace(head.memory, peak_method="predicted"))
     (sentence,) = findings(make_result(rows=(make_row("full"), predicted)))
-    assert sentence.startswith("peaks with ~ are predicted")
+    assert sentence == "do not compare peaks with ~, which are predicted, with measured peaks"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from freezekit.report.html.page import render_html
 from freezekit.report.markdown import render_markdown
 from freezekit.report.note_records import Note, Notes, note, wrapped
 from freezekit.report.notes import notes
@@ -103,6 +105,22 @@ def test_markdown_folds_what_the_ten_lines_leave_out(
     whole = (shown + folded).replace("\\", "")
     for one in notes(result).all:
         assert one.text in whole
+
+
+def test_html_shortens_nothing_and_folds_details_and_definitions(
+    make_result: MakeResult, make_row: MakeRow
+) -> None:
+    result = busy(make_result, make_row)
+    page = re.sub(r"<script.*?</script>", "", render_html([result]), flags=re.DOTALL)
+    under, card = re.search(  # type: ignore[union-attr]  # it is there
+        r'id="r1-table"(.*?)</section>\s*<section class="card" id="r1-notes"(.*?)</section>',
+        page,
+        re.DOTALL,
+    ).groups()
+    shown, *folded = card.split("<details>")
+    places: dict[str, str] = {"failed": under, "detail": folded[0], "definition": folded[1]}
+    for one in notes(result).all:
+        assert html.escape(one.text).replace("&#x27;", "&#39;") in places.get(one.kind, shown)
 
 
 def test_many_failures_are_all_told_be_they_more_than_ten_lines(make_result: MakeResult) -> None:
