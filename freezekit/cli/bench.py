@@ -84,6 +84,7 @@ DEFAULT_BUDGET_SECONDS = 75.0
     help="Keep what the output .json holds already, and measure only what it lacks.",
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
+@click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
 @block_option
 def bench(
@@ -93,6 +94,7 @@ def bench(
     gates: tuple[Gate, ...],
     baseline: str | None,
     resume: bool,
+    explain: bool,
     **options: Any,
 ) -> None:
     """Compare strategies: memory and step time.
@@ -166,6 +168,7 @@ def bench(
             replaced=() if resume else _whole_runs(outputs),
             gates=gates,
             baseline=before,
+            explain=explain,
         )
     click.get_current_context().exit(code)
 

@@ -52,6 +52,7 @@ def run_all(
     replaced: Sequence[Result] = (),
     gates: Sequence[Gate] = (),
     baseline: Sequence[Result] = (),
+    explain: bool = False,
 ) -> int:
     """Measure one workload after another, print a table for each, and return the exit code.
 
@@ -69,6 +70,7 @@ def run_all(
         replaced: Whole runs that the files hold until then.
         gates: Conditions that fail the run.
         baseline: Results of an earlier run, to compare with.
+        explain: Print all notes, and what the columns mean.
 
     Raises:
         FreezekitError: A model cannot be measured at all.
@@ -96,7 +98,7 @@ def run_all(
         asked += run.asked()
         if result.rows:
             known = with_run(known, result)
-            print_result(result, console)
+            print_result(result, console, explain=explain)
         else:
             console.print(f"{workload.model}: nothing is left to measure", markup=False)
         if number == len(workloads) and code != INTERRUPTED and not errors:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freezekit.results.records import Result
 
 
 @click.command()
@@ -12,13 +19,15 @@ import click
     "--output",
     "outputs",
     multiple=True,
-    required=True,
     metavar="FILE",
     type=click.Path(),
     help="Write .html, .md, .csv or .json; may be given several times. Replaces only what "
     "freezekit wrote.",
 )
-def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+@click.option(
+    "--explain", is_flag=True, help="Print the tables with all notes, and what the columns mean."
+)
+def report(inputs: tuple[str, ...], outputs: tuple[str, ...], explain: bool) -> None:
     """Make a report of stored results: charts and tables in one file.
 
     RESULTS.json is what `freezekit bench -o` wrote; of several, all results are put one after the
@@ -28,15 +37,35 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     Examples:
       freezekit report atto.json -o atto.html
       freezekit report resnet.json vit.json -o both.html -o both.md
+      freezekit report atto.json --explain
     """  # noqa: D301  # click reads the character
     from freezekit.report.formats import RESULT_FORMATS
     from freezekit.report.output import check_replaceable, check_writable, write
     from freezekit.results.locking import locked
     from freezekit.results.store import load
 
+    if not outputs and not explain:
+        raise click.UsageError(
+            "Missing option '-o' / '--output': name a file to write, or give --explain"
+        )
     for path in outputs:
         check_writable(path, RESULT_FORMATS)
     with locked(outputs):
         for path in outputs:
             check_replaceable(path, RESULT_FORMATS)
-        write([run for path in inputs for run in load(path)], RESULT_FORMATS, *outputs)
+        results = [result for path in inputs for result in load(path)]
+        write(results, RESULT_FORMATS, *outputs)
+    if explain:
+        _explain(results)
+
+
+def _explain(results: Sequence[Result]) -> None:
+    from rich.console import Console
+
+    from freezekit.report.table import print_result
+
+    console = Console(highlight=False, emoji=False)
+    for i, result in enumerate(results):
+        if i:
+            console.print()
+        print_result(result, console, explain=True)

@@ -1,4 +1,4 @@
-"""What stands under a comparison: what was not measured or not compared, exact bytes, the noise."""
+"""What is said under a comparison: what was not measured or not compared, bytes, the noise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.compare.differences import COMPARED, common_floor
 from freezekit.report import formatting
-from freezekit.report.notes import Note
+from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from freezekit.results.figures import Figure
     from freezekit.results.records import Result
 
+SHOW_ALL = "compare --markdown"
 SIDES = ("the old run", "the new run")
-MOST_EXACT = 12  # rows whose bytes are spelled out
 
 
 def comparison_notes(
     pair: Pair, found: Sequence[Difference], names: tuple[str, str] = SIDES
-) -> list[Note]:
-    """Return all notes in the order of reading.
+) -> Notes:
+    """Return everything that is said of a comparison, in the order of reading.
 
     Example:
         >>> from freezekit.results.records import Memory, Result, Row, Workload
@@ -33,21 +33,24 @@ def comparison_notes(
         >>> row = Row("full", memory=Memory(200, "predicted"))
         >>> run = Result("0.1.0", Workload("timm:resnet18"), {}, (row,), complete=True)
         >>> pairs = pair([run], [run])
-        >>> [note.text for note in comparison_notes(pairs[0], differences(pairs[0]))]
+        >>> [note.text for note in comparison_notes(pairs[0], differences(pairs[0])).all]
         ['peak: exactly equal']
     """
-    notes = (*_exactly(found), *_peaks(found), *_times(pair, found), *_environments(pair))
-    return [
-        *(Note("interrupted", text) for text in _interrupted(pair, names)),
-        *(Note("failed", text) for text in _failures(found)),
-        *(Note("note", text) for text in notes),
-        *(Note("warning", text) for text in _missing(pair)),
+    warnings = (*_missing(pair), *_environments(pair), *_peaks(found), *_untimed(pair, found))
+    said = [
+        *(note("interrupted", text) for text in _interrupted(pair, names)),
+        *_failures(found),
+        *(note("warning", text) for text in warnings),
+        *(note("precision", text) for text in _noise(pair, found)),
+        *(note("finding", text) for text in _exactly(found)),
+        *(note("definition", text) for text in _meanings(found)),
     ]
+    return Notes(tuple(said), SHOW_ALL)
 
 
 def _interrupted(pair: Pair, names: tuple[str, str]) -> list[str]:
     return [
-        f"{name} did not come to its end: {_unfinished(run)}"
+        f"{name} did not finish: {_unfinished(run)}"
         for name, run in zip(names, (pair.old, pair.new), strict=True)
         if not run.complete
     ]
@@ -62,7 +65,7 @@ def _unfinished(run: Result) -> str:
         "no step was timed": [row for row in counted if row.time is None],
     }
     parts = [
-        f"{what} of {_some([row.label for row in rows], len(run.rows))}"
+        f"{what} for {_some([row.label for row in rows], len(run.rows))}"
         for what, rows in lacks.items()
         if rows
     ]
@@ -73,13 +76,14 @@ def _some(labels: Sequence[str], of: int) -> str:
     return "any row" if len(labels) == of else ", ".join(labels)
 
 
-def _failures(found: Sequence[Difference]) -> list[str]:
-    texts = []
-    for difference in found:
-        for when, row in (("old", difference.old), ("new", difference.new)):
-            if row.status != "ok":
-                texts.append(f"{row.label}: failed in the {when} run: {row.error}")
-    return texts
+def _failures(found: Sequence[Difference]) -> list[Note]:
+    failed = [
+        (row.label, f"failed in the {when} run: {row.error}")
+        for difference in found
+        for when, row in (("old", difference.old), ("new", difference.new))
+        if row.status != "ok"
+    ]
+    return [note_of_rows("failed", rows, text) for text, rows in rows_by_text(failed).items()]
 
 
 def _exactly(found: Sequence[Difference]) -> list[str]:
@@ -93,8 +97,6 @@ def _exactly(found: Sequence[Difference]) -> list[str]:
         equal |= dict.fromkeys(_title(figure) for figure in known)
         if changed:
             texts.append(f"{d.label}: {', '.join(changed)}")
-    if len(texts) > MOST_EXACT:
-        texts[MOST_EXACT:] = [f"and {len(texts) - MOST_EXACT} more rows changed"]
     if not texts and equal:
         return [f"{', '.join(equal)}: exactly equal"]
     return texts
@@ -129,36 +131,47 @@ def _of(labels: Sequence[str], found: Sequence[Difference]) -> str:
     return "" if len(labels) == len(found) else f" of {', '.join(labels)}"
 
 
-def _times(pair: Pair, found: Sequence[Difference]) -> list[str]:
+def _noise(pair: Pair, found: Sequence[Difference]) -> list[str]:
+    if not any(d.time for d in found):
+        return []
+    floor = common_floor(pair)
+    if floor is None:
+        return ["noise floor of both runs: unknown, so that no change in time is claimed"]
+    return [
+        f"noise floor of both runs: no ratio between {formatting.band(floor)} is shown as a change"
+    ]
+
+
+def _meanings(found: Sequence[Difference]) -> list[str]:
+    if not any(d.time for d in found):
+        return []
+    return [
+        "ratio, new / old: the ratio to `full` in the new run, divided by that in the old run; in "
+        "brackets the 95 % interval"
+    ]
+
+
+def _untimed(pair: Pair, found: Sequence[Difference]) -> list[str]:
+    """Say which rows' times are not compared, and why."""
     if pair.old.protocol != pair.new.protocol:
         return [
             f"times not compared: measured by protocol {pair.old.protocol} and {pair.new.protocol}"
         ]
-    texts = _untimed([d for d in found if d.new.variant != BASELINE])
-    if not any(d.time for d in found):
-        return texts
-    floor = common_floor(pair)
-    said = (
-        "the noise floor of both runs is unknown, and no change is claimed"
-        if floor is None
-        else "by the noise floor of both runs no ratio between "
-        f"{formatting.band(floor)} is shown as a change"
-    )
+    timed = [d for d in found if d.new.variant != BASELINE]
+    why = [
+        (d.label, _why_untimed(d)) for d in timed if d.time is None and (d.old.time or d.new.time)
+    ]
     return [
-        "ratio, new / old: of each run's ratio to its own full, with a 95% interval; " + said,
-        *texts,
+        f"times not compared{_of(rows, timed)}: {text}" for text, rows in rows_by_text(why).items()
     ]
 
 
-def _untimed(found: Sequence[Difference]) -> list[str]:
-    """Say which rows' times are in one run alone."""
-    labels: dict[str, list[str]] = {}
-    for d in found:
-        if d.time is None and (d.old.time or d.new.time):
-            side = "old" if d.old.time is None else "new" if d.new.time is None else ""
-            why = f"the {side} run timed no step" if side else "the raw steps are missing"
-            labels.setdefault(why, []).append(d.label)
-    return [f"times not compared{_of(rows, found)}: {why}" for why, rows in labels.items()]
+def _why_untimed(difference: Difference) -> str:
+    if difference.old.time is None:
+        return "the old run timed no step"
+    return (
+        "the new run timed no step" if difference.new.time is None else "the raw steps are missing"
+    )
 
 
 def _environments(pair: Pair) -> list[str]:

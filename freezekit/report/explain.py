@@ -1,29 +1,37 @@
-"""Sentences for what surprises in a result, each with the figures behind it."""
+"""What each strategy saves and why, row by row, each sentence with the figures behind it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freezekit.report.formatting import change, mib, ratio, share
-from freezekit.report.peaks import peak_against_saved, where_the_saving_is
+from freezekit.report.formatting import mib, ratio
+from freezekit.report.peaks import gap_in_full, peak_gap, where_the_saving_is
+from freezekit.report.phrasing import listed, percent, percent_change
+from freezekit.report.surprises import (
+    alone,
+    frees_little,
+    lean_outlook,
+    lean_pairs,
+    trains_the_same,
+    widest_gap,
+    work_without_time,
+)
 from freezekit.results.derived import (
     baseline,
     flops,
     fraction,
-    noise_floor,
     peak_change_from,
     saved_against,
-    stock_of,
     trainable_fraction,
 )
-from freezekit.results.records import FREES_LITTLE
 
 if TYPE_CHECKING:
     from freezekit.results.records import Result, Row
 
-LEAN_PAYS = 0.05  # of full's saved activations, for lean to be worth a mention
-FEWER_FLOPS = 0.05  # of full's
-FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of it
+WHY_LAYERS_KEEP_INPUTS = (
+    ": a layer that trains keeps its input for the gradient of its weights; a frozen convolution "
+    "or norm keeps its input too, wherever a gradient passes through it"
+)
 
 
 def explain(result: Result) -> tuple[str, ...]:
@@ -38,45 +46,38 @@ def explain(result: Result) -> tuple[str, ...]:
         ...         memory=Memory(saved_activations_bytes=56_600_000)),
         ... )
         >>> print(*explain(Result("0.1.0", Workload("timm:resnet18"), {}, rows)))
-        batch-norm freezes 1.0% of the parameters and frees 0.2% of the saved activations
-        (54.0 MiB against 54.1 MiB of full): ...
+        batch-norm freezes 1.0 % of the parameters and frees 0.2 % of the saved activations
+        (54.0 MiB against 54.1 MiB of `full`): ...
     """
     full = baseline(result)
     if full is None:
         return ()
-    others = [row for row in result.rows if row is not full]
     # What surprises in a strategy is said of its stock row; beside that, lean has its own sentence.
-    alone = [row for row in others if stock_of(result, row) is None]
-    pairs = [(row, stock) for row in others if (stock := stock_of(result, row))]
+    rows = alone(result, full)
+    gaps = [gap for row in rows if (gap := peak_gap(result, full, row))]
     found = [
-        *(where_the_saving_is(result, full, row) for row in alone),
-        *_frees_no_activations(full, alone),
-        *(_trains_the_same(full, row) for row in alone),
-        *(peak_against_saved(result, full, row) for row in alone),
-        *(_time_against_flops(full, row) for row in alone),
-        *(_beside_stock(row, stock) for row, stock in pairs),
-        _flops_do_not_predict_time(result, full, others),
+        *(where_the_saving_is(result, full, row) for row in rows),
+        *_frees_no_activations(full, [row for row in rows if frees_little(full, row)]),
+        *(_trains_the_same(full, row) for row in rows if trains_the_same(full, row)),
+        *map(gap_in_full, gaps),
+        *(_time_against_flops(full, row) for row in rows),
+        *(_beside_stock(row, stock) for row, stock in lean_pairs(result)),
+        flops_do_not_predict_time(result, full),
     ]
     return tuple(sentence for sentence in found if sentence)
 
 
-def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
-    before = full.memory.saved_activations_bytes
-    reason = (
-        ": a layer that trains keeps its input for the gradient of its weights, and a frozen "
-        "convolution or norm keeps its own wherever a gradient passes through"
-    )
+def _frees_no_activations(full: Row, rows: list[Row]) -> list[str]:
+    reason = WHY_LAYERS_KEEP_INPUTS
     sentences = []
-    for row in others:
-        after = row.memory.saved_activations_bytes
-        remaining = saved_against(full, row)
-        trains = fraction(trainable_fraction(row), trainable_fraction(full))
-        if remaining is None or trains is None or trains >= 1 or remaining < 1 - FREES_LITTLE:
-            continue
-        frees = share(1 - remaining) if remaining < 1 else "none"
+    for row in rows:
+        trains = fraction(trainable_fraction(row), trainable_fraction(full)) or 0
+        remaining = saved_against(full, row) or 0
+        frees = percent(1 - remaining) if remaining < 1 else "none"
         sentence = (
-            f"{row.label} freezes {share(1 - trains)} of the parameters and frees {frees} of "
-            f"the saved activations ({mib(after)} MiB against {mib(before)} MiB of full)"
+            f"{row.label} freezes {percent(1 - trains)} of the parameters and frees {frees} of the "
+            f"saved activations ({mib(row.memory.saved_activations_bytes)} MiB against "
+            f"{mib(full.memory.saved_activations_bytes)} MiB of `full`)"
         )
         if not row.lean:  # the reason once, however many strategies it holds for
             sentence += reason
@@ -87,28 +88,19 @@ def _frees_no_activations(full: Row, others: list[Row]) -> list[str]:
 
 def _outlook(full: Row, row: Row) -> str:
     """Return what lean would bring, "" where that is not known or next to nothing."""
-    if row.with_lean is None:
+    outlook = lean_outlook(full, row)
+    if outlook is None:
         return ""
-    left, before = row.with_lean.saved_activations_bytes, full.memory.saved_activations_bytes
-    of_full, remaining = fraction(left, before), saved_against(full, row)
-    if of_full is None or remaining is None or remaining - of_full < LEAN_PAYS:
-        return ""
-    return (
-        f"; --lean on would bring them to {mib(left)} MiB, {share(of_full)} of full's (predicted)"
-    )
+    left = outlook.saved_activations_bytes
+    of_full = percent(fraction(left, full.memory.saved_activations_bytes))
+    return f"; --lean on would bring them to {mib(left)} MiB, {of_full} of `full` (predicted)"
 
 
-def _trains_the_same(full: Row, row: Row) -> str | None:
-    before, after = full.memory.saved_activations_bytes, row.memory.saved_activations_bytes
-    remaining = saved_against(full, row)
-    if row.lean or row.parameters is None or full.parameters is None or remaining is None:
-        return None
-    same = row.parameters.trainable_digest == full.parameters.trainable_digest
-    if not same or abs(remaining - 1) > FREES_LITTLE:
-        return None
+def _trains_the_same(full: Row, row: Row) -> str:
     return (
-        f"{row.label} trains every parameter that full trains, so it frees no activations: "
-        f"{mib(after)} MiB are saved, {mib(before)} MiB by full"
+        f"{row.label} trains every parameter that `full` trains, so it frees no activations: "
+        f"{mib(row.memory.saved_activations_bytes)} MiB are saved, "
+        f"{mib(full.memory.saved_activations_bytes)} MiB by `full`"
     )
 
 
@@ -117,13 +109,16 @@ def _time_against_flops(full: Row, row: Row) -> str | None:
     if work is None or time is None or time.ratio is None:
         return None
     measured = ratio(time.ratio, time.ratio_ci, time.verdict)
-    if time.verdict == "no difference shown" and work < 1 - FEWER_FLOPS:
+    if work_without_time(full, row) is not None:
         return (
-            f"{row.label} does {work:.2f} of full's FLOPs, yet no difference in time is shown: "
-            f"{measured}"
+            f"{row.label} does {work:.2f} of the FLOPs of `full`, but no difference in time is "
+            f"shown: the ratio is {measured}"
         )
     if time.verdict == "slower" and work <= 1:
-        return f"{row.label} is slower, {measured}, with {work:.2f} of full's FLOPs"
+        return (
+            f"{row.label} is slower than `full`, though it does {work:.2f} of its FLOPs: the ratio "
+            f"is {measured}"
+        )
     return None
 
 
@@ -132,44 +127,27 @@ def _beside_stock(row: Row, stock: Row) -> str | None:
     found = []
     after, before = row.memory.saved_activations_bytes, stock.memory.saved_activations_bytes
     if after is not None and before is not None:
-        less = f"where stock keeps {mib(before)} MiB ({share(fraction(after, before))})"
+        less = f"where stock keeps {mib(before)} MiB ({percent(fraction(after, before))})"
         than_stock = "as stock does" if after == before else less
         found.append(f"keeps {mib(after)} MiB of saved activations {than_stock}")
     fell = peak_change_from(stock, row)
     if fell is not None:
-        less = f"instead of {mib(stock.memory.peak_bytes)} MiB ({change(fell)})"
+        less = f"instead of {mib(stock.memory.peak_bytes)} MiB ({percent_change(fell)})"
         than_stock = "like stock" if fell == 0 else less
         found.append(f"peaks at {mib(row.memory.peak_bytes)} MiB {than_stock}")
     if row.time is not None and row.time.ratio_to_stock is not None:
         times = ratio(row.time.ratio_to_stock, row.time.ratio_to_stock_ci)
         found.append(f"takes {times} of the step time of stock")
-    if not found:
-        return None
-    *first, last = found
-    return f"{row.label} {', '.join(first)}{' and ' if first else ''}{last}"
+    return f"{row.label} {listed(found)}" if found else None
 
 
-def _flops_do_not_predict_time(result: Result, full: Row, others: list[Row]) -> str | None:
+def flops_do_not_predict_time(result: Result, full: Row) -> str | None:
     """Name the widest gap between work and time that is more than noise."""
-    floor = noise_floor(result)
-    if floor is None:
+    gap = widest_gap(result, full)
+    if gap is None:
         return None
-    pairs = [
-        (row.label, fraction(flops(row), flops(full)), row.time.ratio, row.time.ratio_ci)
-        for row in others
-        if row.time is not None and row.time.verdict in ("faster", "slower")
-    ]
-    gaps = [
-        (name, work, time)
-        for name, work, time, interval in pairs
-        if work is not None and time and interval and not interval[0] <= work <= interval[1]
-    ]
-    if not gaps:
-        return None
-    name, work, time = max(gaps, key=lambda gap: abs(gap[1] - gap[2]))
-    if abs(work - time) < max(FLOPS_GAP, floor):
-        return None
+    label, work, time = gap
     return (
-        f"FLOPs do not predict time: {name} does {work:.2f} of full's FLOPs in {time:.2f} of its "
-        "time"
+        f"FLOPs do not predict time: {label} does {work:.2f} of the FLOPs of `full` in {time:.2f} "
+        "of its time"
     )

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from freezekit.bench.environment import differing
 from freezekit.report import formatting
 from freezekit.report.cells import FAILED, Column, tabulate, title
+from freezekit.report.fit_notes import fit_notes
 from freezekit.report.markdown import markdown_table
-from freezekit.report.notes import Note
 from freezekit.report.table import heading, note_lines, table_lines
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from freezekit.fit.run import Fit, FitRow
     from freezekit.results.records import Memory, Result, Workload
 
-_FITTED_AFTER_ALL = "which fits, though by prediction and margin it does not"
 QUESTIONS = "the largest batch that fits", "does it fit"
 
 
@@ -58,7 +56,7 @@ def images_per_second(runs: Sequence[Result]) -> dict[str, float]:
 
 
 def fit_lines(report: FitReport, width: int, encoding: str) -> list[Text]:
-    """Return a table and its notes for a terminal of that many columns.
+    """Return a table and at most ten lines of notes for a terminal of that many columns.
 
     Args:
         report: What fits.
@@ -72,16 +70,16 @@ def fit_lines(report: FitReport, width: int, encoding: str) -> list[Text]:
         heading(_title(fit), width, encoding),
         heading("", width, encoding),
         *table_lines(cells, labels, width, encoding),
-        *note_lines(_notes(fit, timing), width, encoding),
+        *note_lines(fit_notes(fit, timing), width, encoding),
     ]
 
 
 def fit_markdown(report: FitReport) -> str:
-    """Return the same as Markdown."""
+    """Return the same as Markdown, all notes included."""
     fit, timing = report.fit, report.timing
     cells = tabulate(_columns(fit, timing), [(row,) for row in fit.rows])
     labels = [row.label for row in fit.rows]
-    return markdown_table(_title(fit), cells, labels, _notes(fit, timing))
+    return markdown_table(_title(fit), cells, labels, fit_notes(fit, timing))
 
 
 def fit_json(report: FitReport) -> str:
@@ -180,91 +178,3 @@ def _part_of(memory_bytes: int, peak_bytes: int) -> str:
     """Return a peak as a share of the memory, or how many times it is."""
     part = peak_bytes / memory_bytes
     return formatting.share(part) if part < 2 else f"{formatting.number(part)}x"
-
-
-def _notes(fit: Fit, timing: Sequence[Result]) -> list[Note]:
-    return [
-        *(Note("failed", f"{r.label}: {r.error}") for r in fit.rows if r.status != "ok"),
-        *(Note("warning", text) for text in _not_even_one(fit)),
-        *(Note("note", text) for text in _no_larger_tried(fit)),
-        *(said for row in fit.rows if (said := _verified(fit, row))),
-        Note("note", _method(fit)),
-        *(Note("note", text) for text in _timed(fit, timing)),
-    ]
-
-
-def _timed(fit: Fit, timing: Sequence[Result]) -> list[str]:
-    """Say of the speeds shown at what batch they were measured, and where."""
-    last = {row.label: run for run in timing for row in run.rows if row.time}
-    labels: dict[str, list[str]] = {}
-    for row in fit.rows:
-        if row.label in last:
-            run = last[row.label]
-            elsewhere = ", ".join(differing(run.env, fit.env))
-            text = f"as measured at batch {run.workload.batch_size}; another batch may differ"
-            text += f"; measured with another {elsewhere}" if elsewhere else ""
-            labels.setdefault(text, []).append(row.label)
-    if len(labels) == 1:
-        return [f"images/s: {text}" for text in labels]
-    return [f"images/s of {', '.join(names)}: {text}" for text, names in labels.items()]
-
-
-def _not_even_one(fit: Fit) -> list[str]:
-    return [
-        f"{row.label}: not even the smallest batch fits: a step takes "
-        f"{formatting.mib(row.memory.peak_bytes)} MiB; give more --memory, a smaller "
-        "--image-size, or another strategy"
-        for row in fit.rows
-        if row.batch_size == 0
-    ]
-
-
-def _no_larger_tried(fit: Fit) -> list[str]:
-    if fit.asked_batch_size:
-        return []
-    return [
-        f"{row.label}: {row.batch_size} images fit; no larger batch was predicted"
-        for row in fit.rows
-        if row.batch_size and row.next_peak_bytes is None
-    ]
-
-
-def _verified(fit: Fit, row: FitRow) -> Note | None:
-    """Say what real steps took, and how that agrees with what was predicted."""
-    held, peak = fit.held(row), row.measured_peak_bytes
-    if held is None or not peak or not row.batch_size or not row.memory.peak_bytes:
-        return None
-    text = f"{row.label}: a real step of batch {row.batch_size} took {formatting.mib(peak)} MiB"
-    fits = fit.fits(row)
-    if not held and fits:
-        above = 100 * (peak / row.memory.peak_bytes - 1)
-        return Note("failed", f"{text}, more than there is; try --margin {above + 0.1:.1f}")
-    if not fits:
-        return Note("note", f"{text}, {_FITTED_AFTER_ALL if held else 'too much, as predicted'}")
-    after = row.measured_next_peak_bytes
-    if after is None:
-        return Note("note", text)
-    said = "too much"
-    if after <= fit.memory_bytes:
-        said = "which fits too" if row.next_peak_bytes is None else _FITTED_AFTER_ALL
-    return Note("note", f"{text}; batch {row.batch_size + 1} {formatting.mib(after)} MiB, {said}")
-
-
-def _method(fit: Fit) -> str:
-    workspace = (
-        "what convolutions take for a moment counted"
-        if fit.workload.device == "cpu"
-        else "without the allocator's workspace"
-    )
-    found = (
-        f"peaks are predicted under fake tensors, a step each, {workspace}; "
-        f"{100 * fit.margin:g}% of the peak is left free for the rest"
-    )
-    answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
-    if any(row.next_peak_bytes for row in answered):
-        found += "; by prediction the batch shown fits and the next, larger by one image, does not"
-    if any(row.batch_size == 0 for row in fit.rows):
-        found += "; where no batch fits, the peak is that of the smallest"
-    if answered and all(row.measured_peak_bytes is None for row in answered):
-        found += "; --verify runs real steps"
-    return found

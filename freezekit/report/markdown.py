@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 
 from freezekit.report.cells import cells, title
 from freezekit.report.formatting import plain
-from freezekit.report.notes import Note, notes
+from freezekit.report.notes import notes
+from freezekit.report.short_form import short_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.report.cells import Cells
+    from freezekit.report.note_records import Note, Notes
     from freezekit.results.records import Result
 
 
 def render_markdown(results: Sequence[Result]) -> str:
     r"""Return each result as a title, a table as GitHub reads it, and the notes as a list.
+
+    Notes beyond the first ten lines, and what the columns mean, stand in a part that unfolds.
 
     Example:
         >>> from freezekit.results.records import Parameters, Result, Row, Workload
@@ -29,6 +33,12 @@ def render_markdown(results: Sequence[Result]) -> str:
         | strategy | trainable |
         | --- | ---: |
         | `by-name:contains=bn\|norm` | 99.0% |
+        <BLANKLINE>
+        <details><summary>definitions</summary>
+        <BLANKLINE>
+        - trainable: The share of the parameters that train. It does not predict memory.
+        <BLANKLINE>
+        </details>
     """
     return "\n".join(_one(result) for result in results)
 
@@ -38,8 +48,8 @@ def _one(result: Result) -> str:
     return markdown_table(title(result), cells(result), labels, notes(result))
 
 
-def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Sequence[Note]) -> str:
-    """Return a title, a table and notes."""
+def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Notes) -> str:
+    """Return a title, a table and notes, of which all but the short form are folded."""
     rules = ["---", *("---:" if column.is_number else "---" for column in found.columns)]
     lines = [
         f"**{_escape(heading)}**",
@@ -49,8 +59,13 @@ def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Sequ
     ]
     for label, texts in zip(labels, found.rows, strict=True):
         lines.append(_line([_code(label), *map(_escape, texts)]))
-    if said:
-        lines += ["", *map(_item, said)]
+    short = short_form(said)
+    if short.shown:
+        lines += ["", *map(_item, short.shown)]
+    if short.rest:
+        summary = _escape(short.left_out)
+        lines += ["", f"<details><summary>{summary}</summary>", "", *map(_item, short.rest), ""]
+        lines += ["</details>"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,11 +1,12 @@
-"""Sentences on what a peak is made of, and what lowers it."""
+"""What a peak is made of, and what lowers it: as figures, and as sentences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.report.formatting import change, mib, share
+from freezekit.report.formatting import mib
+from freezekit.report.phrasing import listed, percent, percent_change
 from freezekit.results.derived import peak_change, saved_against
 from freezekit.results.records import FREES_LITTLE
 
@@ -15,55 +16,127 @@ if TYPE_CHECKING:
 MUCH_OF_PEAK = 0.05  # for what lives for a moment to be worth a sentence
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A peak that falls less than the saved activations do.
+
+    Attributes:
+        label: Of the row.
+        freed: Of the saved activations of `full`, the fraction that the row frees.
+        change: Of the peak against that of `full`, as a fraction.
+        peak_bytes: Of the row.
+        constant_bytes: Parameters, buffers and inputs; always there.
+        training_bytes: Gradients and optimizer state.
+        saved_bytes: Activations that are saved from forward to backward.
+        short_lived_bytes: At least so much of the peak lives for a moment; may be negative, for
+            gradients and activations are never all there at once.
+        workspace_bytes: Of it, where it was measured, else 0.
+    """
+
+    label: str
+    freed: float
+    change: float
+    peak_bytes: int
+    constant_bytes: int
+    training_bytes: int
+    saved_bytes: int
+    short_lived_bytes: int
+    workspace_bytes: int
+
+    @property
+    def is_short_lived(self) -> bool:
+        """Whether most of the peak lives for a moment."""
+        most = max(self.saved_bytes, self.training_bytes, MUCH_OF_PEAK * self.peak_bytes)
+        return self.short_lived_bytes > most
+
+
+def peak_gap(result: Result, full: Row, row: Row) -> Gap | None:
+    """Return by how much less the peak falls than saved activations do, None where it follows."""
+    memory, remaining, fell = row.memory, saved_against(full, row), peak_change(result, row)
+    constant = _sum(memory.parameters_bytes, memory.buffers_bytes, memory.inputs_bytes)
+    training = _sum(memory.gradients_bytes, memory.optimizer_bytes)
+    peak, saved = memory.peak_bytes, memory.saved_activations_bytes
+    if constant is None or training is None or peak is None or saved is None:
+        return None
+    if remaining is None or fell is None:
+        return None
+    workspace = memory.workspace_bytes if memory.peak_method == "measured" else None
+    gap = Gap(
+        row.label,
+        1 - remaining,
+        fell,
+        peak,
+        constant,
+        training,
+        saved,
+        peak - constant - training - saved,
+        max(0, workspace or 0),
+    )
+    if gap.freed < FREES_LITTLE or not (gap.is_short_lived or -fell < gap.freed / 2):
+        return None
+    return gap
+
+
+def gap_in_full(gap: Gap) -> str:
+    """Return what a peak that falls little is made of, as a sentence.
+
+    Example:
+        >>> mib = 2**20
+        >>> print(gap_in_full(Gap("a", 0.5, -0.1, 90 * mib, 30 * mib, 40 * mib, 20 * mib, 0, 0)))
+        a frees 50.0 % of the saved activations but 10.0 % of the peak: of its 90.0 MiB, parameters,
+        buffers and inputs take 30.0 MiB, gradients and optimizer state up to 40.0 MiB
+    """
+    lead = f"{gap.label} {_frees(gap)}"
+    if gap.is_short_lived:
+        workspace = f" ({mib(gap.workspace_bytes)} MiB of it workspace)"
+        return (
+            f"{lead}: {mib(gap.saved_bytes)} MiB are saved from forward to backward; at least "
+            f"{mib(gap.short_lived_bytes)} MiB of the {mib(gap.peak_bytes)} MiB live for a moment "
+            f"within one of them{workspace if gap.workspace_bytes else ''}"
+        )
+    moment = f", what lives for a moment at least {mib(gap.short_lived_bytes)} MiB"
+    return (
+        f"{lead}: of its {mib(gap.peak_bytes)} MiB, parameters, buffers and inputs take "
+        f"{mib(gap.constant_bytes)} MiB, gradients and optimizer state up to "
+        f"{mib(gap.training_bytes)} MiB{moment if gap.short_lived_bytes > 0 else ''}"
+    )
+
+
+def gap_in_short(gap: Gap) -> str:
+    """Return the same with the largest part alone."""
+    peak = mib(gap.peak_bytes)
+    if gap.is_short_lived:
+        why = f"tensors that live for a moment take at least {mib(gap.short_lived_bytes)}"
+    elif gap.training_bytes >= gap.constant_bytes:
+        why = f"gradients and optimizer state take up to {mib(gap.training_bytes)}"
+    else:
+        why = f"parameters, buffers and inputs take {mib(gap.constant_bytes)}"
+    return f"{gap.label} {_frees(gap)}: {why} of its {peak} MiB"
+
+
+def _frees(gap: Gap) -> str:
+    of_peak = f"{percent(-gap.change)} of the peak"
+    if gap.change >= 0:
+        of_peak = f"nothing of the peak ({percent_change(gap.change)})"
+    return f"frees {percent(gap.freed)} of the saved activations but {of_peak}"
+
+
 def where_the_saving_is(result: Result, full: Row, row: Row) -> str | None:
     """Divide what a row peaks below `full` among gradients, optimizer state, activations."""
     before, after, fell = full.memory.peak_bytes, row.memory.peak_bytes, peak_change(result, row)
     if before is None or after is None or fell is None or -fell < FREES_LITTLE:
         return None
-    lead = f"{row.label} peaks {mib(before - after)} MiB below full"
+    lead = f"{row.label} peaks {mib(before - after)} MiB below `full`"
     then, now = _at_peak(full.memory), _at_peak(row.memory)
     if then and now:
         return f"{lead}: {_differences(then, now)}"
     then, now = _over_the_step(full.memory), _over_the_step(row.memory)
     if then and now and then != now:
         return (
-            f"{lead}; in all it takes {_differences(then, now)}, which need not all be alive at "
-            "the peak"
+            f"{lead}; in total it takes {_differences(then, now)}; these need not all "
+            "be alive at the peak"
         )
     return None
-
-
-def peak_against_saved(result: Result, full: Row, row: Row) -> str | None:
-    """Tell where the peak falls less than saved activations do, and what it is made of."""
-    parts, remaining = _parts(row.memory), saved_against(full, row)
-    peak, fell = row.memory.peak_bytes, peak_change(result, row)
-    if parts is None or peak is None or fell is None or remaining is None:
-        return None
-    freed = 1 - remaining
-    if freed < FREES_LITTLE:
-        return None
-    frees = f"frees {share(freed)} of the saved activations but "
-    frees += f"{share(-fell)} of the peak" if fell < 0 else f"nothing of the peak ({change(fell)})"
-    # Gradients and activations are never all there at once, so this errs on the careful side.
-    short_lived = peak - parts.constant - parts.training - parts.saved
-    if short_lived > max(parts.saved, parts.training, MUCH_OF_PEAK * peak):
-        workspace = ""
-        if row.memory.peak_method == "measured" and (row.memory.workspace_bytes or 0) > 0:
-            workspace = f" ({mib(row.memory.workspace_bytes)} MiB of it workspace)"
-        return (
-            f"{row.label} {frees}: {mib(parts.saved)} MiB are saved from forward to backward, "
-            f"at least {mib(short_lived)} MiB of the {mib(peak)} MiB live for a moment within "
-            f"one of them{workspace}"
-        )
-    if -fell >= freed / 2:
-        return None
-    text = (
-        f"{row.label} {frees}: of its {mib(peak)} MiB, parameters, buffers and inputs take "
-        f"{mib(parts.constant)} MiB, gradients and optimizer state up to {mib(parts.training)} MiB"
-    )
-    if short_lived > 0:
-        text += f", and what lives for a moment at least {mib(short_lived)} MiB"
-    return text
 
 
 def _at_peak(memory: Memory) -> dict[str, int] | None:
@@ -76,7 +149,7 @@ def _at_peak(memory: Memory) -> dict[str, int] | None:
         "optimizer state": memory.optimizer_bytes,
         "saved activations": saved,
     }
-    return {**known, "all else": (memory.peak_bytes or 0) - sum(known.values())}
+    return {**known, "everything else": (memory.peak_bytes or 0) - sum(known.values())}
 
 
 def _over_the_step(memory: Memory) -> dict[str, int] | None:
@@ -92,28 +165,9 @@ def _over_the_step(memory: Memory) -> dict[str, int] | None:
 
 def _differences(before: dict[str, int], after: dict[str, int]) -> str:
     found = [(name, before[name] - after[name]) for name in before if before[name] != after[name]]
-    *first, last = [
-        f"{mib(abs(less))} MiB {'less' if less > 0 else 'more'} of {name}" for name, less in found
-    ]
-    return f"{', '.join(first)}{' and ' if first else ''}{last}"
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Bytes of a peak: what is always there, what training adds, what forward saves."""
-
-    constant: int
-    training: int
-    saved: int
-
-
-def _parts(memory: Memory) -> _Parts | None:
-    constant = _sum(memory.parameters_bytes, memory.buffers_bytes, memory.inputs_bytes)
-    training = _sum(memory.gradients_bytes, memory.optimizer_bytes)
-    saved = memory.saved_activations_bytes
-    if constant is None or training is None or saved is None:
-        return None
-    return _Parts(constant, training, saved)
+    return listed(
+        [f"{mib(abs(less))} MiB {'less' if less > 0 else 'more'} of {name}" for name, less in found]
+    )
 
 
 def _sum(*counts: int | None) -> int | None:

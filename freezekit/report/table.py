@@ -1,4 +1,4 @@
-"""The terminal table: figures in columns, and under it what they mean.
+"""The terminal table: figures in columns, and under it what is to be said of them.
 
 From about 110 columns on a row is one line; below, the strategy has a line of its own above its
 figures; below about 75, the verdict stands beside the strategy.
@@ -16,14 +16,16 @@ from rich.text import Text
 
 from freezekit.report.cells import Cells, cells, title
 from freezekit.report.formatting import plain
+from freezekit.report.note_records import SHOWN_FIRST, wrapped
 from freezekit.report.notes import notes
+from freezekit.report.short_form import short_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console, RenderableType
 
-    from freezekit.report.notes import Note
+    from freezekit.report.note_records import Kind, Note, Notes
     from freezekit.results.records import Result
 
 INDENT = 2
@@ -39,6 +41,7 @@ STYLES = {
     "failed": "red",
     "warning": "yellow",
 }
+HEADINGS: dict[str, Kind] = {"In detail": "detail", "What the columns mean": "definition"}
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,26 @@ class Layout:
     verdict_beside_strategy: bool = False
 
 
-def print_result(result: Result, console: Console) -> None:
+def print_result(result: Result, console: Console, *, explain: bool = False) -> None:
     """Print the table and its notes, as wide as the console.
 
-    What the console's encoding cannot express is escaped; rich leaves out colour by itself where
-    the output is no terminal.
+    `explain` prints all notes and what the columns mean, instead of at most ten lines. What the
+    console's encoding cannot express is escaped; rich leaves out colour by itself where the output
+    is no terminal.
     """
-    console.print(render_table(result, console.width, console.encoding))
+    console.print(render_table(result, console.width, console.encoding, explain=explain))
 
 
-def render_table(result: Result, width: int, encoding: str = "utf-8") -> RenderableType:
+def render_table(
+    result: Result, width: int, encoding: str = "utf-8", *, explain: bool = False
+) -> RenderableType:
     """Return the table and its notes for a terminal of that many columns.
 
     Args:
         result: One model's result.
         width: Columns of the terminal.
         encoding: Of the terminal; characters it lacks are escaped.
+        explain: All notes and what the columns mean, instead of at most ten lines.
 
     Example:
         >>> from rich.console import Console
@@ -87,13 +94,15 @@ def render_table(result: Result, width: int, encoding: str = "utf-8") -> Rendera
                 able
         ------------
         full    100%
+        <BLANKLINE>
+        definitions: --explain
     """
     labels = [row.label for row in result.rows]
     return Group(
         heading(title(result), width, encoding),
         Text(),
         *table_lines(cells(result), labels, width, encoding),
-        *note_lines(notes(result), width, encoding),
+        *note_lines(notes(result), width, encoding, explain=explain),
     )
 
 
@@ -113,10 +122,32 @@ def table_lines(found: Cells, labels: Sequence[str], width: int, encoding: str) 
     return lines
 
 
-def note_lines(said: Sequence[Note], width: int, encoding: str) -> list[Text]:
-    """Return notes as the lines of a list, set off from what is above."""
-    lines = [_note(_escape(n.text, encoding), width, STYLES.get(n.kind, "")) for n in said]
+def note_lines(said: Notes, width: int, encoding: str, *, explain: bool = False) -> list[Text]:
+    """Return notes as the lines of a list, set off from what is above.
+
+    By default these are at most ten lines of 80 columns, the last of which tells what is left out;
+    with `explain` all notes, details and definitions under headings.
+    """
+    if explain:
+        lines = _list(said.of(*SHOWN_FIRST), width, encoding)
+        for title, kind in HEADINGS.items():
+            found = _list(said.of(kind), width, encoding)
+            lines += [Text(), Text(title, style="dim"), *found] if found else []
+        return [Text(), *lines] if lines else []
+    short = short_form(said)
+    lines = _list(short.shown, width, encoding)
+    if short.left_out:
+        left_out = f"{short.left_out}: {said.how_to_see_all}"
+        lines += [Text("\n".join(textwrap.wrap(left_out, width)), style="dim")]
     return [Text(), *lines] if lines else []
+
+
+def _list(said: Sequence[Note], width: int, encoding: str) -> list[Text]:
+    """Return notes as list items, their further lines indented."""
+    return [
+        Text("- " + "\n  ".join(wrapped(_escape(n.text, encoding), width)), STYLES.get(n.kind, ""))
+        for n in said
+    ]
 
 
 def _layout(found: Cells, names: list[str], width: int) -> Layout:
@@ -177,16 +208,6 @@ def _line(texts: list[str], found: Cells, layout: Layout) -> Text:
             line.append(gap).append(text, style=style).append(pad)
     line.rstrip()
     return line
-
-
-def _note(text: str, width: int, style: str) -> Text:
-    """Return a note as a list item, its further lines indented."""
-    lines = [
-        line
-        for paragraph in text.splitlines() or [""]
-        for line in textwrap.wrap(paragraph, max(20, width - INDENT), break_on_hyphens=False)
-    ]
-    return Text("- " + "\n  ".join(lines), style=style)
 
 
 def _escape(text: str, encoding: str) -> str:

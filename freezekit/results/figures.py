@@ -160,7 +160,8 @@ def _with_ends(figure: Figure) -> Iterator[Figure]:
 _RATIO = Figure(
     "time.ratio",
     "ratio",
-    "Step time against `full`, from turns that were taken side by side, with a 95 % interval.",
+    "The step time divided by that of `full`. Both take turns, so that what slows the machine "
+    "slows both. In brackets the 95 % interval.",
     lambda _, row: row.time.ratio if row.time else None,
     lambda row: row.time.ratio_ci if row.time else None,
     Heading("ratio to full [95% interval]", "ratio to full\n[95% interval]"),
@@ -178,13 +179,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "trainable_fraction",
         "share",
-        "The share of the parameters that trains. It does not predict memory.",
+        "The share of the parameters that train. It does not predict memory.",
         lambda _, row: trainable_fraction(row),
         heading=Heading("trainable", "train-\nable"),
     ),
     _memory(
         "peak_bytes",
-        "The highest total of the device's allocator in one training step.",
+        "The most memory that one training step takes: the highest total of the allocator.",
         Heading("peak", "peak"),
         Tracked("peak", "peak-bytes"),
         compared=True,
@@ -192,13 +193,13 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "peak_change_fraction",
         "change",
-        "The change of the peak against `full`.",
+        "The change of the peak from that of `full`.",
         peak_change,
         heading=Heading("against full", "vs\nfull"),
     ),
     _memory(
         "saved_activations_bytes",
-        "What autograd keeps from forward to backward; parameters, buffers and inputs excluded.",
+        "What autograd keeps from forward to backward, without parameters, buffers and inputs.",
         Heading("saved activations", "saved"),
         Tracked("saved activations", "saved-activations-bytes"),
         compared=True,
@@ -228,7 +229,7 @@ FIGURES: tuple[Figure, ...] = (
     _flops("forward", "Floating-point operations of forward and the loss."),
     _flops("backward", "Floating-point operations of backward."),
     replace(
-        _quantile("median", "Seconds of one training step: the median of all measured steps."),
+        _quantile("median", "The time of one training step: the median of all measured steps."),
         interval=_step_range,
         heading=Heading("step", "step"),
         tracked=Tracked(None, "latency"),
@@ -241,8 +242,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "verdict",
         "text",
-        "faster or slower, where the interval excludes 1 and the difference exceeds the noise "
-        "floor.",
+        "faster or slower where the interval excludes 1 and the ratio is beyond the noise floor; "
+        "no difference shown everywhere else.",
         lambda _, row: row.time.verdict if row.time else None,
         heading=Heading("verdict", "verdict"),
     ),

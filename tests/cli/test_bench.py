@@ -390,7 +390,7 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None
     assert all(row.flops for row in result.rows)
     measured = [row.memory.peak_method == "measured" for row in result.rows]
     assert all(measured) == (phase == "timing steps")
-    assert "interrupted: the run did not come to its end" in page.read_text()
+    assert "interrupted: the run did not finish" in page.read_text()
 
 
 @pytest.mark.slow

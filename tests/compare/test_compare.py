@@ -98,7 +98,7 @@ def test_times_are_ratios_of_ratios_with_an_interval() -> None:
 def test_the_noise_is_told_as_ratios() -> None:
     said = flat(made(), made(0.6, seed=1))
     assert re.search(
-        r"noise floor of both runs no ratio between 0\.9\d\d and 1\.0\d\d is shown as a change",
+        r"noise floor of both runs: no ratio between 0\.9\d\d and 1\.0\d\d is shown as a change",
         said,
     )
 
@@ -163,14 +163,14 @@ def test_times_without_raw_steps_are_not_compared() -> None:
     ("rows", "said"),
     [
         (lambda full, head: (full, head), "step times may be of fewer blocks"),
-        (lambda full, head: (full, replace(head, time=None)), "no step was timed of head-only"),
+        (lambda full, head: (full, replace(head, time=None)), "no step was timed for head-only"),
         (
             lambda full, head: static((full, head)),
-            "no peak was measured of any row; no step was timed of any row",
+            "no peak was measured for any row; no step was timed for any row",
         ),
         (
             lambda full, head: (replace(full, time=None), Row("head-only")),
-            "nothing was measured of head-only; no step was timed of full",
+            "nothing was measured for head-only; no step was timed for full",
         ),
     ],
 )
@@ -178,11 +178,11 @@ def test_a_run_that_was_interrupted_says_so(
     rows: Callable[..., tuple[Row, ...]], said: str
 ) -> None:
     unfinished = made(rows=rows(*made().rows), complete=False)
-    assert f"the old run did not come to its end: {said}" in flat(unfinished, made())
-    assert f"the new run did not come to its end: {said}" in flat(made(), unfinished)
+    assert f"the old run did not finish: {said}" in flat(unfinished, made())
+    assert f"the new run did not finish: {said}" in flat(made(), unfinished)
     shown = comparison_markdown(pair([made()], [unfinished])[0], names=("'a.json'", "'b.json'"))
-    assert f"- **'b.json' did not come to its end: {said}" in shown
-    assert "did not come to its end" not in flat(made(), made())
+    assert f"- **'b.json' did not finish: {said}" in shown
+    assert "did not finish" not in flat(made(), made())
 
 
 def test_rows_of_one_side_are_named() -> None:
@@ -276,7 +276,7 @@ def test_the_command_names_the_file_of_an_interrupted_run(
 ) -> None:
     (tmp_path / "new.json").write_text(to_json([made(complete=False)]))
     said = " ".join(run(*files).stdout.split())
-    assert f"{files[1]!r} did not come to its end:" in said
+    assert f"{files[1]!r} did not finish:" in said
     assert f"{files[0]!r}" not in said
     assert f"**{files[1]!r} did not" in run(*files, "--markdown").stdout.replace("\\_", "_")
 

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from freezekit.fit.run import Fit, FitRow
-from freezekit.report.fit_table import FitReport, fit_lines
+from freezekit.report.fit_notes import fit_notes
+from freezekit.report.fit_table import FitReport, fit_lines, fit_markdown
 from freezekit.results.records import Memory, Result, Row, StepSeconds, Time, Workload
 
 if TYPE_CHECKING:
@@ -37,17 +38,22 @@ def row(
 
 
 def said(*rows: FitRow, asked: int | None = None, timing: Sequence[Result] = ()) -> str:
-    """Return table and notes of rows that are to fit into 100 MiB, 2 % left free."""
+    """Return table and all notes of rows that are to fit into 100 MiB, 2 % left free.
+
+    Each note stands between dashes.
+    """
     work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
     fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, asked, rows, complete=True)
-    return " ".join(
-        " ".join(map(str, fit_lines(FitReport(fit, tuple(timing)), 80, "utf-8"))).split()
-    )
+    report = FitReport(fit, tuple(timing))
+    cells = " ".join(map(str, fit_lines(report, 80, "utf-8"))).split(" - ")[0]
+    notes = [note.text for note in fit_notes(fit, timing).all]
+    return " ".join(" - ".join([cells, *notes, ""]).split())
 
 
 def test_a_prediction_says_what_it_is() -> None:
     text = said(row(8, 97, 105))
-    assert text.endswith(f"{BY_PREDICTION}; --verify runs real steps")
+    assert f"{BY_PREDICTION} -" in text
+    assert "2 % of the peak is left free for the rest; --verify runs real steps -" in text
     assert "97.0%" in text
 
 
@@ -56,14 +62,15 @@ def test_a_prediction_says_what_it_is() -> None:
     [
         (row(8, 97, 105, 96, 104), "batch 8 took 96.0 MiB; batch 9 104.0 MiB, too much"),
         (row(8, 97, 99, 96, 98), f"batch 8 took 96.0 MiB; batch 9 98.0 MiB, {AFTER_ALL}"),
-        (row(8, 97, 105, 96), "batch 8 took 96.0 MiB - peaks are"),
+        (row(8, 97, 105, 96), "batch 8 took 96.0 MiB -"),
         (row(8, 97, 105, 101), "batch 8 took 101.0 MiB, more than there is; try --margin 4.2"),
     ],
 )
 def test_real_steps_and_the_prediction_do_not_gainsay_each_other(found: FitRow, words: str) -> None:
     text = said(found)
     assert f"full: a real step of {words}" in text
-    assert text.endswith(BY_PREDICTION), "nothing is said of --verify, for it was given"
+    assert f"{BY_PREDICTION} -" in text
+    assert "--verify" not in text, "it was given"
 
 
 def test_where_no_larger_batch_was_predicted_none_is_said_not_to_fit() -> None:
@@ -79,11 +86,10 @@ def test_where_no_larger_batch_was_predicted_none_is_said_not_to_fit() -> None:
 def test_where_no_batch_fits_none_is_said_to(peak: float, words: str) -> None:
     text = said(row(0, peak, peak + 1))
     assert f"{words} - full: not even the smallest batch fits" in text
-    assert text.endswith(
-        "is left free for the rest; where no batch fits, the peak is that of the smallest"
-    )
+    assert "is left free for the rest -" in text
+    assert "batch 0: no batch fits, and the peak is that of the smallest -" in text
     text = said(row(0, peak), row(8, 97, 105))
-    assert f"{BY_PREDICTION}; where no batch fits, the peak is" in text
+    assert f"{BY_PREDICTION} - batch 0: no batch fits, and the peak is" in text
 
 
 @pytest.mark.parametrize(
@@ -94,8 +100,8 @@ def test_where_no_batch_fits_none_is_said_to(peak: float, words: str) -> None:
         (row(8, 97, None, 96, 104), "batch 8 took 96.0 MiB; batch 9 104.0 MiB, too much"),
         (row(8, 97, None, 96, 98), "batch 8 took 96.0 MiB; batch 9 98.0 MiB, which fits too"),
         (row(8, 97, None, 101), "batch 8 took 101.0 MiB, more than there is; try --margin 4.2"),
-        (row(8, 99, None, 98, 99), f"batch 8 took 98.0 MiB, {AFTER_ALL} - peaks"),
-        (row(8, 105, None, 104, 110), "batch 8 took 104.0 MiB, too much, as predicted - peaks"),
+        (row(8, 99, None, 98, 99), f"batch 8 took 98.0 MiB, {AFTER_ALL} -"),
+        (row(8, 105, None, 104, 110), "batch 8 took 104.0 MiB, too much, as predicted -"),
     ],
 )
 def test_one_batch_that_was_asked_for(found: FitRow, words: str) -> None:
@@ -122,7 +128,11 @@ def test_a_real_step_outdoes_the_prediction(found: FitRow, asked: int | None, ce
 
 
 def test_a_row_without_an_answer_is_said_nothing_of() -> None:
-    assert said(row(None, None)).endswith("is left free for the rest")
+    text = said(row(None, None))
+    assert (
+        "full - peaks are predicted; 2 % of the peak is left free for the rest - peak: of" in text
+    )
+    assert text.endswith("for a moment is counted -"), "and what a peak is, nothing else"
 
 
 def timed(batch: int, **seconds: float | None) -> Result:
@@ -140,12 +150,30 @@ def test_speeds_are_of_the_last_run_that_has_them() -> None:
     text = said(*rows, timing=runs)
     for words in ("full 8 97.0 97.0% 32.0", "surgical 8 97.0 97.0% 16.0", "norm 8 97.0 97.0% 8.00"):
         assert words in text
-    assert text.endswith("images/s: as measured at batch 8; another batch may differ")
+    assert "- images/s: measured at batch 8; another batch may differ -" in text
 
 
 def test_speeds_at_several_batches_are_told_apart() -> None:
     rows = [replace(row(8, 97), strategy=name) for name in ("full", "surgical", "norm")]
     text = said(*rows, timing=[timed(8, full=1), timed(16, surgical=1), timed(32, other=1)])
-    assert "images/s of full: as measured at batch 8; another batch may differ" in text
-    assert "images/s of surgical: as measured at batch 16;" in text
+    assert "images/s of full: measured at batch 8; another batch may differ" in text
+    assert "images/s of surgical: measured at batch 16;" in text
     assert "batch 32" not in text
+
+
+def test_ten_lines_are_shown_and_markdown_has_the_rest() -> None:
+    rows = tuple(
+        replace(row(8, 97, 105, 96, 104), strategy=f"first-n-stages:n={i}") for i in range(12)
+    )
+    work = Workload("timm:test_resnet", input_shape=(2, 3, 32, 32), image_size=32)
+    failed = replace(row(None, None), strategy="surgical", status="error", error="no memory " * 30)
+    fit = Fit("0.1.0", work, {}, 100 * MIB, 0.02, None, (*rows, failed), complete=True)
+    lines = (
+        "\n".join(map(str, fit_lines(FitReport(fit), 80, "utf-8"))).split("\n\n")[-1].splitlines()
+    )
+    assert len(lines) <= 10
+    assert lines[0].startswith("- surgical: no memory")
+    assert lines[-1] == "11 more notes and definitions: -o FILE.md"
+    markdown = fit_markdown(FitReport(fit))
+    for note in fit_notes(fit, ()).all:
+        assert note.text in markdown

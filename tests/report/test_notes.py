@@ -18,7 +18,7 @@ MakeResult = Callable[..., Result]
 
 
 def _texts(result: Result) -> list[str]:
-    return [note.text for note in notes(result)]
+    return [note.text for note in notes(result).all]
 
 
 @pytest.mark.parametrize("ci", [(0.98, 1.03), (0.95, 1.01), (1.01, 1.02)])
@@ -34,7 +34,7 @@ def test_the_noise_floor_is_the_one_that_the_verdicts_take(
 
 def test_a_warning_of_several_rows_is_said_once(make_result: MakeResult) -> None:
     rows = tuple(replace(row, warnings=("not_steady: 7%",)) for row in make_result().rows[:3])
-    found = [note for note in notes(make_result(rows=rows)) if note.kind == "warning"]
+    found = [note for note in notes(make_result(rows=rows)).all if note.kind == "warning"]
     assert [n.text for n in found] == ["full, head-only, by-name:contains=bn: not_steady: 7%"]
 
 
@@ -45,7 +45,7 @@ def test_lean_rows_have_names_of_their_own_and_are_explained(make_result: MakeRe
     texts = _texts(make_result(rows=(*rows, failed, lean)))
     assert "head-only [lean]: drifts" in texts
     assert "full [lean]: error (plugin full, freezekit 0.1.0): FreezeError: no" in texts
-    assert any(text.startswith("[lean]: frozen with lean=True") for text in texts)
+    assert any(text.startswith("[lean]: Frozen with lean=True") for text in texts)
     assert not any(text.startswith("[lean]") for text in _texts(make_result()))
 
 
@@ -57,7 +57,7 @@ def test_what_a_budget_cut_is_said(make_result: MakeResult) -> None:
 
 
 def test_no_control_leaves_the_noise_floor_unknown(make_result: MakeResult) -> None:
-    assert "noise floor unknown: no second copy of full was timed" in _texts(
+    assert "noise floor unknown: no second copy of `full` was timed" in _texts(
         make_result(control=None)
     )
 
@@ -70,7 +70,8 @@ def test_peaks_of_two_methods_are_told_apart_and_not_compared(make_result: MakeR
     full, head, *rest = make_result().rows
     head = replace(head, memory=replace(head.memory, peak_method="predicted"))
     (said,) = (t for t in _texts(make_result(rows=(full, head, *rest))) if t.startswith("peak:"))
-    assert "predicted (~), without workspace, for head-only; the two are not compared" in said
+    assert "predicted (~), without workspace, for head-only. The two are not compared" in said
     rows = (replace(r, memory=replace(r.memory, peak_method="predicted")) for r in (full, head))
     predicted = make_result(rows=tuple(rows))
-    assert "peak: predicted under fake tensors, workspace not included" in _texts(predicted)
+    (said,) = (text for text in _texts(predicted) if text.startswith("peak:"))
+    assert said.endswith(" Predicted under fake tensors, workspace not included.")

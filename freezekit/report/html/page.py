@@ -17,6 +17,7 @@ from freezekit.report.html import facts, forest, peak, stages, steps, tradeoff
 from freezekit.report.html.drawing import CONFIG
 from freezekit.report.html.embedding import as_json, as_script, results_json, runtime
 from freezekit.report.html.sorting import sortable
+from freezekit.report.note_records import URGENT
 from freezekit.report.notes import notes
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from freezekit.report.html.drawing import Drawing
     from freezekit.report.html.facts import Facts
     from freezekit.report.html.sorting import Sortable
-    from freezekit.report.notes import Note
+    from freezekit.report.note_records import Note
     from freezekit.results.records import Result
 
 HERE = Path(__file__).parent
@@ -34,7 +35,13 @@ CHARTS = (tradeoff.draw, peak.draw, forest.draw, stages.draw, steps.draw)
 
 @dataclass(frozen=True)
 class Section:
-    """What the page shows of one result."""
+    """What the page shows of one result.
+
+    Attributes:
+        urgent: Notes that stand right under the table: an interruption, failures.
+        notes: Notes that the terminal shows first; here none is shortened or left out.
+        details, definitions: Notes that unfold.
+    """
 
     id: str
     model: str
@@ -42,7 +49,10 @@ class Section:
     rows: int
     drawings: tuple[Drawing, ...]
     table: Sortable
+    urgent: tuple[Note, ...]
     notes: tuple[Note, ...]
+    details: tuple[Note, ...]
+    definitions: tuple[Note, ...]
     command: str | None
     workload: Facts
     environment: Facts
@@ -76,6 +86,7 @@ def render_html(results: Sequence[Result]) -> str:
 
 
 def _section(result: Result, number: int) -> Section:
+    said = notes(result)
     return Section(
         id=f"r{number}",
         model=plain(result.workload.model).replace("\n", " "),
@@ -83,7 +94,10 @@ def _section(result: Result, number: int) -> Section:
         rows=len(result.rows),
         drawings=tuple(draw(result) for draw in CHARTS),
         table=sortable(result),
-        notes=notes(result),
+        urgent=said.of(*URGENT),
+        notes=said.of("warning", "precision", "finding"),
+        details=said.of("detail"),
+        definitions=said.of("definition"),
         command=facts.command(result),
         workload=facts.workload(result),
         environment=facts.environment(result),
