@@ -19,7 +19,7 @@ from freezekit.spec.options import option_infos
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.plugins.registry import OfferedStrategy
+    from freezekit.plugins.registry import RegisteredStrategy
     from freezekit.results.records import Result, Row
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,8 @@ def measure() -> None:
 def page() -> str:
     """Return the catalogue as Markdown."""
     results = load(FIGURES)
-    offered = load_registry().strategies
-    own = {n: o for n, o in offered.items() if o.plugin.distribution == "freezekit"}
+    registered = load_registry().strategies
+    own = {n: o for n, o in registered.items() if o.plugin.distribution == "freezekit"}
     order = ["full", *(spec.partition(":")[0] for spec in SPECS)]
     parts = [
         "# The built-in strategies\n\n"
@@ -76,8 +76,8 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(offered: OfferedStrategy, results: Sequence[Result]) -> str:
-    cls = offered.cls
+def _section(registered: RegisteredStrategy, results: Sequence[Result]) -> str:
+    cls = registered.cls
     doc = (inspect.getdoc(cls) or "").partition("\nExample:")[0].strip()
     parts = [f"## `{cls.name}`", doc]
     options = option_infos(cls)

@@ -15,7 +15,7 @@ from freezekit.errors import (
     suggest,
 )
 from freezekit.freezing.plan import FreezePlan
-from freezekit.plugins.read_only import only_looking
+from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
 
@@ -131,7 +131,7 @@ def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePl
     """Return one strategy's plan; what goes wrong in it is laid at its plugin's door."""
     whose = f"strategy {strategy.name!r} ({registry.origin(strategy)})"
     try:
-        with only_looking(backbone.model, f"{whose} in plan()"):
+        with read_only(backbone.model, f"{whose} in plan()"):
             answer = strategy.plan(backbone)
     except (FreezekitError, KeyboardInterrupt):
         raise

@@ -7,7 +7,7 @@ Example:
     >>> from freezekit_strategies import FirstNStages
     >>> model = load_backbone("torchvision:resnet18", device="meta")
     >>> freeze_(model, FirstNStages(n=2))
-    Frozen(ResNet: 30 of 62 parameters frozen, 29 modules held in eval)
+    Frozen(ResNet: 30 of 62 parameters frozen, 33 modules held in eval)
 """
 
 from freezekit_strategies.attention_only import AttentionOnly
