@@ -183,7 +183,7 @@ def test_broken_plugins_that_are_really_installed_stop_nothing(environment: Envi
     assert "ModuleNotFoundError: No module named 'no_such_module'" in told
     assert "the strategy name 'head-only' of plugin 'thief-plugin' of thief-plugin 0.3" in told
     assert "is taken by plugin 'head-only' of freezekit" in told
-    assert "later-plugin 0.3 is made for freezekit>=7, and this is freezekit" in told
+    assert "later-plugin 0.3 requires freezekit>=7, but freezekit" in told
     assert "unknown hook 'freezekit_phases'" in told
     assert environment.run("freezekit", "plugins", "--strict").returncode == 1
     others = ("broken-plugin", "thief-plugin", "later-plugin")

@@ -193,7 +193,7 @@ def _print_strategy(strategy: RegisteredStrategy) -> None:
             ),
         )
     else:
-        click.echo("It takes no options.")
+        click.echo("It has no options.")
     click.echo(f"\nAs a spec: {_example(cls)}")
 
 
