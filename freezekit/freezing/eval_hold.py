@@ -1,7 +1,7 @@
 """The state inside a frozen model: modules held in eval mode, and the record for `undo`.
 
-A saved model (`torch.save(model)`) contains these classes and their attributes. Their names and
-the name of this module must stay, so that later versions can load it.
+A saved model (`torch.save(model)`) contains these classes and a `FreezePlan`. Their names and
+the names of their modules must stay, so that later versions can load it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,6 @@ class Registry:
         plugins: One record per entry point. The built-in plugins come first.
         strategies: The strategies by name, in the order of their plugins.
         notes: Other facts for the user, such as an unknown name to block.
-        manager: pluggy's manager of the registered plugins.
 
     Example:
         >>> from freezekit import load_registry
@@ -67,9 +66,9 @@ class Registry:
     """
 
     plugins: tuple[PluginRecord, ...]
-    strategies: Mapping[str, OfferedStrategy]
+    strategies: Mapping[str, RegisteredStrategy]
     notes: tuple[str, ...]
-    manager: pluggy.PluginManager = field(repr=False)
+    _manager: pluggy.PluginManager = field(repr=False)
 
     def create(self, spec: str) -> tuple[Strategy, ...]:
         """Make the strategies of a spec, in the order of the spec.
@@ -112,10 +111,10 @@ class Registry:
                 not divide it.
             FreezekitError: A plugin refused the model on purpose.
         """
-        plugins = [plugin for _, plugin in self.manager.list_name_plugin()]
-        for impl in reversed(self.manager.hook.freezekit_stages.get_hookimpls()):
+        plugins = [plugin for _, plugin in self._manager.list_name_plugin()]
+        for impl in reversed(self._manager.hook.freezekit_stages.get_hookimpls()):
             others = [plugin for plugin in plugins if plugin is not impl.plugin]
-            ask = self.manager.subset_hook_caller("freezekit_stages", others)
+            ask = self._manager.subset_hook_caller("freezekit_stages", others)
             try:
                 with read_only(model, f"{impl.plugin_name} in freezekit_stages()"):
                     answer: Sequence[Stage] | None = ask(model=model)
