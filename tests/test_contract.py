@@ -194,7 +194,7 @@ def test_a_good_strategy_passes() -> None:
         (LearnsTooSlowly(), "frozen", "its learning rate is too small"),
         (NamesUnknown(), "names", "no.such.weight"),
         (FreezesAll(), "names", "nothing is left to train"),
-        (Fails(), "names", "KeyError.*raises PlanError with the reason"),
+        (Fails(), "names", "KeyError.*it raises PlanError with the reason"),
         (RefusesWithoutReason(), "names", "say in a sentence what is missing"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Strategy) else None,

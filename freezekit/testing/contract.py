@@ -207,8 +207,8 @@ class StrategyContract:
         except (Exception, SystemExit) as error:
             raise AssertionError(
                 f"{_text(spec)} fails on {type(model).__name__} with {type(error).__name__}: "
-                f"{_sentence(error)} A strategy that does not fit a model raises PlanError with the "
-                "reason."
+                f"{_sentence(error)} If a strategy does not fit a model, it raises PlanError with "
+                "the reason."
             ) from error
 
 
