@@ -1,7 +1,7 @@
 """Every exception that freezekit raises on purpose.
 
-All derive from `FreezekitError`, so one `except` catches them. The command line prints such an
-error as one line and exits with its `exit_code`.
+All derive from `FreezekitError`, so one `except` catches them. The command line shows them as one
+line and leaves with `exit_code`.
 """
 
 from __future__ import annotations

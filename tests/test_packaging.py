@@ -152,7 +152,7 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(environment: E
     assert "plugins" not in installed
     for package in ("freezekit", "freezekit_strategies"):
         assert (environment.site / package / "py.typed").exists()
-    assert (environment.site / "freezekit" / "results" / "result.schema.json").exists()
+    assert (environment.site / "freezekit" / "bench" / "result.schema.json").exists()
     for name in ("page.html.j2", "style.css", "script.js"):
         assert (environment.site / "freezekit" / "report" / "html" / name).exists()
     where = environment.run("python", "-c", "import freezekit; print(freezekit.__file__)").stdout
