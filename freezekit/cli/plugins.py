@@ -208,7 +208,9 @@ def _wrapped(doc: str) -> str:
     width = shutil.get_terminal_size().columns
     paragraphs = doc.split("\n\n")
     return "\n\n".join(
-        text if re.search(r"^\s|^>>>", text, re.MULTILINE) else textwrap.fill(text, width)
+        text
+        if re.search(r"^\s|^>>>", text, re.MULTILINE)
+        else textwrap.fill(text, width, break_on_hyphens=False)  # `batch-norm` is one word
         for text in paragraphs
     )
 

@@ -150,8 +150,8 @@ def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
     """Compose plans.
 
     If one of them has `eval_modules=None`, the modules that all plans together freeze wholly are
-    held in eval mode. An exception are modules that one plan freezes wholly by itself, and leaves
-    out of its `eval_modules`: that plan wants them in train mode.
+    held in eval mode. Modules that one plan freezes wholly by itself, but leaves out of its own
+    `eval_modules`, are not held: that plan wants them in train mode.
     """
     has_default = any(p.eval_modules is None for p in plans)
     together = {name for p in plans for name in p.frozen} if has_default else set()

@@ -137,7 +137,7 @@ class Tied(nn.Module):
 
 
 class Sliced(nn.Module):
-    """A backbone cut into modules with new names. It returns features beside its logits."""
+    """A backbone cut into modules with new names. It returns features and logits."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,10 +22,10 @@ class AttentionOnly(Strategy):
 
     About a third of the weights of a vision transformer are trained. So weight gradients and
     optimizer state fall to a third. The gradient still passes through every block. The linear
-    layers of the MLPs keep no activations, which saves about a third of all activations.
+    layers of the MLPs do not keep their inputs, which are about a third of all activations.
 
-    Helps with larger models and small images: the accuracy equals full fine-tuning there. With few
-    samples it is better.
+    Helps with larger models and small images: it is as accurate as full fine-tuning there. With few
+    samples it is more accurate.
 
     Source: Touvron et al., Three Things Everyone Should Know About Vision Transformers, arXiv
     2203.09795.

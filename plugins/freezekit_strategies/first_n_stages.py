@@ -20,8 +20,8 @@ class FirstNStages(Strategy):
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
     prefix.
 
-    A frozen prefix saves memory in stock PyTorch: no gradient enters it, so its activations and
-    gradients are not kept. Strategies that freeze no prefix save no activations of a ResNet.
+    A frozen prefix reduces memory in stock PyTorch: no gradient enters it, so its activations and
+    gradients are not kept. Strategies that freeze no prefix keep all activations of a ResNet.
 
     Source: the usual recipe of detection models, as in torchvision's `trainable_backbone_layers`.
 

@@ -25,7 +25,8 @@ class Fraction(Strategy):
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
     prefix.
 
-    A prefix with the share s of the FLOPs saves s of the backward pass, and its own activations.
+    The prefix keeps no activations. A prefix with the share s of the FLOPs shortens the backward
+    pass by s.
 
     Helps to compare models of different depth at equal savings.
 

@@ -22,9 +22,9 @@ class NormOnly(Strategy):
     contains a norm is not wholly frozen.
 
     Optimizer state and weight gradients become very small. The gradient passes through the whole
-    model. A linear layer with a frozen weight keeps no input, so transformers save more than a
-    third of their activations. A convolution with a frozen weight keeps its input in stock PyTorch,
-    so convolutional networks save no activations.
+    model. A linear layer with a frozen weight does not keep its input, which removes more than a
+    third of the activations of a transformer. A convolution with a frozen weight keeps its input in
+    stock PyTorch, so a convolutional network keeps all its activations.
 
     Helps if each task must be stored in few parameters. The accuracy is lower than with full
     fine-tuning if the task is far from the pretraining.

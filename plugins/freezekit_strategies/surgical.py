@@ -20,7 +20,7 @@ class Surgical(Strategy):
     Weights: all other stages frozen, including necks. Running statistics: fixed in frozen stages.
     Randomness: off in frozen stages.
 
-    Stages before the block save their activations and their backward pass. The gradient passes
+    Stages before the block keep no activations and need no backward pass. The gradient passes
     through frozen stages after the block, and their convolutions keep their inputs.
 
     Helps if the new data differs from the pretraining in a way that one part of the network can
