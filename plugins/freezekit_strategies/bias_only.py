@@ -21,10 +21,10 @@ class BiasOnly(Strategy):
     only in modules that are wholly frozen.
 
     The gradient of a bias needs no activation. So linear layers and convolutions need not keep
-    their inputs (TinyTL). In stock PyTorch, linear layers do not keep them. They are more than a
-    third of the activations of a transformer. Convolutions keep them if a gradient passes through.
-    With `statistics=live` a norm keeps its input too, because it normalises with statistics of the
-    batch.
+    their inputs (TinyTL). In stock PyTorch, linear layers do not keep their inputs, which are more
+    than a third of the activations of a transformer. Convolutions keep theirs if a gradient passes
+    through. With `statistics=live` a norm keeps its input too, because it normalises with
+    statistics of the batch.
 
     Helps if each task must be stored in few parameters, and the task is close to the pretraining.
 
