@@ -1,4 +1,4 @@
-"""The module of the blog post: torchvision's resnet50 in four slices and a new classifier."""
+"""An example of a user's module: torchvision's resnet50 in four slices and a new classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torchvision.models import resnet50
 
 
 class SlicedResNet(nn.Module):
-    """A user's own module; its forward returns (feature, output, list of layer features)."""
+    """Slices of a ResNet-50. The forward returns (feature, output, list of layer features)."""
 
     def __init__(self, classes: int = 64) -> None:
         super().__init__()

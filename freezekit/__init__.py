@@ -1,6 +1,16 @@
 """Freeze parts of a vision backbone properly, and measure what it saves.
 
-Importing this module loads no plugin and no torch: what needs them is imported at first use.
+The public names of this package and of `freezekit.testing` are the promised interface. The modules
+inside may move, and their names may change.
+
+Importing this module loads no plugin and no torch. A name that needs them is imported at its first
+use.
+
+Example:
+    >>> import freezekit
+    >>> model = freezekit.load_backbone("torchvision:resnet18", device="meta")
+    >>> freezekit.freeze_(model, "head-only")
+    Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)
 """
 
 from __future__ import annotations
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from freezekit.freezing.planning import plan
     from freezekit.handle.frozen import Frozen, freeze_
     from freezekit.model.loading import load_backbone
-    from freezekit.plugins.registry import Registry
+    from freezekit.plugins.registry import Registry, load_registry
     from freezekit.verify import Check, Verification, verify_model
 
 __version__ = "0.1.0"
@@ -61,6 +71,7 @@ __all__ = [
     "freeze_",
     "hookimpl",
     "load_backbone",
+    "load_registry",
     "plan",
     "verify_model",
 ]
@@ -73,6 +84,7 @@ _LAZY = {
     "Verification": "freezekit.verify",
     "freeze_": "freezekit.handle.frozen",
     "load_backbone": "freezekit.model.loading",
+    "load_registry": "freezekit.plugins.registry",
     "plan": "freezekit.freezing.planning",
     "verify_model": "freezekit.verify",
 }

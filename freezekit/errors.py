@@ -25,49 +25,49 @@ class FreezekitError(Exception):
 
 
 class FreezekitWarning(UserWarning):
-    """What a plan does is probably not what was meant; the message says why."""
+    """A plan probably does not do what its author meant; the message says why."""
 
 
 class SpecError(FreezekitError):
-    """A spec cannot be read, or names an option or a value that the strategy does not take."""
+    """A spec cannot be read, or gives an option or a value that the strategy does not accept."""
 
 
 class UnknownStrategyError(SpecError):
-    """No plugin offers a strategy of that name."""
+    """No plugin provides a strategy of that name."""
 
 
 class ModelError(FreezekitError):
-    """A model is unknown, cannot be built, or does not take the input it is given."""
+    """A model is unknown, cannot be built, or does not accept its input."""
 
 
 class StagingError(FreezekitError):
-    """A model cannot be divided into stages, and a strategy needs them."""
+    """A strategy needs stages, and the model cannot be divided into stages."""
 
 
 class PlanError(FreezekitError):
-    """A plan does not fit the model: unknown names, or nothing left to train."""
+    """A plan does not fit the model: it names unknown parameters, or leaves nothing to train."""
 
 
 class FreezeError(FreezekitError):
-    """A model cannot be frozen or undone in the state it is in."""
+    """A model cannot be frozen or undone in its present state."""
 
 
 class NewPluginError(FreezekitError):
-    """A new plugin cannot be written: a bad name, or files in its way."""
+    """A new plugin cannot be written: its name is not valid, or a file of that name exists."""
 
 
 class PluginError(FreezekitError):
-    """A plugin broke, or does not keep to the interface; the message names its distribution."""
+    """A plugin failed or breaks the interface; the message names its distribution."""
 
     exit_code = 4
 
 
 class OutputError(FreezekitError):
-    """A file cannot be written, or is not what it should be."""
+    """A file cannot be written, or does not hold what it should."""
 
 
 class GateError(FreezekitError):
-    """A gate cannot be read or judged; the message shows where."""
+    """A gate cannot be read or judged; the message marks the place."""
 
 
 class SizeError(FreezekitError):
@@ -75,21 +75,23 @@ class SizeError(FreezekitError):
 
 
 class ShortageError(FreezekitError):
-    """What was asked for would need more memory than there is."""
+    """The request needs more memory than the device has."""
 
 
 class CompareError(FreezekitError):
-    """Two result files have nothing in common, or figures that are not to be compared."""
+    """Two result files share no workload, or hold figures that cannot be compared."""
 
 
 class WorkerError(FreezekitError):
-    """A measuring process failed; the message says how."""
+    """A measuring process failed; the message says why."""
 
     exit_code = 4
 
 
 def suggest(given: str, choices: Iterable[str]) -> str:
     """Return ", did you mean 'x' or 'y'?" for the nearest choices, or "" where none is near.
+
+    The question ends its sentence. Text after it begins a new one: `suggest(...) or "."`.
 
     Example:
         >>> suggest("batchnorm", ["batch-norm", "full"])
@@ -100,7 +102,7 @@ def suggest(given: str, choices: Iterable[str]) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first five of several names, quoted, and how many more there are.
+    """Return the first five names in quotes, and the number of the others.
 
     Example:
         >>> some(list("abcdefg"))

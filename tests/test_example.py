@@ -1,4 +1,4 @@
-"""The seed of it all: the blog post's own module, frozen by name and by type."""
+"""The example module of a user, frozen by name and by type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages for plugin authors say what the code says: signatures, fields, excerpts, links."""
+"""The pages for plugin authors agree with the code: signatures, excerpts, imports, links."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import re
 import textwrap
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import freezekit
-from freezekit import errors
+import freezekit_strategies
+from freezekit import errors, load_registry
 from freezekit.plugins import hookspecs
 from freezekit.testing import StrategyContract
 
@@ -26,9 +28,12 @@ CLASSES = (
     freezekit.Stage,
     freezekit.ParameterInfo,
     freezekit.Norm,
+    freezekit.Registry,
     StrategyContract,
 )
 HOOKS = [name for name in vars(hookspecs) if name.startswith("freezekit_")]
+FUNCTIONS = {**{name: getattr(hookspecs, name) for name in HOOKS}, "load_registry": load_registry}
+PLUGIN_FILES = [path for path in PLUGINS.rglob("*.py") if "__pycache__" not in path.parts]
 
 
 def code(text: str, language: str = "python") -> list[str]:
@@ -40,7 +45,7 @@ def code(text: str, language: str = "python") -> list[str]:
 
 @cache
 def described() -> dict[str, ast.stmt]:
-    """What the page's blocks define, by name; a bare signature is a function without a body."""
+    """The definitions in the blocks of the page, by name. A bare signature is a function."""
     found = {}
     for block in code(REFERENCE):
         whole = block if block.startswith("class") else f"{block.rstrip()}: ..."
@@ -57,7 +62,7 @@ def signature(node: ast.FunctionDef) -> str:
 
 
 def members(node: ast.stmt) -> dict[str, str]:
-    """Public members of a class: methods by signature, fields and properties by their type."""
+    """Public members of a class: methods by their signature, fields and properties by type."""
     assert isinstance(node, ast.ClassDef)
     found = {}
     for item in node.body:
@@ -96,18 +101,60 @@ def test_defaults_are_those_of_the_code(cls: type) -> None:
             assert value == (freezekit.testing.MODELS if text == "MODELS" else eval(text)), name
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_each_hook_has_the_signature_that_the_reference_says(hook: str) -> None:
-    told = described()[hook]
-    real = source(getattr(hookspecs, hook))
-    assert isinstance(told, ast.FunctionDef)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_function_has_the_signature_that_the_reference_says(name: str) -> None:
+    in_reference = described()[name]
+    real = source(FUNCTIONS[name])
+    assert isinstance(in_reference, ast.FunctionDef)
     assert isinstance(real, ast.FunctionDef)
     real.decorator_list = []
-    assert signature(told) == signature(real)
+    assert signature(in_reference) == signature(real)
 
 
 def test_nothing_else_is_described() -> None:
-    assert set(described()) == {*HOOKS, *(cls.__name__ for cls in CLASSES)}
+    assert set(described()) == {*FUNCTIONS, *(cls.__name__ for cls in CLASSES)}
+
+
+def test_all_that_is_described_is_public() -> None:
+    public = {*freezekit.__all__, *freezekit.testing.__all__}
+    assert set(described()) - set(HOOKS) <= public
+
+
+@pytest.mark.parametrize("path", PLUGIN_FILES, ids=lambda path: path.stem)
+def test_strategies_and_the_example_import_public_names_alone(path: Path) -> None:
+    promised = {"freezekit": freezekit.__all__, "freezekit.testing": freezekit.testing.__all__}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "freezekit":
+            assert {alias.name for alias in node.names} <= set(promised[str(node.module)])
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert all(name in promised for name in names if name.startswith("freezekit."))
+
+
+def test_a_built_in_strategy_is_a_class_with_a_public_name() -> None:
+    (block,) = code(README.split("## Define the stages")[0].split("## What a plugin can import")[1])
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["frozen"].plan == freezekit.plan(names["model"], "first-n-stages:n=2")
+
+
+def test_each_built_in_strategy_can_be_imported_by_its_class() -> None:
+    own = [
+        each.cls
+        for each in load_registry().strategies.values()
+        if each.plugin.distribution == "freezekit"
+    ]
+    assert {cls.__name__ for cls in own} == set(freezekit_strategies.__all__)
+    assert all(getattr(freezekit_strategies, cls.__name__) is cls for cls in own)
+
+
+def test_a_registry_without_a_plugin_refuses_its_strategies() -> None:
+    model = freezekit.load_backbone("torchvision:resnet18", device="meta")
+    registry = load_registry(block=["head-only"])
+    assert isinstance(registry, freezekit.Registry)
+    assert freezekit.freeze_(model, "full", registry=registry).plan.frozen == frozenset()
+    with pytest.raises(freezekit.UnknownStrategyError, match="are blocked"):
+        freezekit.freeze_(model, "head-only", registry=registry)
 
 
 def test_every_public_error_is_named() -> None:
@@ -128,7 +175,7 @@ def test_excerpts_of_the_readme_are_those_of_the_example() -> None:
     example = "\n".join(
         textwrap.dedent(line) for f in files if f.is_file() for line in f.read_text().splitlines()
     )
-    five_minutes = README.split("## A model family")[0]
+    five_minutes = README.split("## What a plugin can import")[0]
     excerpts = code(five_minutes) + code(five_minutes, "toml")
     assert len(excerpts) == 5
     for excerpt in excerpts:
@@ -136,7 +183,7 @@ def test_excerpts_of_the_readme_are_those_of_the_example() -> None:
         assert lines in example, excerpt
 
 
-def test_the_model_family_of_the_readme_is_staged() -> None:
+def test_the_stages_in_the_readme_divide_its_model() -> None:
     from torch import nn
 
     class MyNet(nn.Module):
@@ -144,7 +191,7 @@ def test_the_model_family_of_the_readme_is_staged() -> None:
             super().__init__()
             self.conv, self.block, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
 
-    (block,) = code(README.split("## A model family")[1])
+    (block,) = code(README.split("## Define the stages")[1])
     names: dict[str, object] = {}
     exec(block, names)
     stager = names["freezekit_stages"]

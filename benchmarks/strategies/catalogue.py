@@ -1,7 +1,7 @@
-"""The catalogue of strategies, from their own metadata and static figures.
+"""The catalogue of strategies, from their docstrings, options and static figures.
 
-`python -m benchmarks.strategies.catalogue` writes `plugins/CATALOGUE.md`; with `--measure` it
-counts the figures anew first, which takes some minutes.
+`python -m benchmarks.strategies.catalogue` writes `plugins/CATALOGUE.md`. With `--measure` it
+counts the figures again first, which takes some minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from freezekit.spec.options import option_infos
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.plugins.registry import OfferedStrategy
+    from freezekit.plugins.registry import RegisteredStrategy
     from freezekit.results.records import Result, Row
 
 ROOT = Path(__file__).parents[2]
@@ -60,24 +60,26 @@ def measure() -> None:
 def page() -> str:
     """Return the catalogue as Markdown."""
     results = load(FIGURES)
-    offered = load_registry().strategies
-    own = {n: o for n, o in offered.items() if o.plugin.distribution == "freezekit"}
+    registered = load_registry().strategies
+    own = {n: o for n, o in registered.items() if o.plugin.distribution == "freezekit"}
     order = ["full", *(spec.partition(":")[0] for spec in SPECS)]
     parts = [
         "# The built-in strategies\n\n"
-        "Made from the strategies themselves and from static figures "
-        "([`strategies-static.json`](../benchmarks/results/strategies-static.json)) by "
-        "`python -m benchmarks.strategies.catalogue`. Figures are counted on shapes, batch "
-        f"{results[0].workload.batch_size}, {results[0].workload.dtype}, SGD, in stock PyTorch: "
-        "saved activations from forward to backward, the peak of one step, and the FLOPs of "
-        "forward and backward, as a share of `full`."
+        "`python -m benchmarks.strategies.catalogue` writes this page from the docstrings and "
+        "options of the strategies, and from static figures "
+        "([`strategies-static.json`](../benchmarks/results/strategies-static.json)). The figures "
+        f"are counted on shapes for batch {results[0].workload.batch_size}, "
+        f"{results[0].workload.dtype}, SGD, in stock PyTorch. `trained` is the share of parameters "
+        "that are trained. The other columns are shares of `full`: the activations that are saved "
+        "for the backward pass, the peak of one step, and the FLOPs of forward and backward. "
+        "`refused` means that the strategy does not fit the model."
     ]
     parts += [_section(own[name], results) for name in sorted(own, key=order.index)]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(offered: OfferedStrategy, results: Sequence[Result]) -> str:
-    cls = offered.cls
+def _section(registered: RegisteredStrategy, results: Sequence[Result]) -> str:
+    cls = registered.cls
     doc = (inspect.getdoc(cls) or "").partition("\nExample:")[0].strip()
     parts = [f"## `{cls.name}`", doc]
     options = option_infos(cls)

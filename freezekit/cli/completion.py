@@ -1,4 +1,4 @@
-"""What the shell offers on TAB: models, specs, strategies, plugins. Nothing here imports torch."""
+"""Shell completion of models, specs, strategies and plugins. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import click
 
-    from freezekit.plugins.registry import OfferedStrategy
+    from freezekit.plugins.registry import RegisteredStrategy
     from freezekit.spec.options import OptionInfo
 
 Items = list[CompletionItem[str]]
@@ -36,9 +36,9 @@ _REGISTERED = re.compile(
 
 
 def model_names(source: str) -> list[str]:
-    """Return the models that "timm" or "torchvision" registers, read from its source text.
+    """Return the names of the models of "timm" or "torchvision", read from its source text.
 
-    Importing them takes seconds; nobody waits that long for a TAB.
+    To import the library takes seconds, which is too long for completion.
 
     Example:
         >>> "resnet18" in model_names("torchvision")
@@ -55,12 +55,12 @@ def model_names(source: str) -> list[str]:
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
-    """Offer the models of torchvision and timm, files, and the functions of a file."""
+    """Complete the models of torchvision and timm, files, and the functions of a file."""
     source, colon, _ = incomplete.partition(":")
     sources = [f"{name}:" for name in ("timm", "torchvision")]
     if not colon:
-        offered = _starting(incomplete, sources)
-        return offered or [CompletionItem(incomplete, type="file")]
+        matching = _starting(incomplete, sources)
+        return matching or [CompletionItem(incomplete, type="file")]
     if incomplete.startswith(tuple(sources)):
         return _starting(incomplete, (f"{source}:{name}" for name in model_names(source)))
     if source.endswith(".py"):
@@ -69,25 +69,25 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
-    """Offer strategies, then their options, then what an option takes."""
+    """Complete strategies, then their options, then the values of an option."""
     last = max((found.end() for found in re.finditer(r"\s\+\s+", incomplete)), default=0)
     before, part = incomplete[:last], incomplete[last:]
     name, colon, given = part.partition(":")
     strategies = _strategies(ctx)
-    offered = []
+    items = []
     if not colon:
         for other, strategy in strategies.items():
             if other.startswith(name):
                 required = any(option.required for option in _options(strategy))
                 text = f"{other}:" if required else other
-                offered.append(CompletionItem(before + text, help=strategy.cls.summary))
+                items.append(CompletionItem(before + text, help=strategy.cls.summary))
     if name in strategies:
-        offered += _complete_options(_options(strategies[name]), f"{before}{name}:", given)
-    return offered
+        items += _complete_options(_options(strategies[name]), f"{before}{name}:", given)
+    return items
 
 
 def complete_strategy(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
-    """Offer the names of the strategies."""
+    """Complete the names of the strategies."""
     return [
         CompletionItem(name, help=strategy.cls.summary)
         for name, strategy in _strategies(ctx).items()
@@ -96,7 +96,7 @@ def complete_strategy(ctx: click.Context, param: click.Parameter, incomplete: st
 
 
 def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
-    """Offer the names of plugins and of the distributions that they come from."""
+    """Complete the names of plugins and of their distributions."""
     from freezekit.plugins.discovery import find_plugins
 
     found = find_plugins()
@@ -105,7 +105,7 @@ def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def _complete_options(options: Sequence[OptionInfo], before: str, given: str) -> Items:
-    """Offer names of options, or values after a name, behind those that are given already."""
+    """Complete the name of the last option, or its value; earlier options stay as given."""
     done, comma, last = given.rpartition(",")
     before += done + comma
     name, equals, _ = last.partition("=")
@@ -132,16 +132,16 @@ def _values(option: OptionInfo) -> list[str]:
     return choices
 
 
-def _strategies(ctx: click.Context) -> Mapping[str, OfferedStrategy]:
+def _strategies(ctx: click.Context) -> Mapping[str, RegisteredStrategy]:
     from freezekit.plugins.registry import load_registry
 
     return load_registry(ctx.params.get("block") or ()).strategies
 
 
-def _options(strategy: OfferedStrategy) -> tuple[OptionInfo, ...]:
+def _options(strategy: RegisteredStrategy) -> tuple[OptionInfo, ...]:
     try:
         return option_infos(strategy.cls)
-    except PluginError:  # `freezekit plugins` tells of it
+    except PluginError:  # `freezekit plugins` reports it
         return ()
 
 
@@ -158,10 +158,10 @@ def _starting(incomplete: str, texts: Iterable[str]) -> Items:
 
 
 class _Bash(BashComplete):
-    """Bash breaks words at ":" and "=", which specs and models are full of; click does not see it.
+    """Completion in bash, which breaks words at ":" and "=".
 
-    The line is read as a whole, and of each completion that part is left out which bash takes for
-    words before the current one.
+    Specs and models contain both marks, and click's own class does not handle them. This class
+    reads the whole line. It leaves out the part of each completion that bash sees as earlier words.
     """
 
     source_template = """\
@@ -187,19 +187,19 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ["COMP_LINE"]
         words = split_arg_string(line)
-        begun = len(split_arg_string(f"{line}x")) == len(words)  # else a new word begins here
-        return (words[1:-1], words[-1]) if begun else (words[1:], "")
+        in_word = len(split_arg_string(f"{line}x")) == len(words)  # else a new word begins here
+        return (words[1:-1], words[-1]) if in_word else (words[1:], "")
 
     def complete(self) -> str:
         args, incomplete = self.get_completion_args()
-        unseen = self._broken_off(incomplete)
+        start = self._start_of_bash_word(incomplete)
         return "\n".join(
-            f"{item.type},{item.value[unseen:]}" for item in self.get_completions(args, incomplete)
+            f"{item.type},{item.value[start:]}" for item in self.get_completions(args, incomplete)
         )
 
     @staticmethod
-    def _broken_off(incomplete: str) -> int:
-        """Return how much of the word bash takes for earlier words; nothing of one in quotes."""
+    def _start_of_bash_word(incomplete: str) -> int:
+        """Return where the last of bash's words begins in this word; 0 for a word in quotes."""
         if not re.search(rf"(^|\s){re.escape(incomplete)}$", os.environ["COMP_LINE"]):
             return 0
         breaks = os.environ.get("COMP_WORDBREAKS", ":=")

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from freezekit.plugins.loading import PluginRecord
-    from freezekit.plugins.registry import OfferedStrategy, Registry
+    from freezekit.plugins.registry import RegisteredStrategy, Registry
     from freezekit.spec.strategy import Strategy
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--strict", is_flag=True, help="Leave with exit code 1 if a plugin failed.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 if a plugin failed.")
 @block_option
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, ...]) -> None:
-    """List plugins, and what failed and why; or write a new one."""
+    """List plugins, or write a new one.
+
+    The list shows each plugin's distribution, version, status and strategies. A plugin that failed
+    is described below the list, with the reason.
+    """
     if ctx.invoked_subcommand is not None:
         return
     from freezekit.plugins.registry import load_registry
@@ -61,12 +65,13 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where to; default: a folder of that name.",
+    help="Folder to write to.  [default: a new folder NAME]",
 )
 def new(name: str, folder: Path | None) -> None:
-    """Write a plugin with a strategy of this name: code, a test, and all to install it.
+    """Write a plugin that provides a strategy NAME.
 
-    Nothing that exists is overwritten.
+    The plugin is complete: a module, a test, a README and a pyproject.toml. It can be installed
+    and tested as it is. No file is overwritten.
     """
     from freezekit.plugins.registry import load_registry
     from freezekit.plugins.scaffold import write_plugin
@@ -75,13 +80,13 @@ def new(name: str, folder: Path | None) -> None:
     if taken is not None:
         origin = f"{taken.plugin.distribution} {taken.plugin.version}"
         raise NewPluginError(
-            f"there is a strategy {name!r} already, of {origin}: give another name"
+            f"a strategy {name!r} already exists, provided by {origin}; give another name"
         )
     folder = folder or Path(name)
     for path in write_plugin(name, folder):
         click.echo(f"wrote {path}")
     click.echo(
-        f"\nNow:\n  cd {folder}\n  pip install -e '.[test]'\n  freezekit strategies {name}\n"
+        f"\nNext:\n  cd {folder}\n  pip install -e '.[test]'\n  freezekit strategies {name}\n"
         f"  freezekit bench -s {name}\n  pytest"
     )
 
@@ -91,26 +96,29 @@ def new(name: str, folder: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
 def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
-    """List strategies, or tell all about one of them."""
+    """List strategies, or describe one.
+
+    The description says what the strategy does and lists its options. It ends with an example.
+    """
     from freezekit.plugins.registry import load_registry
 
     registry = load_registry(block)
     if name is not None:
-        offered = registry.find(name)
+        found = registry.find(name)
         if as_json:
-            click.echo(json.dumps(_as_data(offered), indent=2))
+            click.echo(json.dumps(_as_data(found), indent=2))
         else:
-            _print_strategy(offered)
+            _print_strategy(found)
         return
     if as_json:
-        listed = [_as_data(offered) for offered in registry.strategies.values()]
+        listed = [_as_data(each) for each in registry.strategies.values()]
         click.echo(json.dumps({"strategies": listed, "notes": registry.notes}, indent=2))
         return
     _print_table(
         ("strategy", "summary", "from"),
         (
-            (name, offered.cls.summary, f"{offered.plugin.distribution} {offered.plugin.version}")
-            for name, offered in registry.strategies.items()
+            (name, each.cls.summary, f"{each.plugin.distribution} {each.plugin.version}")
+            for name, each in registry.strategies.items()
         ),
     )
     _print_notes(registry)
@@ -120,30 +128,30 @@ def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
 
 
 def _failure(record: PluginRecord) -> str:
-    """Return all that is wrong with a plugin, and what to do about it."""
+    """Return the errors of a plugin, and what to do about them."""
     from freezekit.plugins.discovery import OWN
 
     lines = [f"{record.name} ({record.distribution} {record.version}, {record.module}):"]
     lines += [f"  {error}" for error in record.errors]
     if record.distribution == OWN:
-        lines.append("  freezekit's own: install it again (from a clone: pip install -e .)")
+        lines.append("  to do: install freezekit again (from a clone: pip install -e .)")
     else:
         lines.append(
-            f"  to do: correct or update {record.distribution}, or leave this plugin out with "
+            f"  to do: correct or update {record.distribution}, or go on without this plugin: "
             f"--block {record.name}"
         )
     return "\n".join(lines)
 
 
-def _as_data(offered: OfferedStrategy) -> dict[str, object]:
+def _as_data(strategy: RegisteredStrategy) -> dict[str, object]:
     from freezekit.spec.options import option_infos
 
-    plugin = offered.plugin
+    cls, plugin = strategy.cls, strategy.plugin
     return {
-        "name": offered.cls.name,
-        "summary": offered.cls.summary,
-        "doc": _doc(offered.cls),
-        "example": _example(offered.cls),
+        "name": cls.name,
+        "summary": cls.summary,
+        "doc": _doc(cls),
+        "example": _example(cls),
         "plugin": {
             "name": plugin.name,
             "distribution": plugin.distribution,
@@ -157,15 +165,15 @@ def _as_data(offered: OfferedStrategy) -> dict[str, object]:
                 "default": option.default_text,
                 "help": option.help,
             }
-            for option in option_infos(offered.cls)
+            for option in option_infos(cls)
         ],
     }
 
 
-def _print_strategy(offered: OfferedStrategy) -> None:
+def _print_strategy(strategy: RegisteredStrategy) -> None:
     from freezekit.spec.options import option_infos
 
-    cls, plugin = offered.cls, offered.plugin
+    cls, plugin = strategy.cls, strategy.plugin
     click.echo(f"{cls.name}: {cls.summary}")
     click.echo(f"from {plugin.distribution} {plugin.version} ({plugin.module})\n")
     if doc := _doc(cls):
@@ -185,27 +193,30 @@ def _print_strategy(offered: OfferedStrategy) -> None:
             ),
         )
     else:
-        click.echo("It takes no options.")
+        click.echo("It has no options.")
     click.echo(f"\nAs a spec: {_example(cls)}")
 
 
 def _doc(cls: type[Strategy]) -> str:
     doc = inspect.getdoc(cls) or ""
-    return "" if doc.startswith(f"{cls.__name__}(") else doc  # what dataclass puts in its place
+    # A dataclass without a docstring gets its signature as one.
+    return "" if doc.startswith(f"{cls.__name__}(") else doc
 
 
 def _wrapped(doc: str) -> str:
-    """Fit a docstring's prose to the terminal; what is indented (examples, lists) stays as is."""
+    """Wrap the prose of a docstring to the terminal. Indented text (examples, lists) stays."""
     width = shutil.get_terminal_size().columns
     paragraphs = doc.split("\n\n")
     return "\n\n".join(
-        text if re.search(r"^\s|^>>>", text, re.MULTILINE) else textwrap.fill(text, width)
+        text
+        if re.search(r"^\s|^>>>", text, re.MULTILINE)
+        else textwrap.fill(text, width, break_on_hyphens=False)  # `batch-norm` is one word
         for text in paragraphs
     )
 
 
 def _example(cls: type[Strategy]) -> str:
-    """Return the first spec in the docstring that is good, else the form that a spec has."""
+    """Return the first valid spec in the docstring, else the form of a spec."""
     from freezekit.errors import FreezekitError
     from freezekit.spec.grammar import build, parse
     from freezekit.spec.options import option_infos
@@ -224,11 +235,14 @@ def _print_notes(registry: Registry) -> None:
     for note in registry.notes:
         click.echo(f"note: {note}", err=True)
     if not registry.plugins:
-        click.echo("note: no plugins; is freezekit installed? (pip install -e .)", err=True)
+        click.echo(
+            "note: there are no plugins; install freezekit (from a clone: pip install -e .)",
+            err=True,
+        )
 
 
 def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows in columns; words wrap in the terminal's width, 80 where there is none."""
+    """Print rows in columns. Cells wrap at the width of the terminal, or at 80 columns."""
     from rich.console import Console
     from rich.table import Table
 

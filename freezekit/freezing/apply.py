@@ -1,4 +1,4 @@
-"""Carry out a plan on a model, and take it back."""
+"""Apply a plan to a model, and undo it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
-    """Set flags, hold modules in eval mode, and leave a record of what was there before."""
+    """Set the flags, hold modules in eval mode, and record the earlier state for `undo`."""
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
     record = model.__dict__[RECORD] = Record(decided, before)
@@ -34,7 +34,7 @@ def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
 
 
 def undo(model: nn.Module) -> None:
-    """Take back what `apply` did: flags and modes as they were, no trace left."""
+    """Undo `apply`: restore flags and modes, and remove the record from the model."""
     record: Record = model.__dict__.pop(RECORD)
     if record.lean:
         record.lean.detach()
@@ -49,17 +49,17 @@ def undo(model: nn.Module) -> None:
 
 
 def check_parts(model: nn.Module) -> None:
-    """Refuse where another `freeze_` already rules a part of this model.
+    """Refuse a model of which another `freeze_` already controls a part.
 
     Raises:
-        FreezeError: A part was frozen on its own, or is held by a frozen model around this one.
+        FreezeError: A part was frozen on its own, or a frozen model around this one holds a part.
     """
     own = RECORD in model.__dict__
     for name, module in model.named_modules():
         if name and RECORD in module.__dict__:
             raise FreezeError(
                 f"{name!r} inside this {type(model).__name__} was frozen on its own; undo that "
-                "first, or freeze the whole before wrapping it"
+                "first, or freeze the whole model before you wrap it"
             )
         if not own and isinstance(module.__dict__.get("train"), HeldInEval):
             raise FreezeError(
@@ -68,8 +68,8 @@ def check_parts(model: nn.Module) -> None:
             )
 
 
-def check_flags(model: nn.Module) -> None:
-    """Refuse what torch would refuse halfway.
+def check_trainable(model: nn.Module) -> None:
+    """Refuse parameters that torch would refuse when half of the model is changed.
 
     Raises:
         FreezeError: A parameter can never be trained.
@@ -78,7 +78,7 @@ def check_flags(model: nn.Module) -> None:
         if parameter.is_inference():
             raise FreezeError(
                 f"parameter {name!r} was made under torch.inference_mode() and can never be "
-                "trained; build the model outside of it"
+                "trained; build the model outside of that mode"
             )
 
 

@@ -1,4 +1,4 @@
-"""A plan in words and tables: what each stage of a model comes to."""
+"""A plan as text: a table of the stages, with notes and warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """What a plan does to one stage: elements of parameters, counts of modules, multipliers."""
+    """The effect of a plan on one stage: numbers of elements and modules, and multipliers."""
 
     name: str
     kind: str
@@ -34,7 +34,7 @@ class StageSummary:
 
 
 def summarise(backbone: Backbone, plan: FreezePlan) -> tuple[StageSummary, ...]:
-    """Return one summary per stage, or per top-level module where the model cannot be staged.
+    """Return one summary per stage, or per top-level module if the model cannot be staged.
 
     Example:
         >>> from freezekit import Backbone, load_backbone, plan
@@ -47,7 +47,7 @@ def summarise(backbone: Backbone, plan: FreezePlan) -> tuple[StageSummary, ...]:
 
 
 def _stages(backbone: Backbone) -> tuple[Sequence[Stage], str | None]:
-    """Return the stages, or else the top-level modules and the reason."""
+    """Return the stages, or the top-level modules and the reason why there are no stages."""
     try:
         return backbone.stages, None
     except FreezekitError as error:
@@ -68,7 +68,7 @@ def _summary(backbone: Backbone, plan: FreezePlan, stage: Stage) -> StageSummary
 
 
 def _top_level(backbone: Backbone) -> list[Stage]:
-    """Group by top-level module: a listing for models without stages, not a staging."""
+    """Group by top-level module, for a model that cannot be staged."""
     tops: dict[str, tuple[list[str], list[str]]] = {}
     for i, names in enumerate((backbone.parameters, backbone.modules)):
         for name in names:
@@ -81,7 +81,7 @@ def _top_level(backbone: Backbone) -> list[Stage]:
 
 
 def describe(backbone: Backbone, plan: FreezePlan, width: int = 80) -> str:
-    """Return the report of a plan as plain text, at most `width` columns where names allow."""
+    """Return the report of a plan as plain text of at most `width` columns if names allow it."""
     summaries = summarise(backbone, plan)
     total = sum(s.parameters for s in summaries)
     trainable = sum(s.trainable for s in summaries)

@@ -1,4 +1,8 @@
-"""What a frozen model carries with it: modules held in eval mode, and how to undo."""
+"""The state inside a frozen model: modules held in eval mode, and the record for `undo`.
+
+A saved model (`torch.save(model)`) contains these classes and a `FreezePlan`. Their names and
+the names of their modules must stay, so that later versions can load it.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,24 @@ RECORD = "_freezekit_record"
 
 
 class HeldInEval:
-    """Stands in for one module's `train` method and keeps that module in eval mode.
+    """Replaces the `train` method of one module and keeps that module in eval mode.
 
-    It is an attribute of the module instance, not a hook, a subclass or a swapped module: keys of
-    the state dict, types and hooks stay, and deepcopy and pickle carry it along with the module.
+    It is an attribute of the module instance. It is not a hook, a subclass or another module: the
+    keys of the state dict, types and hooks stay, and deepcopy and pickle copy it with the module.
+
+    Attributes:
+        module: The module that is held.
+        wanted: The mode that the last `train()` or `eval()` asked for.
+        before: An earlier `train` of the instance (the `disabled_train` trick), or None.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.wanted = module.training
-        self.before = module.__dict__.get("train")  # somebody's own, as the `disabled_train` trick
+        self.before = module.__dict__.get("train")
 
     def __call__(self, mode: bool = True) -> nn.Module:
-        """Do what `module.train(mode)` does, except for the module's own mode."""
+        """Do what `module.train(mode)` does, but leave the mode of the module itself."""
         self.wanted = mode
         self._train_itself(False)
         for child in self.module.children():
@@ -35,20 +44,20 @@ class HeldInEval:
         return self.module
 
     def hold(self) -> None:
-        """Put the module in eval mode and keep it there."""
+        """Set the module to eval mode and hold it there."""
         self._train_itself(False)
         self.module.__dict__["train"] = self
 
     def release(self) -> None:
-        """Let go: the module takes the mode that was last asked for."""
+        """End the hold. The module takes the mode that was last asked for."""
         del self.module.__dict__["train"]
         if self.before is not None:
             self.module.__dict__["train"] = self.before
         self._train_itself(self.wanted)
 
     def _train_itself(self, mode: bool) -> None:
-        """Set the module's own mode as its class does, and leave the modules inside as they are."""
-        if type(self.module).train is not nn.Module.train:  # it may switch more than a flag
+        """Set the mode of the module itself as its class does, and restore the modules inside."""
+        if type(self.module).train is not nn.Module.train:  # it may change more than the flag
             inside = [(module, module.training) for module in self.module.modules()]
             held = {
                 module: module.__dict__.pop("train")
@@ -65,7 +74,13 @@ class HeldInEval:
 
 @dataclass
 class Record:
-    """What a frozen model remembers, in its `__dict__`: enough to undo, copies included."""
+    """The record in the `__dict__` of a frozen model. It lets a copy of the model be undone too.
+
+    Attributes:
+        plan: The plan in force.
+        trainable_before: Each parameter's `requires_grad` before `freeze_`, by name.
+        lean: The lean mode of the model, or None.
+    """
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
@@ -73,7 +88,7 @@ class Record:
 
 
 def carried(model: nn.Module) -> frozenset[str]:
-    """Return the names of the modules that carry a record or are held, "" for the model itself."""
+    """Return the names of the modules that have a record or are held. "" is the model itself."""
     return frozenset(
         name
         for name, module in model.named_modules()

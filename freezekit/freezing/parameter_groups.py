@@ -1,4 +1,4 @@
-"""Parameter groups for an optimizer: learning-rate multipliers, and who goes without decay."""
+"""Parameter groups for an optimizer: by learning-rate multiplier, with and without weight decay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 def group_parameters(
     backbone: Backbone, plan: FreezePlan, lr: float, weight_decay: float
-) -> list[dict[str, Any]]:  # Any: torch's own records
+) -> list[dict[str, Any]]:  # Any: the type of torch's parameter groups
     """Return groups as `Frozen.param_groups` describes them."""
-    spared = _without_decay(backbone)
+    without_decay = _without_decay(backbone)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in backbone.model.named_parameters():
         if name in plan.frozen or not parameter.requires_grad:
             continue
         scale = plan.lr_scales.get(name, 1.0)
-        decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in spared
+        decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in without_decay
         group = groups.setdefault(
             (scale, decays),
             {
@@ -35,11 +35,11 @@ def group_parameters(
 
 
 def _without_decay(backbone: Backbone) -> set[str]:
-    """Return the parameters of norms, and what models name by timm's `no_weight_decay`."""
-    spared = {name for norm in backbone.norms for name in norm.parameters}
+    """Return the parameters of norms, and those in the `no_weight_decay` of timm's models."""
+    found = {name for norm in backbone.norms for name in norm.parameters}
     for prefix, module in backbone.model.named_modules():
-        said = getattr(module, "no_weight_decay", None)
-        with suppress(TypeError):  # somebody's own attribute of that name, and not timm's
-            names = said() if callable(said) else said
-            spared.update(f"{prefix}.{name}" if prefix else str(name) for name in names or ())
-    return spared
+        listed = getattr(module, "no_weight_decay", None)
+        with suppress(TypeError):  # an unrelated attribute of that name
+            names = listed() if callable(listed) else listed
+            found.update(f"{prefix}.{name}" if prefix else str(name) for name in names or ())
+    return found

@@ -19,17 +19,17 @@ class FreezePlan:
     """The decision of a strategy, as data.
 
     A plan is total: a parameter that it does not freeze is trained, whatever its flag was before.
-    Plans compare and hash by `frozen`, `eval_modules` and `lr_scales`, compose with `&`, and travel
-    as JSON and by pickle.
+    Plans compare and hash by `frozen`, `eval_modules` and `lr_scales`. `&` composes two plans. Save
+    a plan as JSON: a pickle names the module of the class, and that module may move.
 
     Attributes:
         frozen: Dotted names of the parameters to freeze.
-        eval_modules: Dotted names of the modules to hold in eval mode (running statistics kept,
-            dropout and drop-path off). None: those whose parameters are all frozen, with all that
-            they contain; `freezekit.plan` returns them spelled out.
-        lr_scales: Learning-rate multipliers of trainable parameters, 1 where unsaid.
-        notes: What the reader may want to know, such as which names matched.
-        warnings: What is probably not meant; shown to the user as `FreezekitWarning`.
+        eval_modules: Dotted names of the modules to hold in eval mode (running statistics fixed,
+            dropout and drop path off). None stands for the modules whose parameters are all frozen,
+            and the modules inside them; `freezekit.plan` returns their names.
+        lr_scales: Learning-rate multipliers of trainable parameters. The default is 1.
+        notes: Facts for the user, such as the number of names that matched.
+        warnings: Probable mistakes of the user, shown as `FreezekitWarning`.
 
     Raises:
         PlanError: A multiplier is not a finite number above zero.
@@ -78,17 +78,17 @@ class FreezePlan:
         )
 
     def __and__(self, other: FreezePlan) -> FreezePlan:
-        """Compose: `frozen` and `eval_modules` unite, multipliers multiply, messages are joined.
+        """Compose: unite `frozen` and `eval_modules`, multiply the multipliers, join the messages.
 
         Raises:
-            PlanError: One plan names its `eval_modules` and the other leaves them open.
+            PlanError: `eval_modules` is None in one plan and given in the other.
         """
         if not isinstance(other, FreezePlan):
             return NotImplemented
         if (self.eval_modules is None) != (other.eval_modules is None):
             raise PlanError(
-                "cannot compose a plan that names its eval_modules with one that leaves them "
-                "open; pass both as one spec ('a + b') or say eval_modules=... in both"
+                "cannot compose a plan with eval_modules and a plan without (None); pass both "
+                "strategies as one spec ('a + b'), or give eval_modules in both plans"
             )
         held = None
         if self.eval_modules is not None and other.eval_modules is not None:
@@ -105,7 +105,7 @@ class FreezePlan:
         )
 
     def to_json(self) -> str:
-        """Return the plan as one JSON object, names sorted."""
+        """Return the plan as one JSON object with sorted names."""
         return json.dumps(
             {
                 "frozen": sorted(self.frozen),
@@ -121,11 +121,11 @@ class FreezePlan:
         """Return the plan that `to_json` wrote.
 
         Raises:
-            PlanError: The text is no such plan.
+            PlanError: The text is not a plan in JSON.
         """
         try:
             data = json.loads(text)
-            if "fixed" in data:  # what older files call eval_modules
+            if "fixed" in data:  # the name of eval_modules in older files
                 data["eval_modules"] = data.pop("fixed")
             return FreezePlan(**data)
         except (ValueError, TypeError) as error:
@@ -150,6 +150,6 @@ def _scales(given: Mapping[str, float]) -> dict[str, float]:
         if not (math.isfinite(scales[name]) and scales[name] > 0):
             raise PlanError(
                 f"the learning-rate multiplier of {name!r} is {given[name]!r}, expected a finite "
-                "number above 0; to stop a parameter, freeze it"
+                "number above 0; to keep a parameter fixed, freeze it"
             )
     return scales

@@ -1,4 +1,4 @@
-"""From a spec to the plan for one model: every strategy asked, the answers composed and checked."""
+"""Make the plan of a spec for one model: ask each strategy, compose and check the answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from freezekit.errors import (
     suggest,
 )
 from freezekit.freezing.plan import FreezePlan
-from freezekit.plugins.read_only import only_looking
+from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
 
@@ -32,22 +32,25 @@ def plan(
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> FreezePlan:
-    """Return what a spec decides for a model, `eval_modules` spelled out; the model is not changed.
+    """Return the plan of a spec for a model, with the names of `eval_modules`.
+
+    The model is not changed.
 
     Args:
         model: Any module, or the `Backbone` view of one.
         spec: Text such as "first-n-stages:n=2 + discriminative-lr:decay=0.8", or a strategy.
         example_input: As in `Backbone`.
-        registry: Where strategies are looked up; by default all installed plugins.
+        registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:
         SpecError: The text cannot be read, or names an unknown strategy or option.
-        StagingError: A strategy needs stages and the model has none.
-        PlanError: The plan names what the model lacks, or leaves nothing to train.
-        PluginError: A strategy raised, or returned something else than a plan.
+        StagingError: A strategy needs stages, and the model has none.
+        PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
+            train.
+        PluginError: A strategy failed, or returned something other than a plan.
 
     Warns:
-        FreezekitWarning: What a strategy does is probably not what was meant.
+        FreezekitWarning: The plan probably does not do what the user meant.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -62,7 +65,7 @@ def plan(
 
 
 def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Registry) -> FreezePlan:
-    """Do what `plan` does, silently, and check a plan that is given as such."""
+    """Do what `plan` does without warnings. A plan in place of a spec is checked."""
     if isinstance(spec, FreezePlan):
         return check_plan(backbone, spec)
     if not isinstance(spec, (str, Strategy)):
@@ -76,23 +79,24 @@ def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Regi
 
 
 def warn(decided: FreezePlan, stacklevel: int) -> None:
-    """Show a plan's warnings as Python warnings of the caller."""
+    """Show the warnings of a plan as Python warnings of the caller."""
     for text in decided.warnings:
         warnings.warn(text, FreezekitWarning, stacklevel=stacklevel)
 
 
 def view(model: nn.Module | Backbone, example_input: Any, registry: Registry) -> Backbone:
-    """Return the view of a model that knows the plugins' stages."""
+    """Return the view of a model that uses the stages of plugins."""
     if isinstance(model, Backbone):
         return model
     return Backbone(model, example_input, stager=registry.stages)
 
 
 def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
-    """Return the plan with `eval_modules` spelled out and tied names resolved.
+    """Return the plan with the names of `eval_modules`, and with one name per tied parameter.
 
     Raises:
-        PlanError: It names what the model lacks, or leaves nothing to train.
+        PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
+            train.
     """
     first_names = {a: p.name for p in backbone.parameters.values() for a in (p.name, *p.aliases)}
     _check_names("frozen", "parameter", plan.frozen, first_names)
@@ -128,10 +132,10 @@ def _check_names(field: str, what: str, names: Iterable[str], known: Iterable[st
 
 
 def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePlan:
-    """Return one strategy's plan; what goes wrong in it is laid at its plugin's door."""
+    """Return the plan of one strategy. A failure is reported as the fault of its plugin."""
     whose = f"strategy {strategy.name!r} ({registry.origin(strategy)})"
     try:
-        with only_looking(backbone.model, f"{whose} in plan()"):
+        with read_only(backbone.model, f"{whose} in plan()"):
             answer = strategy.plan(backbone)
     except (FreezekitError, KeyboardInterrupt):
         raise
@@ -143,19 +147,21 @@ def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePl
 
 
 def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
-    """Unite plans; `eval_modules` that are left open are what all plans together freeze wholly.
+    """Compose plans.
 
-    But for modules that a plan freezes wholly by itself and says are not held in eval mode.
+    If one of them has `eval_modules=None`, the modules that all plans together freeze wholly are
+    held in eval mode. Modules that one plan freezes wholly by itself, but leaves out of its own
+    `eval_modules`, are not held: that plan wants them in train mode.
     """
-    is_open = any(p.eval_modules is None for p in plans)
-    together = {name for p in plans for name in p.frozen} if is_open else set()
-    said_live = {
+    has_default = any(p.eval_modules is None for p in plans)
+    together = {name for p in plans for name in p.frozen} if has_default else set()
+    in_train_mode = {
         name
         for p in plans
         if p.eval_modules is not None
         for name in backbone.wholly_frozen(p.frozen) - p.eval_modules
     }
-    whole = FreezePlan(eval_modules=backbone.wholly_frozen(together) - said_live)
+    composed = FreezePlan(eval_modules=backbone.wholly_frozen(together) - in_train_mode)
     for p in plans:
-        whole &= FreezePlan(p.frozen, p.eval_modules or (), p.lr_scales, p.notes, p.warnings)
-    return whole
+        composed &= FreezePlan(p.frozen, p.eval_modules or (), p.lr_scales, p.notes, p.warnings)
+    return composed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError
-from freezekit.freezing.apply import apply, check_flags, check_parts, undo
+from freezekit.freezing.apply import apply, check_parts, check_trainable, undo
 from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.freezing.planning import decide, view, warn
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Frozen:
-    """The handle of a frozen model: reports, makes parameter groups, verifies, undoes.
+    """The handle of a frozen model. It reports, makes parameter groups, verifies and undoes.
 
     Attributes:
-        plan: The plan in force, `eval_modules` spelled out.
+        plan: The plan in force, with the names of `eval_modules`.
         backbone: The read-only view of the model.
-        lean: Whether autograd keeps only what gradients need.
+        lean: Whether autograd keeps only the tensors that gradients need.
     """
 
     def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
@@ -46,7 +46,7 @@ class Frozen:
         )
 
     def report(self) -> str:
-        """Return a table, stage by stage: trainable, frozen, held in eval, learning rate.
+        """Return a table with one row per stage: trainable, frozen, held in eval, learning rate.
 
         Example:
             >>> from freezekit import freeze_, load_backbone
@@ -54,21 +54,21 @@ class Frozen:
             >>> print(freeze_(model, "head-only").report().splitlines()[0])
             ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
         """
-        from freezekit.freezing.describe import describe  # rich is not needed to freeze
+        from freezekit.freezing.describe import describe  # it imports rich; freezing does not
 
         text = describe(self.backbone, self.plan)
         return f"{text}\nlean: autograd keeps only what gradients need" if self.lean else text
 
     def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Return parameter groups for a torch optimizer: trainable parameters only, each once.
+        """Return parameter groups for a torch optimizer. Each trainable parameter is in one group.
 
         Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay" and "name".
-        As timm does, norms, biases, other parameters of fewer than two dimensions, and what the
-        model's `no_weight_decay()` names go without weight decay.
+        Some parameters get no weight decay, as in timm: norms, biases, other parameters of fewer
+        than two dimensions, and those that the model's `no_weight_decay()` names.
 
         Args:
-            lr: Learning rate where the plan has no multiplier.
-            weight_decay: Of all but norms and biases.
+            lr: Learning rate of parameters without a multiplier.
+            weight_decay: Weight decay of all other parameters.
 
         Raises:
             FreezeError: The model is no longer frozen by this handle.
@@ -94,24 +94,24 @@ class Frozen:
         loss: LossFunction | None = None,
         optimizer: torch.optim.Optimizer | None = None,
     ) -> Verification:
-        """Train a copy a few steps and check, claim by claim, that frozen is frozen.
+        """Train a copy of the model for a few steps, and check each claim that a part is frozen.
 
         The model, its gradients and all random state stay as they are.
 
         Args:
-            inputs: What the model's forward takes: a tensor such as images of shape (batch, 3,
-                height, width), a tuple of arguments, or a dict of keyword arguments. None: random
-                ones of batch 2.
-            steps: Training steps, each after `model.train()`.
-            loss: From the model's output to a scalar tensor; by default as `freezekit bench` makes
-                it.
-            optimizer: The one that will train the model, copied with its state; by default SGD with
-                momentum and weight decay over `param_groups`.
+            inputs: The input of the model's forward: a tensor such as images of shape (batch, 3,
+                height, width), a tuple of arguments, or a dict of keyword arguments. None stands
+                for random input of batch 2.
+            steps: Number of training steps. Each starts with `model.train()`.
+            loss: A function from the model's output to a scalar tensor. The default is the loss of
+                `freezekit bench`.
+            optimizer: The optimizer that will train the model. It is copied with its state. The
+                default is SGD with momentum and weight decay over `param_groups`.
 
         Raises:
             FreezeError: The model is no longer frozen by this handle, or the optimizer failed.
-            ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no
-                loss with a gradient.
+            ModelError: The model refuses the input, is on "meta" or cannot be copied, or the loss
+                has no gradient.
 
         Example:
             >>> import torch
@@ -128,10 +128,10 @@ class Frozen:
         )
 
     def undo(self) -> None:
-        """Make the model as it was before `freeze_`: flags, modes, no trace left.
+        """Restore the flags and modes of before `freeze_`, and remove all that it added.
 
         Modules that were held take the mode that the last `train()` or `eval()` asked for. Values
-        that training changed stay, and dropped gradients do not come back.
+        that training changed stay. Gradients that `freeze_` dropped do not come back.
 
         Raises:
             FreezeError: The model is no longer frozen by this handle.
@@ -150,7 +150,7 @@ class Frozen:
         if self.backbone.model.__dict__.get(RECORD) is not self._record:
             raise FreezeError(
                 f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
-                "undone or frozen anew; use the handle that the last freeze_() returned"
+                "undone or frozen again; use the handle that the last freeze_() returned"
             )
 
 
@@ -162,26 +162,27 @@ def freeze_(
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> Frozen:
-    """Freeze a model in place as a spec or a plan says, and return its handle.
+    """Freeze a model in place by a spec or a plan, and return its handle.
 
-    Frozen parameters get `requires_grad=False` and lose their `.grad`; all others are trainable.
+    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable.
     Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
-    pickle, wrappers and checkpoints. No module is swapped and no state-dict key changes. A model
-    that is frozen already is first undone, so that the new plan replaces the old one. If anything
-    is wrong, the model is as before.
+    pickle, wrappers and checkpoints. No module is replaced, and no state-dict key changes. A new
+    plan replaces an earlier one: a frozen model is undone first. On an error the model stays as it
+    was.
 
     Args:
         model: Any module.
         spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
-        lean: Keep between forward and backward only what gradients need. Kernels, losses and
-            gradients stay the same to the last bit; docs/lean.md says what is kept of each layer.
+        lean: Keep between forward and backward only the tensors that gradients need. Kernels,
+            losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
+            each layer.
         example_input: As in `Backbone`.
-        registry: Where strategies are looked up; by default all installed plugins.
+        registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:
         SpecError, StagingError, PlanError, PluginError: As in `plan`.
-        FreezeError: A part of the model was frozen on its own, or modules are held by the model
-            around it.
+        FreezeError: A part of the model was frozen on its own, or a frozen model around this one
+            holds a part of it.
 
     Example:
         >>> from freezekit import freeze_, load_backbone
@@ -189,6 +190,15 @@ def freeze_(
         >>> frozen = freeze_(model, "first-n-stages:n=2")
         >>> model.train().layer1.training, model.layer3.training
         (False, True)
+
+        A strategy object does the same as its text:
+
+        >>> from freezekit_strategies import FirstNStages
+        >>> freeze_(model, FirstNStages(n=2)).plan == frozen.plan
+        True
+
+        With `lean`, the forward keeps less:
+
         >>> freeze_(model, "batch-norm", lean=True).lean
         True
     """
@@ -196,7 +206,7 @@ def freeze_(
     check_parts(model)
     backbone = view(model, example_input, registry)
     decided = decide(backbone, spec, registry)
-    check_flags(model)
+    check_trainable(model)
     warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
     if RECORD in model.__dict__:
         undo(model)

@@ -1,1 +1,1 @@
-"""Plugins: found through entry points, loaded, checked, looked up."""
+"""Find plugins through entry points, load and check them, and look up their strategies."""

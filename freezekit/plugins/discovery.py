@@ -1,4 +1,4 @@
-"""Which plugins there are: a look at the installed distributions, without importing any of them."""
+"""Find plugins in the metadata of the installed distributions, without importing any of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import metadata
 from freezekit.plugins.hookspecs import GROUP
 
 OWN = "freezekit"
-"""The distribution whose strategies come first."""
+"""The distribution of the built-in strategies, which come first."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class FoundPlugin:
 
     Attributes:
         name: The entry point's name.
-        module: What it points at, such as "package.module".
+        module: The module that it names, such as "package.module".
         distribution: The distribution that declares it.
-        version: That distribution's version.
-        entry_point: To load it with; None where the declaration cannot be read.
+        version: The version of that distribution.
+        entry_point: Loads the plugin. None if the declaration cannot be read.
         problem: Why the declaration cannot be read, or "".
     """
 
@@ -34,15 +34,15 @@ class FoundPlugin:
 
     @property
     def origin(self) -> str:
-        """The plugin in words, for messages."""
+        """Name, distribution and version of the plugin, for messages."""
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
 def find_plugins() -> tuple[FoundPlugin, ...]:
     """Return the plugins of all distributions on `sys.path`.
 
-    The built-in ones come first, the others by distribution and name. Of a distribution that is
-    there twice, the one that comes first on the path counts, as for imports.
+    The built-in plugins come first. The others are sorted by distribution and name. If a
+    distribution is installed twice, the first on the path counts, as for imports.
 
     Example:
         >>> all(plugin.module for plugin in find_plugins())
@@ -51,7 +51,7 @@ def find_plugins() -> tuple[FoundPlugin, ...]:
     found: dict[str, list[FoundPlugin]] = {}
     for distribution in metadata.distributions():
         if _declares_plugins(distribution):
-            facts = distribution.metadata  # parsed anew at each access
+            facts = distribution.metadata  # each access parses the file, so ask once
             name = facts["Name"] if "Name" in facts else "unknown"  # noqa: SIM401  # it has no get
             version = facts["Version"] if "Version" in facts else "unknown"  # noqa: SIM401
             found.setdefault(canonical(name), _read(distribution, name, version))
@@ -60,23 +60,23 @@ def find_plugins() -> tuple[FoundPlugin, ...]:
 
 
 def unmet_requirement(found: FoundPlugin) -> str:
-    """Say that a plugin's distribution asks for another version of freezekit; "" if it does not."""
+    """Say that a plugin's distribution requires another version of freezekit; "" if it does not."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     if canonical(found.distribution) == OWN:
         return ""
     distribution = found.entry_point.dist if found.entry_point else None
     try:
-        asked = [Requirement(text) for text in (distribution and distribution.requires) or ()]
-    except InvalidRequirement:  # what is wrong with the plugin is told all the same
+        required = [Requirement(text) for text in (distribution and distribution.requires) or ()]
+    except InvalidRequirement:  # loading the plugin reports its other errors
         return ""
-    here = metadata.version(OWN)
-    for one in asked:
+    installed = metadata.version(OWN)
+    for one in required:
         applies = one.marker is None or one.marker.evaluate({"extra": ""})
-        if canonical(one.name) == OWN and applies and not one.specifier.contains(here, True):
+        if canonical(one.name) == OWN and applies and not one.specifier.contains(installed, True):
             return (
-                f"{found.distribution} {found.version} is made for freezekit{one.specifier}, and "
-                f"this is freezekit {here}: install versions that go together"
+                f"{found.distribution} {found.version} requires freezekit{one.specifier}, but "
+                f"freezekit {installed} is installed; install versions that fit together"
             )
     return ""
 
@@ -94,14 +94,14 @@ def canonical(name: str) -> str:
 def _declares_plugins(distribution: metadata.Distribution) -> bool:
     try:
         return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
-    except (OSError, UnicodeDecodeError):  # some other project's broken file
+    except (OSError, UnicodeDecodeError):  # a broken file of an unrelated distribution
         return False
 
 
 def _read(distribution: metadata.Distribution, name: str, version: str) -> list[FoundPlugin]:
     try:
         entry_points = distribution.entry_points.select(group=GROUP)
-    except Exception as error:  # noqa: BLE001  # the parser fails in many ways on a broken file
+    except Exception as error:  # noqa: BLE001  # the parser raises many types on a broken file
         problem = f"its entry_points.txt cannot be read ({error}); install {name} again"
         return [FoundPlugin("?", "", name, version, problem=problem)]
     return [FoundPlugin(ep.name, ep.value, name, version, ep) for ep in entry_points]

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement."""
+"""The hooks that a plugin can implement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def freezekit_strategies() -> Iterable[type[Strategy]]:  # type: ignore[empty-body]  # a hookspec
-    """Return the strategy classes that this plugin offers.
+    """Return the strategy classes that this plugin provides.
 
     Example:
         >>> from freezekit import hookimpl
@@ -35,10 +35,10 @@ def freezekit_strategies() -> Iterable[type[Strategy]]:  # type: ignore[empty-bo
 
 @hookspec(firstresult=True)
 def freezekit_stages(model: nn.Module) -> Sequence[Stage] | None:
-    """Return the stages of a model of a family that this plugin knows, else None.
+    """Return the stages of a model that this plugin knows, else None.
 
-    The answer wins over freezekit's own idea of the model. Together the stages must name each
-    parameter and each stateful buffer exactly once.
+    The answer replaces the stages that freezekit would derive itself. Together the stages must
+    name each parameter and each stateful buffer exactly once.
 
     Example:
         >>> from freezekit import Stage, hookimpl

@@ -1,4 +1,4 @@
-"""Load one plugin, and say all that is wrong with it; nothing that it does gets out of here."""
+"""Load one plugin, check it, and turn each of its failures into a sentence of its record."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """What became of one entry point.
+    """The result of loading one entry point.
 
     Attributes:
         name: The entry point's name.
-        module: What it points at, such as "package.module".
+        module: The module that it names, such as "package.module".
         distribution: The distribution that declares it.
-        version: That distribution's version.
-        status: "ok", "blocked" (not loaded, as asked) or "failed" (`errors` says what is wrong;
-            strategies that are listed all the same can be used).
+        version: The version of that distribution.
+        status: "ok", "blocked" (the user asked not to load it) or "failed" (`errors` says why;
+            the strategies listed here can still be used).
         strategies: Names of the strategies that it adds.
         hooks: Names of the hooks that it implements.
-        errors: What went wrong, one sentence each.
+        errors: One sentence for each failure.
     """
 
     name: str
@@ -48,13 +48,13 @@ class PluginRecord:
 
     @property
     def origin(self) -> str:
-        """The plugin in words, for messages."""
+        """Name, distribution and version of the plugin, for messages."""
         return f"plugin {self.name!r} of {self.distribution} {self.version}"
 
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """What a plugin brought: strategy classes that are in order, its hooks, and its errors."""
+    """The content of one plugin: its valid strategy classes, its hooks, and its errors."""
 
     classes: tuple[type[Strategy], ...] = ()
     hooks: tuple[str, ...] = ()
@@ -64,9 +64,9 @@ class LoadedPlugin:
 def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin:
     """Import a plugin, register it with the manager, and collect its strategies.
 
-    What it raises, `SystemExit` included, becomes text in `errors`; only KeyboardInterrupt gets
-    through. A plugin with a hook that is misspelt or has a wrong signature is not left
-    registered.
+    An exception of the plugin, `SystemExit` included, becomes a text in `errors`. Only
+    KeyboardInterrupt goes through. A plugin with a misspelt hook, or a hook with a wrong
+    signature, is unregistered again.
     """
     if found.entry_point is None:
         return LoadedPlugin(errors=(found.problem,))
@@ -77,33 +77,33 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
         hooks, errors = _check_hooks(plugin, manager)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001  # contained, whatever a plugin does
-        _forget(found, manager)
+    except BaseException as error:  # noqa: BLE001  # a plugin's failure must not stop the others
+        _unregister(found, manager)
         return LoadedPlugin(errors=(failure_text(error, found.module),))
     if not hooks:
-        _forget(found, manager)
+        _unregister(found, manager)
         return LoadedPlugin(errors=errors)
     if "freezekit_strategies" not in hooks:
         return LoadedPlugin((), hooks, errors)
     try:
-        offers = _offers(plugin, manager)
+        candidates = _hook_result(plugin, manager)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # as above
         text = f"freezekit_strategies() failed: {failure_text(error, found.module)}"
         return LoadedPlugin((), hooks, (*errors, text))
     classes = []
-    for offer in offers:
-        problem = _problem(offer, found.module)
+    for candidate in candidates:
+        problem = _problem(candidate, found.module)
         if problem:
             errors += (problem,)
-        elif isinstance(offer, type) and issubclass(offer, Strategy):
-            classes.append(offer)
+        elif isinstance(candidate, type) and issubclass(candidate, Strategy):
+            classes.append(candidate)
     return LoadedPlugin(tuple(classes), hooks, errors)
 
 
 def failure_text(error: BaseException, module: str) -> str:
-    """Return type and message of an exception, and the last line in the plugin that led to it."""
+    """Return the type and message of an exception, and the last line of the plugin in its trace."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
     text = " ".join(traceback.format_exception_only(error)[0].split())
@@ -116,7 +116,7 @@ def failure_text(error: BaseException, module: str) -> str:
     return f"{text} ({lines[-1]})" if lines else text
 
 
-def _forget(found: FoundPlugin, manager: pluggy.PluginManager) -> None:
+def _unregister(found: FoundPlugin, manager: pluggy.PluginManager) -> None:
     if manager.has_plugin(found.origin):
         manager.unregister(name=found.origin)
 
@@ -124,7 +124,7 @@ def _forget(found: FoundPlugin, manager: pluggy.PluginManager) -> None:
 def _check_hooks(
     plugin: object, manager: pluggy.PluginManager
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return a plugin's hooks and what is wrong with them; no hooks where one is unknown."""
+    """Return a plugin's hooks and their errors. One unknown hook makes the tuple of hooks empty."""
     specs = [name for name in dir(hookspecs) if manager.parse_hookspec_opts(hookspecs, name)]
     callers = manager.get_hookcallers(plugin) or []
     unknown = [
@@ -141,35 +141,38 @@ def _check_hooks(
         )
     hooks = tuple(sorted(caller.name for caller in callers if caller.has_spec()))
     errors = [
-        f"function {name!r} is no hook without its decorator; put @freezekit.hookimpl above it"
+        f"function {name!r} lacks the decorator of a hook; put @freezekit.hookimpl above it"
         for name in specs
         if name not in hooks and callable(getattr(plugin, name, None))
     ]
     if not hooks and not errors:
-        errors = [f"implements no hook; expected one or more of {', '.join(specs)}"]
+        errors = [f"the plugin implements no hook; expected one or more of {', '.join(specs)}"]
     return hooks, tuple(errors)
 
 
-def _offers(plugin: object, manager: pluggy.PluginManager) -> list[object]:
-    """Return what one plugin's `freezekit_strategies` offers, unchecked."""
+def _hook_result(plugin: object, manager: pluggy.PluginManager) -> list[object]:
+    """Return the unchecked items that one plugin's `freezekit_strategies` returns."""
     others = [other for _, other in manager.list_name_plugin() if other is not plugin]
     answers = manager.subset_hook_caller("freezekit_strategies", others)()
-    for answer in answers or [None]:  # the manager drops None
+    for answer in answers or [None]:  # pluggy drops an answer of None
         if isinstance(answer, str) or not isinstance(answer, Iterable):
             raise TypeError(f"it returned {answer!r}, expected a list of strategy classes")
-    return [offer for answer in answers for offer in answer]
+    return [candidate for answer in answers for candidate in answer]
 
 
-def _problem(offer: object, module: str) -> str:
-    """Say what is wrong with something that is offered as a strategy; "" if nothing is."""
+def _problem(candidate: object, module: str) -> str:
+    """Say why an item that a plugin returned is not a valid strategy class; "" if it is one."""
     try:
-        if not (isinstance(offer, type) and issubclass(offer, Strategy)):
-            return f"offers {offer!r}, which is not a subclass of freezekit.Strategy"
-        return _class_problem(offer)
+        if not (isinstance(candidate, type) and issubclass(candidate, Strategy)):
+            return (
+                f"freezekit_strategies() returned {candidate!r}, which is not a subclass of "
+                "freezekit.Strategy"
+            )
+        return _class_problem(candidate)
     except PluginError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # defaults and reprs are the plugin's code
-        return f"a strategy that it offers cannot be read: {failure_text(error, module)}"
+        return f"a strategy of the plugin cannot be read: {failure_text(error, module)}"
 
 
 def _class_problem(cls: type[Strategy]) -> str:
@@ -182,7 +185,7 @@ def _class_problem(cls: type[Strategy]) -> str:
         if attribute in options:
             return f"{whose} makes {attribute!r} an option; annotate it as ClassVar[str]"
         if not (isinstance(getattr(cls, attribute, None), str) and getattr(cls, attribute)):
-            return f"{whose} has no {attribute}; set the class variable {attribute!r} to a text"
+            return f"{whose} has no {attribute}; set its class variable {attribute!r} to a text"
     if not _NAME.fullmatch(cls.name):
         return (
             f"{whose} has the name {cls.name!r}, expected lower-case letters, digits and hyphens, "

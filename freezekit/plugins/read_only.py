@@ -1,4 +1,4 @@
-"""Hold plugins to looking: what they are shown is put back, and the one that changed it is told."""
+"""Guard a model while a plugin reads it: restore its flags and modes, and name who changed them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def only_looking(model: nn.Module, who: str) -> Iterator[None]:
-    """Let a plugin look at a model; flags and modes that it changes are put back.
+def read_only(model: nn.Module, who: str) -> Iterator[None]:
+    """Let a plugin read a model, and restore each `requires_grad` and mode that it changes.
 
     Args:
-        model: What it looks at.
-        who: The plugin and its function in words, as the subject of the error.
+        model: The model that the plugin reads.
+        who: The plugin and its function in words: the subject of the error message.
 
     Raises:
-        PluginError: It changed a flag or a mode, and did not fail otherwise.
+        PluginError: The plugin changed a flag or a mode. An exception of the plugin itself goes
+            through instead.
     """
     flags = [(p, p.requires_grad) for p in model.parameters()]
     modes = [(m, m.training) for m in model.modules()]
@@ -40,5 +41,6 @@ def only_looking(model: nn.Module, who: str) -> Iterator[None]:
                 changed = True
     if changed:
         raise PluginError(
-            f"{who} changed the model, which it may only look at; flags and modes were put back"
+            f"{who} changed the model, which it may only read; freezekit restored the flags and "
+            "modes"
         )

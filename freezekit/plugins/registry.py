@@ -1,4 +1,4 @@
-"""All plugins and the strategies that they offer; a strategy made from a spec."""
+"""All plugins and their strategies by name; strategies made from a spec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from freezekit.model.records import Stage, StageKind
 from freezekit.plugins import hookspecs
 from freezekit.plugins.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
 from freezekit.plugins.loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
-from freezekit.plugins.read_only import only_looking
+from freezekit.plugins.read_only import read_only
 from freezekit.spec.grammar import build, parse
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ BLOCK_VARIABLE = "FREEZEKIT_BLOCK"
 
 
 @dataclass(frozen=True)
-class OfferedStrategy:
-    """A strategy class and the plugin that it comes from."""
+class RegisteredStrategy:
+    """A strategy class and the plugin that provides it."""
 
     cls: type[Strategy]
     plugin: PluginRecord
@@ -46,15 +46,18 @@ class OfferedStrategy:
 
 @dataclass(frozen=True, eq=False)
 class Registry:
-    """The plugins that there are, and what can be used of them.
+    """The installed plugins and the strategies that they provide.
+
+    `load_registry` makes one. `plan` and `freeze_` take one as `registry`; by default they use all
+    installed plugins.
 
     Attributes:
-        plugins: One record per entry point, the built-in ones first.
+        plugins: One record per entry point. The built-in plugins come first.
         strategies: The strategies by name, in the order of their plugins.
-        notes: What the reader should know besides, such as a name to block that is unknown.
-        manager: pluggy's manager of the plugins that are in use.
+        notes: Other facts for the user, such as an unknown name to block.
 
     Example:
+        >>> from freezekit import load_registry
         >>> registry = load_registry()
         >>> "full" in registry.strategies
         True
@@ -63,57 +66,57 @@ class Registry:
     """
 
     plugins: tuple[PluginRecord, ...]
-    strategies: Mapping[str, OfferedStrategy]
+    strategies: Mapping[str, RegisteredStrategy]
     notes: tuple[str, ...]
-    manager: pluggy.PluginManager = field(repr=False)
+    _manager: pluggy.PluginManager = field(repr=False)
 
     def create(self, spec: str) -> tuple[Strategy, ...]:
-        """Make the strategies that a spec names, in its order.
+        """Make the strategies of a spec, in the order of the spec.
 
         Raises:
-            UnknownStrategyError: No plugin offers one of them.
+            UnknownStrategyError: The spec names a strategy that no plugin provides.
             SpecError: The text cannot be read, or an option is wrong.
-            PluginError: A strategy's class failed at taking its options.
+            PluginError: The class of a strategy failed while it read its options.
         """
         return tuple(self._make(part.name, part.options) for part in parse(spec))
 
-    def find(self, name: str) -> OfferedStrategy:
-        """Return what is offered under a name.
+    def find(self, name: str) -> RegisteredStrategy:
+        """Return the strategy class of a name, and its plugin.
 
         Raises:
-            UnknownStrategyError: Nothing is; the message says what is near, what there is, and
-                which plugins failed or are blocked, since it may be in one of those.
+            UnknownStrategyError: No plugin provides it. The message lists near names, all names,
+                and the plugins that failed or are blocked: one of these may provide it.
         """
         if name in self.strategies:
             return self.strategies[name]
-        listed = ", ".join(sorted(self.strategies)) or "none: is freezekit installed? (pip install)"
         near = suggest(name, self.strategies) or "."
-        text = f"unknown strategy {name!r}{near} There are: {listed}"
+        known = ", ".join(sorted(self.strategies)) or "none; install freezekit with pip"
+        text = f"unknown strategy {name!r}{near} The known strategies are: {known}"
         for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
             origins = [p.origin for p in self.plugins if p.status == status]
             if origins:
-                text += f"; it may be in one of these, which {words}: {', '.join(origins)}"
+                text += f". These plugins {words} and may provide it: {', '.join(origins)}"
         if any(p.status == "failed" for p in self.plugins):
-            text += "; 'freezekit plugins' says why"
+            text += ". Run 'freezekit plugins' to see why"
         raise UnknownStrategyError(text)
 
     def stages(self, model: nn.Module) -> Sequence[Stage] | None:
-        """Ask the plugins for the stages of a model; the last one registered is asked first.
+        """Ask the plugins for the stages of a model; pluggy asks the last registered plugin first.
 
         Returns:
-            The first answer that is not None; None where no plugin knows the model.
+            The first answer that is not None. None if no plugin knows the model.
 
         Raises:
-            PluginError: A plugin's hook failed, changed the model, or names stages that do not
-                divide it.
+            PluginError: The hook of a plugin failed, changed the model, or returned stages that do
+                not divide it.
             FreezekitError: A plugin refused the model on purpose.
         """
-        plugins = [plugin for _, plugin in self.manager.list_name_plugin()]
-        for impl in reversed(self.manager.hook.freezekit_stages.get_hookimpls()):
+        plugins = [plugin for _, plugin in self._manager.list_name_plugin()]
+        for impl in reversed(self._manager.hook.freezekit_stages.get_hookimpls()):
             others = [plugin for plugin in plugins if plugin is not impl.plugin]
-            ask = self.manager.subset_hook_caller("freezekit_stages", others)
+            ask = self._manager.subset_hook_caller("freezekit_stages", others)
             try:
-                with only_looking(model, f"{impl.plugin_name} in freezekit_stages()"):
+                with read_only(model, f"{impl.plugin_name} in freezekit_stages()"):
                     answer: Sequence[Stage] | None = ask(model=model)
             except (FreezekitError, KeyboardInterrupt):
                 raise
@@ -121,46 +124,46 @@ class Registry:
                 module = getattr(impl.function, "__module__", "")
                 raise PluginError(
                     f"{impl.plugin_name} failed in freezekit_stages() for a "
-                    f"{type(model).__name__}: {failure_text(error, module)}; leave it out with "
-                    f"{BLOCK_VARIABLE}"
+                    f"{type(model).__name__}: {failure_text(error, module)}; to go on without the "
+                    f"plugin, name it in {BLOCK_VARIABLE}"
                 ) from error
             if answer is not None:
                 return _checked_stages(answer, model, impl.plugin_name)
         return None
 
     def plugin_of(self, strategy: Strategy) -> PluginRecord:
-        """Return the plugin that a strategy comes from.
+        """Return the plugin that provides the class of a strategy.
 
         Raises:
-            UnknownStrategyError: It comes from none.
+            UnknownStrategyError: No plugin does.
         """
-        for offered in self.strategies.values():
-            if offered.cls is type(strategy):
-                return offered.plugin
-        raise UnknownStrategyError(f"{type(strategy).__qualname__!r} is offered by no plugin")
+        for registered in self.strategies.values():
+            if registered.cls is type(strategy):
+                return registered.plugin
+        raise UnknownStrategyError(f"no plugin provides the class {type(strategy).__qualname__!r}")
 
     def origin(self, strategy: Strategy) -> str:
-        """Return where a strategy comes from, in words."""
+        """Return the plugin of a strategy in words, or its class and module if it has no plugin."""
         try:
             return self.plugin_of(strategy).origin
         except UnknownStrategyError:
             return f"class {type(strategy).__qualname__!r} of {type(strategy).__module__}"
 
     def _make(self, name: str, options: tuple[tuple[str, str], ...]) -> Strategy:
-        offered = self.find(name)
+        registered = self.find(name)
         try:
-            return build(offered.cls, options)
+            return build(registered.cls, options)
         except (FreezekitError, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise PluginError(
-                f"strategy {name!r} ({offered.plugin.origin}) failed at taking its options: "
-                f"{failure_text(error, offered.cls.__module__)}"
+                f"strategy {name!r} ({registered.plugin.origin}) failed while it read its options: "
+                f"{failure_text(error, registered.cls.__module__)}"
             ) from error
 
 
 def _checked_stages(answer: object, model: nn.Module, origin: str) -> tuple[Stage, ...]:
-    """Return a hook's answer if it is made of stages that divide the model."""
+    """Return the answer of a hook if its stages divide the model; else raise PluginError."""
     from freezekit.backbone.view import Backbone
 
     stages = tuple(answer) if isinstance(answer, (list, tuple)) else (answer,)
@@ -176,25 +179,26 @@ def _checked_stages(answer: object, model: nn.Module, origin: str) -> tuple[Stag
             raise PluginError(
                 f"{origin} answered freezekit_stages() with {stage!r}, expected a sequence of "
                 "freezekit.Stage of kind 'stem', 'body', 'neck' or 'head', with tuples of names; "
-                f"leave it out with {BLOCK_VARIABLE}"
+                f"to go on without the plugin, name it in {BLOCK_VARIABLE}"
             )
     try:
         return Backbone(model, stager=lambda _: cast("tuple[Stage, ...]", stages)).stages
     except StagingError as error:
         raise PluginError(
-            f"{origin} answered freezekit_stages() with stages that do not fit: {error}; leave it "
-            f"out with {BLOCK_VARIABLE}"
+            f"{origin} answered freezekit_stages() with stages that do not fit: {error}; to go on "
+            f"without the plugin, name it in {BLOCK_VARIABLE}"
         ) from error
 
 
 def load_registry(block: Iterable[str] = ()) -> Registry:
-    """Find and load all plugins, each on its own; one that fails stops no other.
+    """Find all plugins and load each on its own. A plugin that fails does not stop the others.
 
     Args:
-        block: Names of entry points or distributions that are not to be loaded, besides those in
-            the environment variable FREEZEKIT_BLOCK; several in one text are separated by commas.
+        block: Names of entry points or distributions not to load. A text can hold several names,
+            separated by commas. The environment variable FREEZEKIT_BLOCK adds to them.
 
     Example:
+        >>> from freezekit import load_registry
         >>> registry = load_registry(block=["batch-norm"])
         >>> "batch-norm" in registry.strategies, "full" in registry.strategies
         (False, True)
@@ -205,10 +209,10 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
     manager.add_hookspecs(hookspecs)
     plugins = find_plugins()
     records: list[PluginRecord] = []
-    strategies: dict[str, OfferedStrategy] = {}
+    strategies: dict[str, RegisteredStrategy] = {}
     for found in plugins:
         is_blocked = not _names(found).isdisjoint(map(canonical, blocked))
-        with redirect_stdout(sys.stderr):  # what a plugin prints must not get into `--json`
+        with redirect_stdout(sys.stderr):  # a plugin that prints must not spoil `--json`
             loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
         classes, conflicts = _free_names(loaded.classes, found, strategies)
         errors = (*loaded.errors, *conflicts)
@@ -225,15 +229,15 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
             errors,
         )
         records.append(record)
-        strategies.update((name, OfferedStrategy(cls, record)) for name, cls in classes.items())
+        strategies.update((name, RegisteredStrategy(cls, record)) for name, cls in classes.items())
     notes = _unknown_blocks(blocked, plugins)
     return Registry(tuple(records), MappingProxyType(strategies), notes, manager)
 
 
 def _free_names(
-    classes: Iterable[type[Strategy]], found: FoundPlugin, taken: Mapping[str, OfferedStrategy]
+    classes: Iterable[type[Strategy]], found: FoundPlugin, taken: Mapping[str, RegisteredStrategy]
 ) -> tuple[dict[str, type[Strategy]], list[str]]:
-    """Return the classes by name whose names are free, and a sentence for each that is not."""
+    """Return the classes whose names are free, by name, and a sentence for each of the others."""
     free: dict[str, type[Strategy]] = {}
     conflicts = []
     for cls in classes:
@@ -243,7 +247,7 @@ def _free_names(
         holder = found.origin if cls.name in free else taken[cls.name].plugin.origin
         conflicts.append(
             f"the strategy name {cls.name!r} of {found.origin} is taken by {holder}, which keeps "
-            f"it; rename {cls.__qualname__!r}, or leave one of the two out with {BLOCK_VARIABLE}"
+            f"it; rename {cls.__qualname__!r}, or name one of the two plugins in {BLOCK_VARIABLE}"
         )
     return free, conflicts
 
@@ -255,7 +259,7 @@ def _names(found: FoundPlugin) -> set[str]:
 def _unknown_blocks(blocked: Iterable[str], plugins: Iterable[FoundPlugin]) -> tuple[str, ...]:
     known = {name for found in plugins for name in _names(found)}
     return tuple(
-        f"cannot block {name!r}: no plugin or distribution of that name{suggest(name, known)}"
+        f"cannot block {name!r}: no plugin or distribution has that name{suggest(name, known)}"
         for name in blocked
         if canonical(name) not in known
     )
@@ -263,5 +267,5 @@ def _unknown_blocks(blocked: Iterable[str], plugins: Iterable[FoundPlugin]) -> t
 
 @cache
 def default_registry() -> Registry:
-    """Return the registry of all installed plugins, loaded once in a process."""
+    """Return the registry of all installed plugins. Each process loads it once."""
     return load_registry()

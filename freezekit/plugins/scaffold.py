@@ -16,20 +16,21 @@ from freezekit.errors import NewPluginError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MEANT_OTHERWISE = ("conftest", "setup")
+_RESERVED_MODULES = ("conftest", "setup")
+"""pytest and setuptools run modules of these names."""
 _IMPORTED = ("Annotated", "Backbone", "ClassVar", "FreezePlan", "PlanError", "Stage", "Strategy")
-"""Classes that the written module imports: the strategy's own cannot be called so."""
+"""Names that the written module imports: the class of the strategy must not hide one of them."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def plugin_files(name: str) -> dict[str, str]:
-    """Return the files of a plugin with one strategy, by their names.
+    """Return the text of each file of a plugin with one strategy, by file name.
 
     Args:
-        name: Of the strategy, such as "my-strategy".
+        name: The name of the strategy, such as "my-strategy".
 
     Raises:
-        NewPluginError: It is no such name.
+        NewPluginError: The name is not valid for a strategy.
 
     Example:
         >>> sorted(plugin_files("my-strategy"))
@@ -37,8 +38,8 @@ def plugin_files(name: str) -> dict[str, str]:
     """
     if not _NAME.fullmatch(name):
         raise NewPluginError(
-            f"{name!r} is no name for a strategy: expected small letters, digits and single "
-            "hyphens, such as 'my-strategy'"
+            f"{name!r} is not a valid name of a strategy: expected lower-case letters, digits and "
+            "single hyphens, such as 'my-strategy'"
         )
     module = name.replace("-", "_")
     names = {"name": name, "module": module, "cls": module.title().replace("_", "")}
@@ -55,16 +56,19 @@ def plugin_files(name: str) -> dict[str, str]:
 
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
-    """Write a plugin into a folder, which is made if need be; no file is ever overwritten.
+    """Write a plugin into a folder. The folder is made if it does not exist.
+
+    No file is overwritten.
 
     Raises:
-        NewPluginError: A bad name, one that hides another module, a file in the way, or the
-            folder cannot be written.
+        NewPluginError: The name is not valid or hides another module, one of the files exists, or
+            the folder cannot be written.
     """
     contents = {folder / target: text for target, text in plugin_files(name).items()}
-    there = [str(path) for path in contents if os.path.exists(path)]  # noqa: PTH110  # too long a name is none
-    if there:
-        raise NewPluginError(f"there is {', '.join(there)} already: give another --dir")
+    # Path.exists raises for a name that is too long; os.path.exists says that it does not exist.
+    existing = [str(path) for path in contents if os.path.exists(path)]  # noqa: PTH110
+    if existing:
+        raise NewPluginError(f"{', '.join(existing)} already exists; give another --dir")
     _check_free(name.replace("-", "_"))
     written: list[Path] = []
     try:
@@ -81,13 +85,12 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 
 def _check_free(module: str) -> None:
-    """Refuse a module that Python's grammar cannot import, or that hides one that is there."""
-    if module in _MEANT_OTHERWISE or module.title().replace("_", "") in _IMPORTED:
-        raise NewPluginError(f"{module!r} means something else in a plugin: give another name")
+    """Refuse a module name that Python cannot import, or that would hide another module."""
+    if module in _RESERVED_MODULES or module.title().replace("_", "") in _IMPORTED:
+        raise NewPluginError(f"{module!r} has another meaning in a plugin; give another name")
     if keyword.iskeyword(module):
-        raise NewPluginError(f"{module!r} is a keyword of Python: give another name")
+        raise NewPluginError(f"{module!r} is a keyword of Python; give another name")
     if module in sys.stdlib_module_names or find_spec(module):
         raise NewPluginError(
-            f"there is a module {module!r} already, and the plugin's would hide it: give another "
-            "name"
+            f"a module {module!r} already exists, and the plugin would hide it; give another name"
         )

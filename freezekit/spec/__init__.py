@@ -1,1 +1,1 @@
-"""A strategy, its typed options, and the text that names both."""
+"""The base class of strategies, their typed options, and the text of a spec."""

@@ -1,14 +1,15 @@
-"""A spec is one or more strategies with their options as text; here it is read and written.
+"""Read and write specs. A spec is the text of one or more strategies with their options.
 
-    spec      strategy [ + strategy ]...          `+` composes; it needs a space on either side
+    spec      strategy [ + strategy ]...          `+` composes; it needs a space on each side
     strategy  name [ : option [ , option ]... ]
-    option    name=value                          hyphens in its name are read as underscores
+    option    name=value                          a hyphen in the name is read as an underscore
     value     item [ | item ]...                  `|` separates the items of a tuple option
 
-Quotes, '...' or "...", around a value or an item keep commas, bars, plus signs, quotes and spaces
-in it as they are; a quote of the same kind is doubled ('it''s'). Nothing else is special: a
-backslash is a backslash. Examples: `first-n-stages:n=2 + discriminative-lr:decay=0.8`,
-`by-name:contains=bn|norm,invert=true`, `by-name:regex='layer[12]{1,2}'`.
+A value or an item can stand in quotes, '...' or "...". Quotes keep commas, bars, plus signs, spaces
+and quotes of the other kind as they are. A quote of the same kind is doubled ('it''s'). No other
+character is special, the backslash included. Examples: `first-n-stages:n=2 +
+discriminative-lr:decay=0.8`, `by-name:contains=bn|norm,invert=true`,
+`by-name:regex='layer[12]{1,2}'`.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ S = TypeVar("S", bound=Strategy)
 
 @dataclass(frozen=True)
 class Part:
-    """One strategy of a spec: its name, and its options as text, quotes still on."""
+    """One strategy of a spec: its name, and its options as text with their quotes."""
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
 
 
 def parse(text: str) -> tuple[Part, ...]:
-    """Read a spec by its grammar alone, without looking at what there is.
+    """Read a spec by its grammar. Names of strategies and options are not checked.
 
     Raises:
-        SpecError: It is empty or cannot be read; the message points at the spot.
+        SpecError: The text is empty or cannot be read; the message gives the position.
 
     Example:
         >>> parse("by-name:contains=bn|norm,invert=yes + full")
@@ -50,14 +51,14 @@ def parse(text: str) -> tuple[Part, ...]:
          Part(name='full', options=()))
     """
     if not text.strip():
-        raise SpecError("the spec is empty; expected one such as 'full' or 'first-n-stages:n=2'")
+        raise SpecError("the spec is empty; expected text such as 'full' or 'first-n-stages:n=2'")
     parts = []
-    position = -1  # just before the text: where a "+" would stand
+    position = -1  # each round starts after a "+"; the first starts as if one stood before the text
     while True:
         position = _after_space(text, position + 1)
         name = _NAME.match(text, position)
         if name is None:
-            raise _unreadable(text, position, "the name of a strategy")
+            raise _syntax_error(text, position, "the name of a strategy")
         position, expected = _after_space(text, name.end()), "':' and options, "
         options: list[tuple[str, str]] = []
         if text.startswith(":", position):
@@ -67,16 +68,16 @@ def parse(text: str) -> tuple[Part, ...]:
             return tuple(parts)
         if not _COMPOSE.match(text, position):
             expected += "' + ' (with spaces) and another strategy, or nothing more"
-            raise _unreadable(text, position, expected)
+            raise _syntax_error(text, position, expected)
 
 
 def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
     """Make a strategy from options as text.
 
     Raises:
-        SpecError: An option is unknown, missing, given twice or ill-typed, or the strategy itself
+        SpecError: An option is unknown, missing, given twice or of a wrong type, or the strategy
             refuses the values.
-        PluginError: The class does not keep to the interface.
+        PluginError: The class breaks the interface of strategies.
 
     Example:
         >>> from dataclasses import dataclass
@@ -92,9 +93,9 @@ def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
     for given, raw in options:
         name = given.replace("-", "_")
         if name not in known:
-            listed = f"It takes: {', '.join(known)}" if known else "It takes none"
+            options_text = f"Its options are: {', '.join(known)}" if known else "It has no options"
             near = suggest(name, known) or "."
-            raise SpecError(f"{cls.name}: unknown option {given!r}{near} {listed}")
+            raise SpecError(f"{cls.name}: unknown option {given!r}{near} {options_text}")
         if name in values:
             raise SpecError(f"{cls.name}: option {name!r} is given twice")
         try:
@@ -106,7 +107,7 @@ def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
         first = missing[0]
         raise SpecError(
             f"{cls.name}: option {first.name!r} is missing, expected "
-            f"'{cls.name}:{first.name}=...' ({first.type_text}{first.help and ': '}{first.help})"
+            f"'{cls.name}:{first.name}=<{first.type_text}>'" + (first.help and f" ({first.help})")
         )
     try:
         return cls(**values)
@@ -115,10 +116,10 @@ def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
 
 
 def format_strategy(strategy: Strategy) -> str:
-    """Return the canonical text of a strategy: what is required, and what is not the default.
+    """Return the canonical text of a strategy. Options with their default value are left out.
 
     Raises:
-        PluginError: Its class does not keep to the interface.
+        PluginError: The class of the strategy breaks the interface.
 
     Example:
         >>> from dataclasses import dataclass
@@ -140,12 +141,12 @@ def format_strategy(strategy: Strategy) -> str:
 
 
 def _read_options(text: str, position: int, options: list[tuple[str, str]]) -> int:
-    """Read options into the list, from the colon on; return where they end."""
+    """Append the options after the colon at `position` to the list; return where they end."""
     while True:
         option = _OPTION.match(text, position + 1)
         if option is None:
-            hint = "; put quotes around a value that has a comma" if options else ""
-            raise _unreadable(text, _after_space(text, position + 1), f"option=value{hint}")
+            hint = "; put quotes around a value that contains a comma" if options else ""
+            raise _syntax_error(text, _after_space(text, position + 1), f"option=value{hint}")
         end = _after_value(text, option.end())
         options.append((option.group(1), text[option.end() : end].strip()))
         position = end
@@ -158,9 +159,9 @@ def _after_value(text: str, position: int) -> int:
         start = _after_space(text, position)
         quoted = QUOTED.match(text, position)
         bare = BARE.match(text, position)
-        assert bare is not None  # it matches anything, if only nothing
+        assert bare is not None  # it matches any text, the empty one too
         if quoted is None and text.startswith(("'", '"'), start):
-            raise _unreadable(text, start, f"the quote {text[start]} to be closed")
+            raise _syntax_error(text, start, f"the quote {text[start]} to be closed")
         position = _after_space(text, (quoted or bare).end())
         if not text.startswith("|", position):
             return position
@@ -172,7 +173,7 @@ def _after_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def _unreadable(text: str, position: int, expected: str) -> SpecError:
+def _syntax_error(text: str, position: int, expected: str) -> SpecError:
     rest = text[position : position + 20]
-    spot = f"at character {position + 1}, {rest!r}" if rest else "at its end"
-    return SpecError(f"cannot read the spec {text!r} {spot}: expected {expected}")
+    place = f"at character {position + 1}, {rest!r}" if rest else "at its end"
+    return SpecError(f"cannot read the spec {text!r} {place}: expected {expected}")

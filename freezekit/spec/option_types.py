@@ -1,4 +1,4 @@
-"""What an option of a strategy may be: its type, read from text and written as text."""
+"""The types that an option of a strategy can have, and their values read and written as text."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _EXPECTED = {int: "an int", float: "a float", bool: "true or false", str: "a tex
 
 @dataclass(frozen=True)
 class OptionType:
-    """What an option takes: one of a plain type, of some choices, or a tuple of such items.
+    """The type of an option: a plain type, a set of choices, or a tuple of such items.
 
     Attributes:
-        plain: int, float, bool or str; None where `choices` or `items` say what it is.
+        plain: int, float, bool or str; None if `choices` or `items` give the type.
         choices: The values of a Literal.
-        items: The types of a tuple's items.
+        items: The types of the items of a tuple.
         repeated: Whether the tuple holds any number of `items[0]`.
-        optional: Whether None is taken too.
+        optional: Whether None is allowed too.
     """
 
     plain: type | None = None
@@ -52,7 +52,7 @@ class OptionType:
 
     @property
     def expected(self) -> str:
-        """What to write, as the object of "takes"."""
+        """What the user can write, as the object of the verb "takes"."""
         if self.repeated:
             text = f"items separated by '|', each {self.items[0].expected}"
         elif self.items:
@@ -65,7 +65,7 @@ class OptionType:
 
 
 def option_type(hint: object) -> OptionType | None:
-    """Return the type that an annotation stands for, or None where a spec cannot write it.
+    """Return the option type of an annotation, or None if a spec cannot write such values.
 
     Example:
         >>> print(option_type(tuple[str, ...]), option_type(int | None), option_type(bytes))
@@ -76,7 +76,7 @@ def option_type(hint: object) -> OptionType | None:
         others = [option_type(arg) for arg in args if arg is not types.NoneType]
         inner = others[0] if len(args) == 2 and len(others) == 1 else None
         if inner is None or any(item.optional for item in inner.items):
-            return None  # an optional tuple of optional items: "none" would mean two things
+            return None  # in an optional tuple of optional items, "none" would have two meanings
         return replace(inner, optional=True)
     if origin is Literal:
         return OptionType(choices=args)
@@ -91,14 +91,14 @@ def option_type(hint: object) -> OptionType | None:
 
 
 def read_value(kind: OptionType, raw: str) -> object:
-    """Return the value that a text stands for.
+    """Return the value of a text.
 
     Args:
-        kind: What the option takes.
-        raw: As the spec has it, quotes included.
+        kind: The type of the option.
+        raw: The text in the spec, with its quotes.
 
     Raises:
-        ValueError: It is not of that type; the message says what was expected and given.
+        ValueError: The text is not of that type; the message gives the text and the type.
 
     Example:
         >>> kind = OptionType(items=(OptionType(str),), repeated=True)
@@ -123,7 +123,7 @@ def read_value(kind: OptionType, raw: str) -> object:
 
 
 def write_value(kind: OptionType, value: object) -> str:
-    """Return a value as a spec has it, quoted where it must be.
+    """Return the text of a value in a spec, in quotes if it needs them.
 
     Example:
         >>> print(write_value(OptionType(str), "a, b"), write_value(OptionType(bool), True))
@@ -138,7 +138,7 @@ def write_value(kind: OptionType, value: object) -> str:
             for item, each in zip(types_of, value, strict=True)
         )
     if isinstance(value, str):
-        return _quote(value, none_is_taken=kind.optional)
+        return _quote(value, optional=kind.optional)
     return _choice_text(value)
 
 
@@ -155,31 +155,31 @@ def _read_item(kind: OptionType, raw: str) -> object:
             return _BOOLS[text.lower()]
         if kind.plain is int:
             return int(text)
-        if kind.plain is float and (number := float(text)) == number:  # nan is never meant
+        if kind.plain is float and (number := float(text)) == number:  # refuses nan
             return number
         return {_choice_text(choice): choice for choice in kind.choices}[text]
     except (ValueError, KeyError):
         pass
     hint = suggest(text, map(_choice_text, kind.choices))
     if "+" in raw:
-        hint += " (to compose strategies, put spaces around '+')"
+        hint = f"{hint or '.'} To compose strategies, put spaces around '+'"
     raise ValueError(f"takes {kind.expected}, got {text!r}{hint}")
 
 
 def _split(raw: str) -> list[str]:
-    """Cut at the bars that lie outside quotes."""
+    """Split at the bars that are not in quotes."""
     items, position = [], 0
     while True:
         found = QUOTED.match(raw, position) or re.compile("[^|]*").match(raw, position)
-        assert found is not None  # the second pattern matches anywhere
+        assert found is not None  # the second pattern matches any text
         items.append(found.group().strip())
         if found.end() == len(raw):
             return items
         position = found.end() + 1
 
 
-def _quote(text: str, *, none_is_taken: bool) -> str:
-    if text and not re.search(r"[\s,|+'\"]", text) and not (none_is_taken and text in _NONE):
+def _quote(text: str, *, optional: bool) -> str:
+    if text and not re.search(r"[\s,|+'\"]", text) and not (optional and text in _NONE):
         return text
     mark = '"' if "'" in text and '"' not in text else "'"
     return mark + text.replace(mark, mark * 2) + mark

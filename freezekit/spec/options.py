@@ -17,9 +17,9 @@ class OptionInfo:
     """One option of a strategy.
 
     Attributes:
-        name: As a spec writes it.
-        type: What it takes.
-        default: Its default, or `dataclasses.MISSING` where it is required.
+        name: Its name in a spec.
+        type: The type of its values.
+        default: Its default, or `dataclasses.MISSING` if it is required.
         help: The text given with `Annotated`, or "".
     """
 
@@ -35,12 +35,12 @@ class OptionInfo:
 
     @property
     def type_text(self) -> str:
-        """What it takes, in words such as "int", "float or none" or "str|..."."""
+        """Its type in words, such as "int", "float or none" or "str|..."."""
         return str(self.type)
 
     @property
     def default_text(self) -> str | None:
-        """Its default as a spec writes it; None where it is required."""
+        """The text of its default in a spec; None if it is required."""
         return None if self.required else write_value(self.type, self.default)
 
 
@@ -48,8 +48,8 @@ def option_infos(cls: type[Strategy]) -> tuple[OptionInfo, ...]:
     """Return the options of a strategy class, in the order of its fields.
 
     Raises:
-        PluginError: The class is no dataclass, or an option has a type that a spec cannot write or
-            a default that is not of its type.
+        PluginError: The class is not a dataclass, or an option has a type that a spec cannot
+            write, or a default that is not of its type.
 
     Example:
         >>> from dataclasses import dataclass

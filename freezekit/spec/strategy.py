@@ -1,4 +1,4 @@
-"""`Strategy`: what a plugin author reads first."""
+"""`Strategy`: the base class of all strategies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Strategy:
-    """Options in, a plan out; never touches the model.
+    """A strategy decides which parts of a model are frozen. It never changes the model.
 
-    Subclass it as a frozen dataclass. The fields are the options: their types are int, float, bool,
-    str, Literal, Optional and tuples of these; help text is given with `Annotated`. A check that
-    spans options belongs in `__post_init__` and raises ValueError.
+    Subclass it as a frozen dataclass. The fields are the options. A field has one of the types int,
+    float, bool, str, Literal, Optional, or a tuple of these; `Annotated` gives its help text. Check
+    values in `__post_init__`, and raise ValueError if they are wrong.
 
     Attributes:
-        name: How a spec calls it, in lower case with hyphens.
+        name: Its name in a spec: lower case, with hyphens.
         summary: One line for `freezekit strategies`.
 
     Example:
@@ -40,10 +40,12 @@ class Strategy:
     summary: ClassVar[str]
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Return what to freeze in this backbone: deterministic, and without any side effect.
+        """Return the plan for a backbone. The same backbone gives the same plan.
+
+        The method has no side effects.
 
         Raises:
-            PlanError: The backbone cannot take this strategy; the message says why.
-            StagingError: The strategy needs stages and the backbone has none.
+            PlanError: The strategy does not fit the backbone; the message says why.
+            StagingError: The strategy needs stages, and the backbone has none.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement plan()")

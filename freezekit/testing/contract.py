@@ -1,4 +1,4 @@
-"""What every strategy keeps to, as tests: subclass, name the specs, done."""
+"""`StrategyContract`: the rules for strategies, as tests that an author inherits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezekitError, PlanError, StagingError
+from freezekit.errors import FreezekitError, PlanError, StagingError, UnknownStrategyError
 from freezekit.freezing.planning import plan as decide
 from freezekit.handle.frozen import freeze_
 from freezekit.plugins.registry import default_registry
@@ -26,16 +26,28 @@ if TYPE_CHECKING:
     from freezekit.spec.strategy import Strategy
 
 LEARNING_RATE = 0.05
+STUCK_GRADIENT = 1 / 100
+"""A parameter with a gradient above this share of its largest value must move in two steps."""
 
 
 class StrategyContract:
-    """Tests that a strategy keeps to what freezekit promises of strategies.
+    """Tests of the rules that every strategy keeps.
 
-    Subclass it in a test file under a name that begins with "Test", and pytest does the rest.
+    Subclass it in a test file, give the subclass a name that begins with "Test", and set `specs`.
+    pytest then runs these tests for each spec:
+
+    - the spec can be read, and its canonical text makes an equal strategy;
+    - the strategy accepts at least one of the models;
+    - `plan` changes nothing, and gives the same plan when it is asked again;
+    - the plan names parameters and modules of the model, and leaves something to train;
+    - after real training steps, frozen parameters have the same bits and others have moved.
+
+    All but the first two run on each of the models.
 
     Attributes:
-        specs: The strategies to test, as on the command line: "my-strategy:option=3".
-        models: Functions that make small models, by name; all take images of 32 pixels.
+        specs: The strategies to test: specs such as "my-strategy:option=3", or strategy objects.
+        models: Functions that make small models, by name. Each model accepts images of shape
+            (batch, 3, 32, 32). Extend it to test your own: `{**MODELS, "mine": MyNet}`.
 
     Example:
         >>> class TestHeadOnly(StrategyContract):
@@ -46,59 +58,67 @@ class StrategyContract:
     models: ClassVar[Mapping[str, Callable[[], nn.Module]]] = MODELS
 
     def pytest_generate_tests(self, metafunc: Any) -> None:  # Any: pytest is needed in tests alone
-        """Run each test for each spec, and for each model where it takes one."""
+        """Run each test for each spec, and for each model if the test has a model."""
         if "spec" in metafunc.fixturenames:
-            assert self.specs, f"{type(self).__name__} names no spec: set `specs`."
+            name = type(self).__name__
+            assert self.specs, f"{name} names no spec: set `specs`, as in specs = ('head-only',)."
+            assert not isinstance(self.specs, str), (
+                f"{name} has the text {self.specs!r} as `specs`, expected a tuple: "
+                f"specs = ({self.specs!r},)."
+            )
+            for spec in self.specs:
+                _strategies(spec)  # one error for a plugin that is not installed, not one per test
             metafunc.parametrize("spec", self.specs, ids=[_text(spec) for spec in self.specs])
         if "model_name" in metafunc.fixturenames:
             metafunc.parametrize("model_name", list(self.models))
 
     def test_the_spec_builds_and_round_trips(self, spec: str | Strategy) -> None:
-        """The text of a strategy builds an equal one, and so does a copy."""
+        """The canonical text of a strategy makes an equal strategy. A copy is equal too."""
         for strategy in _strategies(spec):
             text = format_strategy(strategy)
             if isinstance(spec, str):
                 (again,) = default_registry().create(text)
                 assert again == strategy, (
-                    f"The spec {text!r} of {strategy!r} builds {again!r}, which is not the same."
+                    f"The canonical text of {strategy!r} is {text!r}, which makes {again!r}: make "
+                    "the strategy a frozen dataclass, and keep its fields as they are given."
                 )
             assert strategy == copy.deepcopy(strategy), (
                 f"A copy of {strategy!r} is not equal to it: make it a frozen dataclass."
             )
 
-    def test_some_model_is_taken(self, spec: str | Strategy) -> None:
-        """At least one of the models is not refused."""
-        taken = [name for name in self.models if self._plan(spec, self._model(name)) is not None]
-        if not taken:
-            reason = "nothing when it is asked again"
+    def test_at_least_one_model_is_accepted(self, spec: str | Strategy) -> None:
+        """The strategy accepts at least one of the models."""
+        if all(self._plan(spec, self._model(name)) is None for name in self.models):
+            reason = "no reason when it is asked again"
             try:
                 decide(self._model(next(iter(self.models))), spec, example_input=images())
             except FreezekitError as refused:
                 reason = str(refused)
             raise AssertionError(
-                f"{_text(spec)} refuses every model it is tested on: {', '.join(self.models)}. "
-                f"Of the first it says: {reason}."
+                f"{_text(spec)} refuses all models of the test: {', '.join(self.models)}. For the "
+                f"first it gives the reason: {_sentence(reason)} Add a model that it accepts to "
+                "`models`."
             )
 
     def test_the_plan_is_pure(self, spec: str | Strategy, model_name: str) -> None:
-        """Planning changes nothing, and the same question has the same answer."""
+        """`plan` changes nothing, and gives the same plan when it is asked again."""
         model = self._model(model_name)
         before = _state(model)
         first = self._ask(spec, model)
         changed = [what for what, value in _state(model).items() if value != before[what]]
         assert not changed, (
-            f"{_text(spec)} changes the model while it plans ({', '.join(changed)}): a strategy "
-            "only looks, and freezekit acts."
+            f"plan() of {_text(spec)} changes the model or the process ({', '.join(changed)}): "
+            "return the decision as a FreezePlan; freezekit changes the model."
         )
         other = self._model(model_name).requires_grad_(False)
         asked_again = [self._ask(spec, each) for each in (model, model, other)]
         assert all(answer == first for answer in asked_again), (
-            f"{_text(spec)} decides otherwise when it is asked again on {model_name}: let nothing "
-            "but the model and the options decide."
+            f"plan() of {_text(spec)} gives another plan when it is asked again on {model_name}: "
+            "let the plan depend on the structure of the model and on the options alone."
         )
 
-    def test_the_plan_names_what_exists(self, spec: str | Strategy, model_name: str) -> None:
-        """All that a plan names is in the model, and something is left to train."""
+    def test_the_plan_names_parts_of_the_model(self, spec: str | Strategy, model_name: str) -> None:
+        """The plan names parameters and modules of the model, and leaves something to train."""
         model = self._model(model_name)
         plan = self._plan(spec, model)
         if plan is None:
@@ -108,7 +128,7 @@ class StrategyContract:
         for what, names, known in (
             ("freezes", plan.frozen, parameters),
             ("gives a learning rate to", plan.lr_scales, parameters),
-            ("holds", plan.eval_modules or (), modules),
+            ("holds in eval mode", plan.eval_modules or (), modules),
         ):
             unknown = sorted(set(names) - known)
             assert not unknown, (
@@ -121,14 +141,14 @@ class StrategyContract:
         )
 
     def test_frozen_is_frozen(self, spec: str | Strategy, model_name: str) -> None:
-        """After real steps what is frozen kept every bit, what is not has moved; undo undoes."""
+        """After real training steps, frozen parameters have the same bits and others have moved."""
         model = self._model(model_name)
         if self._plan(spec, model) is None:
             return
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         frozen = freeze_(model, spec, example_input=images())
         found = frozen.verify(images())
-        assert found.passed, f"{_text(spec)} on {model_name} is not what it says:\n{found}"
+        assert found.passed, f"{_text(spec)} breaks a claim of its plan on {model_name}:\n{found}"
         optimizer = torch.optim.SGD(frozen.param_groups(LEARNING_RATE), LEARNING_RATE, momentum=0.9)
         for _ in range(2):
             model.train()
@@ -139,17 +159,21 @@ class StrategyContract:
             optimizer.step()
         now = dict(model.named_parameters())
         moved = {name for name, value in before.items() if not torch.equal(value, now[name])}
-        slipped = sorted(moved & frozen.plan.frozen)
-        assert not slipped, f"{_text(spec)} froze {slipped[0]!r} of {model_name}, and it moved."
-        assert moved, f"{_text(spec)} left parameters of {model_name} to train, and none moved."
+        not_frozen = sorted(moved & frozen.plan.frozen)
+        assert not not_frozen, (
+            f"{_text(spec)} freezes {not_frozen[0]!r} of {model_name}, but it moved."
+        )
+        assert moved, f"{_text(spec)} leaves parameters of {model_name} to train, but none moved."
         stuck = [
             name
             for name, p in now.items()
-            if name not in moved and p.grad is not None and p.grad.abs().max() > p.abs().max() / 100
+            if name not in moved
+            and p.grad is not None
+            and p.grad.abs().max() > p.abs().max() * STUCK_GRADIENT
         ]
         assert not stuck, (
-            f"{_text(spec)} left {stuck[0]!r} of {model_name} to train, and it did not move in "
-            "spite of its gradient: its learning rate is too small."
+            f"{_text(spec)} leaves {stuck[0]!r} of {model_name} to train. It has a gradient but "
+            "did not move: its learning rate is too small."
         )
 
     def _model(self, name: str) -> nn.Module:
@@ -157,35 +181,51 @@ class StrategyContract:
         return self.models[name]()
 
     def _plan(self, spec: str | Strategy, model: nn.Module) -> FreezePlan | None:
-        """Return the plan as freezekit takes it, None where the strategy refuses the model."""
+        """Return the plan that freezekit would apply, or None if the strategy refuses the model."""
         if self._ask(spec, model) is None:
             return None
         try:
             return decide(model, spec, example_input=images())
         except FreezekitError as error:
-            raise AssertionError(f"{_text(spec)} makes no plan that holds: {error}.") from error
+            raise AssertionError(
+                f"{_text(spec)} makes a plan that is not valid: {_sentence(error)}"
+            ) from error
 
     def _ask(self, spec: str | Strategy, model: nn.Module) -> list[FreezePlan] | None:
-        """Return the answer of each strategy, None where one refuses the model in the right way."""
+        """Return the plan of each strategy, or None if one refuses the model with a reason."""
+        strategies = _strategies(spec)
         view = Backbone(model, images())
         try:
-            return [strategy.plan(view) for strategy in _strategies(spec)]
+            return [strategy.plan(view) for strategy in strategies]
         except (PlanError, StagingError) as error:
-            said = str(error)
-            assert len(said.split()) >= 3, (
-                f"{_text(spec)} refuses {type(model).__name__} and says {said!r}: say what is "
-                "missing, in a sentence."
+            reason = str(error)
+            assert len(reason.split()) >= 3, (  # fewer words are not a sentence
+                f"{_text(spec)} refuses {type(model).__name__} with the message {reason!r}: say in "
+                "a sentence what is missing."
             )
             return None
         except (Exception, SystemExit) as error:
             raise AssertionError(
                 f"{_text(spec)} fails on {type(model).__name__} with {type(error).__name__}: "
-                f"{error}. A strategy that cannot take a model raises PlanError with the reason."
+                f"{_sentence(error)} If a strategy does not fit a model, it raises PlanError with "
+                "the reason."
             ) from error
 
 
 def _strategies(spec: str | Strategy) -> tuple[Strategy, ...]:
-    return default_registry().create(spec) if isinstance(spec, str) else (spec,)
+    if not isinstance(spec, str):
+        return (spec,)
+    try:
+        return default_registry().create(spec)
+    except UnknownStrategyError as error:
+        raise AssertionError(
+            f"{_sentence(error)} If the strategy is yours, install its plugin: pip install -e ."
+        ) from error
+
+
+def _sentence(message: object) -> str:
+    text = str(message)
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _text(spec: str | Strategy) -> str:
@@ -193,7 +233,7 @@ def _text(spec: str | Strategy) -> str:
 
 
 def _state(model: nn.Module) -> dict[str, object]:
-    """Return all that a strategy may not touch, by what it is called."""
+    """Return all state that a strategy must not change, by a name for messages."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {
         "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},

@@ -1,4 +1,4 @@
-"""Small models, each with something that strategies stumble over; all take 32-pixel images."""
+"""Small models for 32-pixel images. Each has a property that strategies often handle wrongly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLASSES = 5
 
 
 def images() -> Tensor:
-    """Return a batch of shape (4, 3, 32, 32), always the same, and leave random state alone."""
+    """Return a batch of shape (4, 3, 32, 32). It is always the same; random state is not used."""
     return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -77,7 +77,7 @@ class _Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Patches, attention and layer norms, with a class token and positions as bare parameters."""
+    """Attention and layer norms. Class token and position table are parameters of the model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class Transformer(nn.Module):
 
 
 class NormAct(nn.BatchNorm2d):
-    """A batch norm fused with its activation, as timm has it: a subclass by another name."""
+    """A batch norm fused with its activation, as in timm: a subclass with another name."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(super().forward(x))
 
 
 class Fused(nn.Module):
-    """Norms that are activations too; replacing them would lose the activation."""
+    """Norms with a fused activation. A strategy that replaces the norm loses the activation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Fused(nn.Module):
 
 
 class Tied(nn.Module):
-    """Two layers that share one weight, each with a bias of its own."""
+    """Two layers that share one weight. Each has its own bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Tied(nn.Module):
 
 
 class Sliced(nn.Module):
-    """A backbone cut into pieces with names of one's own, that returns more than its logits."""
+    """A backbone cut into modules with new names. It returns features and logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,4 +158,4 @@ MODELS: Mapping[str, Callable[[], nn.Module]] = {
     "tied": Tied,
     "sliced": Sliced,
 }
-"""What a strategy is tested on, by name."""
+"""The models on which `StrategyContract` tests a strategy, by name."""

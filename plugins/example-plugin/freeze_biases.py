@@ -1,4 +1,4 @@
-"""`freeze-biases`: a whole strategy plugin in one module."""
+"""`freeze-biases`: a freezekit plugin with one strategy and the stages of one model."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from freezekit import Backbone, FreezePlan, PlanError, Stage, Strategy, hookimpl
 
-if TYPE_CHECKING:  # importing torch here would slow down every `freezekit strategies`
+if TYPE_CHECKING:  # an import of torch at run time would make `freezekit strategies` slow
     from torch import nn
 
 
 @dataclass(frozen=True)
 class FreezeBiases(Strategy):
-    """Freeze every bias; say here what it does, where it helps, and who found it.
+    """Freeze every bias. Say here what the strategy does, where it helps, and its source.
 
-    Weights: biases frozen, but for the head's. Running statistics and randomness: live.
+    Weights: all biases frozen except those of the head. Running statistics and randomness: live.
     """
 
     name: ClassVar[str] = "freeze-biases"
     summary: ClassVar[str] = "freeze every bias"
 
-    # The fields are the options: on the command line, freeze-biases:head=true.
-    head: Annotated[bool, "freeze the head's biases too"] = False
+    # The fields are the options. On the command line: freeze-biases:head=true
+    head: Annotated[bool, "freeze the biases of the head too"] = False
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Decide from what the backbone tells; freezekit does the freezing.
+        """Name the parameters to freeze. freezekit freezes them.
 
         Raises:
             PlanError: The model has no bias.
         """
         biases = {name for name in backbone.parameters if name.endswith("bias")}
-        spared = () if self.head else backbone.head.parameters
-        frozen = biases.difference(spared)
+        kept = () if self.head else backbone.head.parameters
+        frozen = biases.difference(kept)
         if not frozen:
             raise PlanError(f"freeze-biases: {type(backbone.model).__name__} has no bias to freeze")
         return FreezePlan(frozen, eval_modules=())
@@ -40,17 +40,17 @@ class FreezeBiases(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> list[type[Strategy]]:
-    """Offer the strategy."""
+    """Return the strategies of this plugin."""
     return [FreezeBiases]
 
 
-# The rest is for those who have a model that freezekit does not stage as they would: here one with
-# two stems, for two kinds of image (the test has it). Delete it where there is none.
+# Delete the rest unless you have a model that freezekit does not divide as you want. The example is
+# a model with two stems, one for each kind of image. The test file contains the model.
 
 
 @hookimpl
 def freezekit_stages(model: nn.Module) -> list[Stage] | None:
-    """Name the stages of a model that this plugin knows; None for all others."""
+    """Return the stages of a model that this plugin knows, and None for all other models."""
     if type(model).__name__ != "TwoStems":
         return None
     both = ("colour.weight", "colour.bias", "depth.weight", "depth.bias")

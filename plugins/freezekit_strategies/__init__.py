@@ -1,6 +1,7 @@
-"""The built-in strategies, one module each, as typed classes.
+"""The built-in strategies as typed classes, one module each.
 
-freezekit finds them through entry points, as it finds any plugin.
+freezekit finds them through entry points, as it finds any plugin. A strategy object can stand in
+place of a spec.
 
 Example:
     >>> from freezekit import freeze_, load_backbone

@@ -1,4 +1,4 @@
-"""`attention-only`: train the attention layers, and nothing else but the head."""
+"""`attention-only`: train the attention layers and the head."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 class AttentionOnly(Strategy):
     """Train the attention layers of a transformer and the head; freeze MLPs, norms, embeddings.
 
-    Weights: all others frozen. Running statistics: fixed in what is wholly frozen. Randomness: off
-    there too, drop path of the MLP branches among it. A third of a vision transformer's weights
-    are left to train, and so are the optimizer's state and weight gradients. The gradient passes
-    through every block; what the linear layers of the MLPs would keep is saved, some third of all
-    activations.
+    Weights: all others frozen. Running statistics: fixed in modules that are wholly frozen.
+    Randomness: off in the same modules, so drop path of the MLP branches is off.
 
-    Helps with larger models and small images: as good as full fine-tuning there, and better with
-    few samples.
+    About a third of the weights of a vision transformer are trained. So weight gradients and
+    optimizer state fall to a third. The gradient still passes through every block. The linear
+    layers of the MLPs do not keep their inputs, which are about a third of all activations.
+
+    Helps with larger models and small images: it is as accurate as full fine-tuning there. With few
+    samples it is more accurate.
 
     Source: Touvron et al., Three Things Everyone Should Know About Vision Transformers, arXiv
     2203.09795.
@@ -43,16 +44,16 @@ class AttentionOnly(Strategy):
     head: Annotated[bool, "train the head too"] = True
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze all but attention and head.
+        """Freeze all parameters except those of attention layers and head.
 
         Raises:
-            PlanError: The model has no attention.
-            StagingError: The model cannot be staged, and the head is to be trained.
+            PlanError: The model has no attention layer.
+            StagingError: The head is to be trained, and the model cannot be staged.
         """
         if not backbone.attentions:
             raise PlanError(
                 f"attention-only: {type(backbone.model).__name__} has no attention layer to train; "
-                "for a convolutional network norm-only or surgical trains few parameters"
+                "for a convolutional network, use norm-only or surgical to train few parameters"
             )
         layers = tuple(f"{name}." for name in backbone.attentions)
         trained = {name for name in backbone.parameters if name.startswith(layers)}
@@ -63,5 +64,5 @@ class AttentionOnly(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [AttentionOnly]

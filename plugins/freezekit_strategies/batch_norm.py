@@ -1,4 +1,4 @@
-"""`batch-norm`: freeze the batch norms, or train nothing else."""
+"""`batch-norm`: freeze the batch norms, or train only them and the head."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 class BatchNorm(Strategy):
     """Freeze all batch norms (1d, 2d, 3d, Sync, fused with an activation), found by their type.
 
-    That is every norm that keeps running statistics, and no other: EvoNorm's batch variants and
-    instance norms with `track_running_stats` are among them; group, layer, RMS and filter-response
-    norms, EvoNorm's sample variants and batch norms without statistics are not. No module is
-    swapped: keys of the state dict and fused activations stay.
+    These are the norms that keep running statistics. EvoNorm's batch variants and instance norms
+    with `track_running_stats` are among them. Group, layer, RMS and filter-response norms,
+    EvoNorm's sample variants, and batch norms without statistics are not. No module is replaced, so
+    the keys of the state dict and fused activations stay.
 
-    Weights: all parameters of these norms frozen; with `train=only` they alone are trained, with
-    the head. Running statistics: fixed unless `statistics=live`. Randomness: untouched, but
-    for `train=only`, where it is off in modules that are wholly frozen.
-    Freezing batch norms makes training with small batches stable. It frees next to no memory:
-    convolutions keep their inputs for their own weights' gradients.
+    Weights: all parameters of these norms frozen. With `train=only`, only these norms and the head
+    are trained. Running statistics: fixed unless `statistics=live`. Randomness: as in the model.
+    With `train=only` it is off in modules that are wholly frozen.
 
-    Source: detectors' FrozenBatchNorm; for `train=only`, Frankle et al., arXiv 2003.00152.
+    Frozen batch norms make training with small batches stable. They free almost no memory, because
+    convolutions keep their inputs for the gradients of their own weights.
+
+    Source: FrozenBatchNorm of detection models. For `train=only`: Frankle et al., arXiv 2003.00152.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -45,11 +46,11 @@ class BatchNorm(Strategy):
         Literal["rest", "only"], "rest: freeze the batch norms; only: train only them and the head"
     ] = "rest"
     statistics: Annotated[
-        Literal["fixed", "live"], "fixed: keep running statistics; live: go on updating them"
+        Literal["fixed", "live"], "fixed: keep running statistics; live: update them"
     ] = "fixed"
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze the batch norms, or all else.
+        """Freeze the batch norms, or all parameters except theirs and the head's.
 
         Raises:
             PlanError: No norm of the model keeps running statistics.
@@ -58,8 +59,8 @@ class BatchNorm(Strategy):
         if not norms:
             others = sorted({norm.type_name for norm in backbone.norms})
             raise PlanError(
-                f"batch-norm: {type(backbone.model).__name__} has no batch norm, nor any other "
-                "norm, that keeps running statistics"
+                f"batch-norm: {type(backbone.model).__name__} has no batch norm or other norm that "
+                "keeps running statistics"
                 + (f"; its norms are {', '.join(others)}" if others else "")
             )
         parameters = {name for norm in norms for name in norm.parameters}
@@ -70,12 +71,12 @@ class BatchNorm(Strategy):
         frozen = backbone.parameters.keys() - parameters - set(backbone.head.parameters)
         whole = backbone.wholly_frozen(frozen)
         held = whole | names if self.statistics == "fixed" else whole - names
-        alone = "batch-norm: none of the norms has weights to train: only the head is trained"
-        return FreezePlan(frozen, held, notes=notes, warnings=() if parameters else [alone])
+        head_alone = "batch-norm: the norms have no weights to train, so only the head is trained"
+        return FreezePlan(frozen, held, notes=notes, warnings=() if parameters else [head_alone])
 
 
 def _notes(backbone: Backbone) -> list[str]:
-    """Tell which norms were found, and what of them may surprise."""
+    """Return notes on the norms that were found, and on their unusual properties."""
     norms = [norm for norm in backbone.norms if norm.statistics]
     kinds = Counter(norm.kind for norm in norms)
     found = " and ".join(_counted(count, kind) for kind, count in kinds.items())
@@ -85,8 +86,8 @@ def _notes(backbone: Backbone) -> list[str]:
         notes.append(f"batch-norm: {weightless} of them have no weights of their own to train")
     without = sum(norm.kind == "batch" and not norm.statistics for norm in backbone.norms)
     if without:
-        left = _counted(without, "batch")
-        notes.append(f"batch-norm: left alone, without running statistics: {left}")
+        skipped = _counted(without, "batch")
+        notes.append(f"batch-norm: without running statistics, not frozen: {skipped}")
     return notes
 
 
@@ -96,5 +97,5 @@ def _counted(count: int, kind: str) -> str:
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [BatchNorm]

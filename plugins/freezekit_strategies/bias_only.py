@@ -1,4 +1,4 @@
-"""`bias-only`: train the biases, and nothing else but the head."""
+"""`bias-only`: train the biases and the head."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BiasOnly(Strategy):
-    """Train every bias, those of norms and of attention too, and the head (BitFit).
+    """Train every bias, including those of norms and of attention, and the head (BitFit).
 
-    Weights: all others frozen. Running statistics: fixed unless `statistics=live`: with statistics
-    of the batch a norm needs its input for the gradient, and the memory argument below falls.
-    Randomness: off only in modules that are wholly frozen. A bias needs no activation for its
-    gradient, so that in principle none of linear layers and convolutions need be kept (TinyTL).
-    Stock PyTorch spares those of linear layers, more than a third of what a transformer saves, and
-    keeps those of convolutions wherever a gradient passes through.
+    Weights: all others frozen. Running statistics: fixed unless `statistics=live`. Randomness: off
+    only in modules that are wholly frozen.
 
-    Helps where few parameters must travel and the task is near to the pretraining.
+    The gradient of a bias needs no activation. So linear layers and convolutions need not keep
+    their inputs (TinyTL). In stock PyTorch, linear layers do not keep their inputs, which are more
+    than a third of the activations of a transformer. Convolutions keep theirs if a gradient passes
+    through. With `statistics=live` a norm keeps its input too, because it normalises with
+    statistics of the batch.
+
+    Helps if each task must be stored in few parameters, and the task is close to the pretraining.
 
     Source: Ben Zaken, Ravfogel and Goldberg, BitFit, arXiv 2106.10199; Cai et al., TinyTL, arXiv
     2007.11622.
@@ -42,15 +44,15 @@ class BiasOnly(Strategy):
 
     head: Annotated[bool, "train the weights of the head too"] = True
     statistics: Annotated[
-        Literal["fixed", "live"], "fixed: keep running statistics; live: go on updating them"
+        Literal["fixed", "live"], "fixed: keep running statistics; live: update them"
     ] = "fixed"
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze all but biases and head.
+        """Freeze all parameters except biases and those of the head.
 
         Raises:
             PlanError: The model has no bias.
-            StagingError: The model cannot be staged, and the head is to be trained.
+            StagingError: The head is to be trained, and the model cannot be staged.
         """
         trained = {name for name in backbone.parameters if _is_bias(name)}
         if not trained:
@@ -64,7 +66,7 @@ class BiasOnly(Strategy):
 
 
 def _is_bias(name: str) -> bool:
-    """Tell a bias by its name: "bias", and "in_proj_bias", "q_bias" of attention.
+    """Return whether a parameter is a bias: "bias", or "in_proj_bias" and "q_bias" of attention.
 
     Example:
         >>> [_is_bias(name) for name in ("fc.bias", "attn.q_bias", "attn.relative_bias_table")]
@@ -76,5 +78,5 @@ def _is_bias(name: str) -> bool:
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [BiasOnly]

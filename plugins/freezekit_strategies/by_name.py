@@ -1,4 +1,4 @@
-"""`by-name`: freeze parameters by what they are called."""
+"""`by-name`: freeze parameters by their names."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ _LIKE_A_NORM = re.compile(r"\w*(bn|norm)\w*", re.IGNORECASE)
 class ByName(Strategy):
     r"""Freeze the parameters whose dotted name contains a substring, or matches a glob or a regex.
 
-    Weights: what matches is frozen; with `invert`, what does not match. Running statistics and
-    randomness: fixed and off in modules whose parameters are all frozen. Names are not types: where
-    a pattern looks like a norm's and misses norm layers of the model, a warning says how many;
-    `batch-norm` finds them by type.
+    Weights: parameters that match are frozen. With `invert`, those that do not match are frozen.
+    Running statistics: fixed in modules whose parameters are all frozen. Randomness: off in the
+    same modules.
+
+    A name does not tell the type of a layer. If a pattern looks like the name of a norm and misses
+    norm layers of the model, a warning gives their number. `batch-norm` finds them by type.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -39,9 +41,9 @@ class ByName(Strategy):
     summary: ClassVar[str] = "freeze parameters by substring, glob or regex of their name"
 
     contains: Annotated[tuple[str, ...], "freeze names that contain any of these"] = ()
-    glob: Annotated[tuple[str, ...], "freeze names that match any of these, as 'layer1.*'"] = ()
-    regex: Annotated[str | None, "freeze names in which this is found"] = None
-    invert: Annotated[bool, "freeze what does not match instead"] = False
+    glob: Annotated[tuple[str, ...], "freeze names that match any of these: 'layer1.*'"] = ()
+    regex: Annotated[str | None, "freeze names in which this regex is found"] = None
+    invert: Annotated[bool, "freeze the names that do not match instead"] = False
 
     def __post_init__(self) -> None:
         if not (self.contains or self.glob or self.regex):
@@ -49,14 +51,14 @@ class ByName(Strategy):
         if isinstance(self.contains, str) or isinstance(self.glob, str):
             raise ValueError("contains and glob are tuples of texts, as in contains=('bn',)")
         if "" in self.contains:
-            raise ValueError("contains has an empty substring, which every name contains")
+            raise ValueError("contains has an empty substring, and every name contains that")
         try:
             re.compile(self.regex or "")
         except re.error as error:
             raise ValueError(f"regex {self.regex!r} is not valid: {error}") from None
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze what matches, by any of a tied parameter's names."""
+        """Freeze the parameters that match. A tied parameter matches by any of its names."""
         names = backbone.parameters.keys()
         matched = {
             name
@@ -92,7 +94,7 @@ class ByName(Strategy):
         ]
 
     def _missed_norms(self, backbone: Backbone, matched: set[str]) -> list[str]:
-        # One word, wildcards aside: a path such as layer1.0.bn1 means just what it says.
+        # A pattern of one word, without wildcards. A path such as layer1.0.bn1 is exact on purpose.
         words = (re.sub(r"[^\w.]", "", pattern).strip(".") for pattern in self._patterns())
         if not any(_LIKE_A_NORM.fullmatch(word) for word in words):
             return []
@@ -100,15 +102,14 @@ class ByName(Strategy):
         missed = [norm.name for norm in norms if matched.isdisjoint(norm.parameters)]
         if not missed:
             return []
-        more = ", ..." if len(missed) > 3 else ""
+        more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
         return [
-            f"the pattern looks like a norm's, but {len(missed)} of {len(norms)} norm "
-            f"layers have other names: {', '.join(missed[:3])}{more}; names are not types: "
-            "'batch-norm' finds batch norms by type"
+            f"the pattern looks like a norm's, but {len(missed)} of {len(norms)} norm layers have "
+            f"other names: {', '.join(missed[:3])}{more}; 'batch-norm' finds batch norms by type"
         ]
 
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [ByName]

@@ -1,4 +1,4 @@
-"""`discriminative-lr`: a learning rate of its own for each stage."""
+"""`discriminative-lr`: one learning rate for each stage."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 class DiscriminativeLR(Strategy):
     """Train early stages more slowly than late ones.
 
-    Give `decay` (the head has multiplier 1, each stage before it `decay` times the next), or `low`
-    and `high` (from the stem to the head, spread geometrically). With `freeze_below` a stage whose
-    multiplier falls under it is frozen.
-    Weights: trained, but for stages under `freeze_below`. Running statistics and randomness: live,
-    but in those stages. Without `freeze_below` it saves neither memory nor time.
+    Give either `decay`, or both `low` and `high`. With `decay`, the head has multiplier 1, and each
+    stage has `decay` times the multiplier of the next stage. With `low` and `high`, multipliers
+    rise geometrically from the stem to the head. A stage with a multiplier below `freeze_below` is
+    frozen.
+
+    Weights: trained, except in stages below `freeze_below`. Running statistics and randomness:
+    live, except in those stages. Without `freeze_below` it saves neither memory nor time.
 
     Source: Howard and Ruder, ULMFiT, arXiv 1801.06146.
 
@@ -41,7 +43,7 @@ class DiscriminativeLR(Strategy):
     ] = None
     low: Annotated[float | None, "multiplier of the stem; needs high"] = None
     high: Annotated[float | None, "multiplier of the head; needs low"] = None
-    freeze_below: Annotated[float, "freeze stages whose multiplier is smaller"] = 0.0
+    freeze_below: Annotated[float, "freeze stages with a smaller multiplier"] = 0.0
 
     def __post_init__(self) -> None:
         spread = (self.low is not None, self.high is not None)
@@ -55,30 +57,30 @@ class DiscriminativeLR(Strategy):
             raise ValueError(f"low={self.low}, high={self.high}: expected 0 < low <= high")
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Give each stage its multiplier.
+        """Give each stage its multiplier, or freeze it.
 
         Raises:
             StagingError: The model cannot be staged.
         """
         stages = backbone.stages
         scales = dict(zip(stages, self._scales(len(stages)), strict=True))
-        cold = [stage for stage in stages if scales[stage] < self.freeze_below]
+        frozen = [stage for stage in stages if scales[stage] < self.freeze_below]
         return FreezePlan(
-            frozen=(name for stage in cold for name in stage.parameters),
-            eval_modules=(name for stage in cold for name in stage.modules),
+            frozen=(name for stage in frozen for name in stage.parameters),
+            eval_modules=(name for stage in frozen for name in stage.modules),
             lr_scales={
                 name: scales[stage]
                 for stage in stages
-                if stage not in cold
+                if stage not in frozen
                 for name in stage.parameters
             },
         )
 
     def _scales(self, count: int) -> list[float]:
-        """Return one multiplier per stage, stem first."""
+        """Return one multiplier per stage, from the stem to the head."""
         if self.decay is not None:
             return [self.decay ** (count - 1 - i) for i in range(count)]
-        assert self.low is not None  # __post_init__ has seen to it
+        assert self.low is not None  # __post_init__ checks that low and high are given
         assert self.high is not None
         steps = max(count - 1, 1)
         return [self.low * (self.high / self.low) ** (i / steps) for i in range(count)]
@@ -86,5 +88,5 @@ class DiscriminativeLR(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [DiscriminativeLR]

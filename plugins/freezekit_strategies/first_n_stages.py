@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FirstNStages(Strategy):
-    """Freeze a prefix: the stem and the first `n` stages of the body, never the head.
+    """Freeze a prefix of the model: the stem and the first `n` stages of the body.
 
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
-    prefix. Of all ways to freeze, a prefix is the one that saves memory in stock PyTorch, because
-    no gradient flows back into it: neither its activations nor its gradients are kept.
+    prefix.
 
-    Source: the usual recipe of detectors, as torchvision's `trainable_backbone_layers`.
+    A frozen prefix reduces memory in stock PyTorch: no gradient enters it, so its activations and
+    gradients are not kept. Strategies that freeze no prefix keep all activations of a ResNet.
+
+    Source: the usual recipe of detection models, as in torchvision's `trainable_backbone_layers`.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -71,5 +73,5 @@ def _span(first: str, last: str) -> str:
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [FirstNStages]

@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fraction(Strategy):
-    """Freeze as many first layers, block by block, as a share of the model holds, never the head.
+    """Freeze the longest prefix of layers within a share of the model. The head is never frozen.
 
-    By `flops`, counted on the forward pass, the share is that of the compute, and so nearly that of
-    the activations; by `parameters`, that of the weights, most of which lie late.
+    A layer is the stem, a block of the body, or a neck. With `of=flops` the share is counted in
+    FLOPs of the forward pass, which is close to the share of activations. With `of=parameters` it
+    is counted in parameters, and most parameters are in late layers.
+
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
-    prefix. A prefix of share s saves s of the backward pass, and the activations of s.
+    prefix.
 
-    Helps to compare models of different depth at the same saving.
+    The prefix keeps no activations. A prefix with the share s of the FLOPs shortens the backward
+    pass by s.
 
-    Source: the prefix of FreezeOut, Brock et al., arXiv 1706.04983, held still.
+    Helps to compare models of different depth at equal savings.
+
+    Source: the prefix of FreezeOut, Brock et al., arXiv 1706.04983, with a fixed length.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -38,8 +43,10 @@ class Fraction(Strategy):
     name: ClassVar[str] = "fraction"
     summary: ClassVar[str] = "freeze the first share of the compute, or of the parameters"
 
-    share: Annotated[float, "how much to freeze at most, between 0 and 1"]
-    of: Annotated[Literal["flops", "parameters"], "what it is a share of"] = "flops"
+    share: Annotated[float, "largest share to freeze, between 0 and 1"]
+    of: Annotated[Literal["flops", "parameters"], "the unit in which the share is counted"] = (
+        "flops"
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -49,8 +56,8 @@ class Fraction(Strategy):
         """Freeze the longest prefix of layers within the share.
 
         Raises:
-            PlanError: The first layer alone is more.
-            StagingError: The model cannot be staged, or its FLOPs not be counted.
+            PlanError: The first layer alone is larger than the share.
+            StagingError: The model cannot be staged, or its FLOPs cannot be counted.
         """
         layers = backbone.layers
         sizes = [self._size(backbone, names) for names in layers]
@@ -67,11 +74,11 @@ class Fraction(Strategy):
                 f"fraction: share is {self.share}, but the stem of {type(backbone.model).__name__} "
                 f"alone has {reached[0]:.0%} of the {self.of}; give a larger share"
             )
-        said = f"fraction: {reached[len(prefix) - 1]:.1%} of the {self.of} in {len(prefix)} layers"
-        return FreezePlan((name for names in prefix for name in names), notes=[said])
+        note = f"fraction: {reached[len(prefix) - 1]:.1%} of the {self.of} in {len(prefix)} layers"
+        return FreezePlan((name for names in prefix for name in names), notes=[note])
 
     def _size(self, backbone: Backbone, names: Iterable[str]) -> int:
-        """Return how many parameters, or how many FLOPs in the modules of a layer alone."""
+        """Return the number of elements of a layer, or the FLOPs of the modules wholly in it."""
         if self.of == "parameters":
             return sum(backbone.parameters[name].numel for name in names)
         inside = backbone.wholly_frozen(names)
@@ -81,5 +88,5 @@ class Fraction(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [Fraction]

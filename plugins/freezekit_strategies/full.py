@@ -1,4 +1,4 @@
-"""`full`: nothing frozen, the baseline of every comparison."""
+"""`full`: freeze nothing, the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Full(Strategy):
     """Train everything.
 
-    Weights: all trained. Running statistics and randomness: live, as `model.train()` says.
+    Weights: all trained. Running statistics and randomness: live, as after `model.train()`.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -35,5 +35,5 @@ class Full(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [Full]

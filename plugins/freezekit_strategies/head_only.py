@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeadOnly(Strategy):
-    """Train the head alone: the classifier with the pooling and norm after the body.
+    """Train only the head: the classifier with the pooling and norm after the body.
 
-    Weights: all but the head's frozen. Running statistics: fixed outside the head. Randomness:
-    off outside the head. The backward pass ends at the head, so activations of the body are freed
-    as the forward goes; what remains of the peak are forward transients.
+    Weights: all frozen except those of the head. Running statistics: fixed outside the head.
+    Randomness: off outside the head.
+
+    The backward pass stops at the head, so the forward pass frees activations of the body at once.
+    The rest of the peak are temporary tensors of the forward pass.
 
     Example:
         >>> from freezekit import load_backbone, plan
@@ -32,15 +34,15 @@ class HeadOnly(Strategy):
     summary: ClassVar[str] = "train the head, freeze the rest (linear probe)"
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze all stages but the head.
+        """Freeze all stages except the head.
 
         Raises:
             PlanError: The model has no classifier.
         """
         if not backbone.head.parameters:
             raise PlanError(
-                f"head-only needs a head to train, and {type(backbone.model).__name__} has no "
-                "classifier with parameters; build it with num_classes"
+                f"head-only needs a head to train, but {type(backbone.model).__name__} has no "
+                "classifier with parameters; build the model with num_classes"
             )
         before = [stage for stage in backbone.stages if stage.kind != "head"]
         return FreezePlan(
@@ -51,5 +53,5 @@ class HeadOnly(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [HeadOnly]

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LastNStages(Strategy):
-    """Train the last `n` stages of the body, necks and the head; freeze what comes before.
+    """Train the last `n` stages of the body, necks and the head; freeze the stages before them.
 
-    The same as `first-n-stages`, counted from the end: what a task keeps is said, whatever the
-    depth of the model.
+    It freezes a prefix as `first-n-stages` does, but `n` counts the trained stages. So the same `n`
+    trains as many stages in a model of any depth.
+
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
-    prefix. The backward pass ends where the prefix does: neither activations nor gradients of the
-    prefix are kept.
+    prefix.
+
+    The backward pass stops at the prefix, so activations and gradients of the prefix are not kept.
 
     Source: Yosinski et al., How Transferable Are Features, arXiv 1411.1792.
 
@@ -36,14 +38,14 @@ class LastNStages(Strategy):
     name: ClassVar[str] = "last-n-stages"
     summary: ClassVar[str] = "train the last n stages of the body and the head"
 
-    n: Annotated[int, "stages of the body to train; 0 trains necks and the head alone"]
+    n: Annotated[int, "stages of the body to train; 0 trains only necks and the head"]
 
     def __post_init__(self) -> None:
         if self.n < 0:
             raise ValueError(f"n is {self.n}, expected 0 or more")
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze what comes before the last stages.
+        """Freeze the stages before the last `n`.
 
         Raises:
             PlanError: The body has fewer stages than `n`, or nothing is left to train.
@@ -65,5 +67,5 @@ class LastNStages(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [LastNStages]

@@ -1,4 +1,4 @@
-"""`layer-decay`: a learning rate per layer, falling from the head to the stem, block by block."""
+"""`layer-decay`: one learning rate for each layer, falling from the head to the stem."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerDecay(Strategy):
-    """Train each layer more slowly than the one after it, where layers are blocks.
+    """Train each layer more slowly than the next one. A layer is a block of the model.
 
-    The head has multiplier 1, each layer before it `decay` times the next. Layers are those of
-    timm's `param_groups_layer_decay` where timm groups a model in the order of use; else the stem,
-    each block of the body, the neck and the head, as freezekit observes them.
+    The head has multiplier 1, and each layer has `decay` times the multiplier of the next layer.
+    The layers are those of timm's `param_groups_layer_decay`, if timm groups the model in the order
+    of use. Otherwise they are the stem, each block of the body, the neck and the head, as freezekit
+    observes them.
+
     Weights: all trained. Running statistics and randomness: live. It saves neither memory nor time.
 
-    Helps wherever a transformer that was pretrained without labels is fine-tuned; 0.65 to 0.75 is
-    usual for base models, more for larger ones.
+    Helps to fine-tune transformers that were pretrained without labels. 0.65 to 0.75 is usual for
+    base models. Larger models use a larger value.
 
     Source: Bao et al., BEiT, arXiv 2106.08254; He et al., MAE, arXiv 2111.06377.
 
@@ -50,20 +52,20 @@ class LayerDecay(Strategy):
         Raises:
             StagingError: The model cannot be staged.
         """
-        layers = _timms(backbone) or backbone.layers
+        layers = _timm_layers(backbone) or backbone.layers
         last = len(layers) - 1
         scales = {n: self.decay ** (last - at) for at, names in enumerate(layers) for n in names}
         return FreezePlan(lr_scales=scales, notes=[f"layer-decay: {len(layers)} layers"])
 
 
-def _timms(backbone: Backbone) -> Sequence[Sequence[str]]:
-    """Return timm's layers, nothing where it has none or they are not in the order of use."""
+def _timm_layers(backbone: Backbone) -> Sequence[Sequence[str]]:
+    """Return timm's layers, or () if it has none or they are not in the order of use."""
     try:
         from timm.models import group_parameters
 
         matcher = backbone.model.group_matcher(coarse=False)  # type: ignore[operator]  # timm's
         groups = group_parameters(backbone.model, matcher)
-    except Exception:  # noqa: BLE001  # what timm's models raise, if it is one of them
+    except Exception:  # noqa: BLE001  # not a model of timm, or one that timm cannot group
         return ()
     layers = [groups[key] for key in sorted(groups)]
     layer_of = {name: at for at, names in enumerate(layers) for name in names}
@@ -83,5 +85,5 @@ def _timms(backbone: Backbone) -> Sequence[Sequence[str]]:
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [LayerDecay]

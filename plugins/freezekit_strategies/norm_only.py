@@ -1,4 +1,4 @@
-"""`norm-only`: train the norms, and nothing else but the head."""
+"""`norm-only`: train the norms and the head."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NormOnly(Strategy):
-    """Train the scale and shift of every norm, batch, layer, group or any other, and the head.
+    """Train the scale and shift of every norm (batch, layer, group or other), and the head.
 
-    Weights: all others frozen. Running statistics: of batch norms live, as in the paper, unless
-    `statistics=fixed`. Randomness: off only in modules that are wholly frozen; a block with a norm
-    in it is not. Optimizer state and weight gradients all but vanish. The gradient passes through
-    the whole model: a linear layer with a frozen weight keeps no input for it, so that transformers
-    save more than a third of their activations; a convolution does in stock PyTorch, and
-    convolutional networks save none.
+    Weights: all others frozen. Running statistics: live in batch norms, as in the paper, unless
+    `statistics=fixed`. Randomness: off only in modules that are wholly frozen. A block that
+    contains a norm is not wholly frozen.
 
-    Helps where few parameters must travel, one set for each task; falls behind full fine-tuning
-    where the task is far from the pretraining.
+    Optimizer state and weight gradients become very small. The gradient passes through the whole
+    model. A linear layer with a frozen weight does not keep its input, which removes more than a
+    third of the activations of a transformer. A convolution with a frozen weight keeps its input in
+    stock PyTorch, so a convolutional network keeps all its activations.
+
+    Helps if each task must be stored in few parameters. The accuracy is lower than with full
+    fine-tuning if the task is far from the pretraining.
 
     Source: Frankle, Schwab and Morcos, Training BatchNorm and Only BatchNorm, arXiv 2003.00152;
     for layer norms, Zhao et al., arXiv 2312.11420.
@@ -43,15 +45,15 @@ class NormOnly(Strategy):
 
     head: Annotated[bool, "train the head too"] = True
     statistics: Annotated[
-        Literal["live", "fixed"], "live: go on updating running statistics; fixed: keep them"
+        Literal["live", "fixed"], "live: update running statistics; fixed: keep them"
     ] = "live"
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze all but norms and head.
+        """Freeze all parameters except those of norms and head.
 
         Raises:
             PlanError: No norm of the model has parameters.
-            StagingError: The model cannot be staged, and the head is to be trained.
+            StagingError: The head is to be trained, and the model cannot be staged.
         """
         trained = {name for norm in backbone.norms for name in norm.parameters}
         if not trained:
@@ -68,5 +70,5 @@ class NormOnly(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [NormOnly]

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PatchEmbed(Strategy):
-    """Freeze the layers that make tokens of patches, a trick to keep training stable.
+    """Freeze the layers that turn patches into tokens, to keep training stable.
 
-    Weights: those of the stem's modules frozen; class tokens and position tables, which are bare
-    parameters, are trained. Running statistics: fixed in a convolutional stem. Randomness: off in
-    the stem. Frees next to nothing: the stem is small, and what follows is trained.
+    Weights: frozen in the modules of the stem. Class tokens and position tables are parameters of
+    the model itself, and are trained. Running statistics: fixed in a convolutional stem.
+    Randomness: off in the stem.
 
-    Helps against the sudden spikes of gradients in the first layer that make training from scratch
-    of a vision transformer unstable; in fine-tuning it costs nothing.
+    It saves almost no memory, because the stem is small and all later layers are trained.
+
+    Helps against sudden spikes of the gradient in the first layer. They make the training of a
+    vision transformer from scratch unstable. In fine-tuning the strategy has no cost.
 
     Source: Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers
     (MoCo v3), arXiv 2104.02057, section 4.2.
@@ -41,21 +43,23 @@ class PatchEmbed(Strategy):
         """Freeze the modules of the stem.
 
         Raises:
-            PlanError: The model has no attention, so that it is no transformer; or its stem has no
-                layers.
+            PlanError: The model has no attention layer, or its stem has no layer.
             StagingError: The model cannot be staged.
         """
         model = type(backbone.model).__name__
         if not backbone.attentions:
             raise PlanError(
-                f"patch-embed: {model} has no attention layer, so it is no transformer; "
+                f"patch-embed: {model} has no attention layer, so it is not a transformer; "
                 "first-n-stages:n=0 freezes the stem of any model"
             )
         if set(backbone.attentions).intersection(backbone.stem.modules):
-            raise PlanError(f"patch-embed: {model} attends in its first stage and embeds nothing")
+            raise PlanError(
+                f"patch-embed: the first stage of {model} contains attention, so there is no patch "
+                "embedding to freeze"
+            )
         stem = set(backbone.stem.modules)
-        around = {name.rpartition(".")[0] for name in backbone.modules}
-        layers = stem - around  # what is bare in a module around layers is a token or a table
+        with_submodules = {name.rpartition(".")[0] for name in backbone.modules}
+        layers = stem - with_submodules  # their own parameters are class tokens or position tables
         frozen = [p for p in backbone.stem.parameters if backbone.parameters[p].module in layers]
         if not frozen:
             raise PlanError(f"patch-embed: the stem of {model} has no layer to freeze")
@@ -64,5 +68,5 @@ class PatchEmbed(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [PatchEmbed]

@@ -1,4 +1,4 @@
-"""`surgical`: train one block of stages."""
+"""`surgical`: train consecutive stages and the head."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Surgical(Strategy):
-    """Train one contiguous block of stages and the head, wherever in the model it lies.
+    """Train one block of consecutive stages, and the head.
 
-    Weights: all other stages frozen, necks among them. Running statistics: fixed in frozen stages.
-    Randomness: off in frozen stages. What comes before the block frees its memory and its backward
-    pass; a frozen stage behind it lets the gradient through, and its convolutions keep what comes
-    in.
+    Weights: all other stages frozen, including necks. Running statistics: fixed in frozen stages.
+    Randomness: off in frozen stages.
 
-    Helps where the data has shifted in a way that one part of a network can mend: the first layers
-    for corrupted images (`stages=first`), the middle for other looks of the same classes, the last
-    for other classes (`stages=last`).
+    Stages before the block keep no activations and need no backward pass. The gradient passes
+    through frozen stages after the block, and their convolutions keep their inputs.
+
+    Helps if the new data differs from the pretraining in a way that one part of the network can
+    correct: the first layers for corrupted images (`stages=first`), the middle for classes that
+    look different, the last for new classes (`stages=last`).
 
     Source: Lee et al., Surgical Fine-Tuning Improves Adaptation to Distribution Shifts, arXiv
     2210.11466.
@@ -60,7 +61,7 @@ class Surgical(Strategy):
             )
 
     def plan(self, backbone: Backbone) -> FreezePlan:
-        """Freeze all stages but the block and the head.
+        """Freeze all stages except the block and the head.
 
         Raises:
             PlanError: The model has no such stages.
@@ -93,5 +94,5 @@ class Surgical(Strategy):
 
 @hookimpl
 def freezekit_strategies() -> Iterable[type[Strategy]]:
-    """Offer the strategy of this module."""
+    """Return the strategy of this module."""
     return [Surgical]

@@ -1,4 +1,4 @@
-"""Freezing: what it changes, that it stays, and that it can be undone."""
+"""Freezing: which state it changes, that the state stays, and that `undo` restores it."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_round_trip_keeps_the_plan(model: nn.Module) -> None:
     assert not any(other.train().get_submodule(name).training for name in frozen.plan.eval_modules)
 
 
-def test_a_copy_can_be_frozen_anew(model: nn.Module) -> None:
+def test_a_copy_can_be_frozen_again(model: nn.Module) -> None:
     freeze_(model, "first-n-stages:n=2")
     twin = copy.deepcopy(model)
     freeze_(twin, "full").undo()
@@ -258,7 +258,7 @@ class _Broken(Strategy):
         (_Broken(), PluginError, "strategy 'broken'.*failed: KeyError: 'oh'"),
     ],
 )
-def test_when_anything_is_wrong_the_model_is_as_before(
+def test_the_model_is_unchanged_after_an_error(
     model: nn.Module, spec: str | FreezePlan, error: type[Exception], text: str
 ) -> None:
     freeze_(model, "batch-norm")
@@ -306,7 +306,7 @@ def test_composed_specs_unite_and_multiply(model: nn.Module) -> None:
     assert not both.lr_scales.keys() & both.frozen
 
 
-def test_two_open_plans_hold_what_they_freeze_together(model: nn.Module) -> None:
+def test_two_plans_without_eval_modules_hold_what_they_freeze_together(model: nn.Module) -> None:
     both = plan(model, "by-name:glob=bn1.weight + by-name:glob=bn1.bias")
     assert both.eval_modules == {"bn1"}
 
@@ -325,7 +325,7 @@ def test_param_groups_hold_each_trainable_parameter_once(model: nn.Module) -> No
     assert of[id(model.layer4[0].conv1.weight)]["lr"] == 0.2
 
 
-def test_param_groups_spare_what_the_model_names() -> None:
+def test_parameters_that_the_model_names_get_no_weight_decay() -> None:
     vit = load_backbone("timm:vit_tiny_patch16_224", device="meta")
     frozen = freeze_(vit, "full")
     groups = frozen.param_groups(lr=1.0, weight_decay=0.1)
@@ -342,7 +342,7 @@ def test_tied_parameters_are_frozen_everywhere() -> None:
     assert len([p for g in frozen.param_groups(lr=1.0) for p in g["params"]]) == 4
 
 
-def test_report_tells_each_stage(model: nn.Module) -> None:
+def test_the_report_lists_each_stage(model: nn.Module) -> None:
     text = freeze_(model, "first-n-stages:n=1 + discriminative-lr:decay=0.5").report()
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert max(map(len, text.splitlines())) <= 80
@@ -384,7 +384,7 @@ def test_fused_norm_and_activation_layers_keep_their_activation(name: str) -> No
     assert torch.equal(net(image), before)
 
 
-def test_bare_parameters_belong_to_stages() -> None:
+def test_parameters_of_the_model_itself_belong_to_stages() -> None:
     vit = load_backbone("timm:vit_tiny_patch16_224", device="meta")
     assert {"cls_token", "pos_embed"} <= plan(vit, "first-n-stages:n=0").frozen
     cait = load_backbone("timm:cait_xxs24_224", device="meta")
@@ -408,7 +408,7 @@ def test_warnings_that_are_errors_leave_the_model_as_it_was(model: nn.Module) ->
     assert not any("_freezekit" in key for key in vars(model))
 
 
-def test_somebodys_own_train_is_kept_and_comes_back(model: nn.Module) -> None:
+def test_a_users_own_train_method_is_restored(model: nn.Module) -> None:
     def disabled_train(mode: bool = True) -> nn.Module:
         return model.bn1
 
@@ -476,7 +476,7 @@ class _Quitter(Strategy):
     ("strategy", "text"),
     [(_Meddler(), "in plan\\(\\) changed the model"), (_Quitter(), "failed: SystemExit: 5")],
 )
-def test_a_strategy_that_misbehaves_is_contained(
+def test_a_failing_strategy_is_reported_as_its_plugins_fault(
     model: nn.Module, strategy: Strategy, text: str
 ) -> None:
     with pytest.raises(PluginError, match=text):
@@ -498,7 +498,7 @@ def test_stages_of_a_plugin_need_not_name_modules(model: nn.Module) -> None:
     assert "layer1.0.bn1" in plan(backbone, "first-n-stages:n=1").eval_modules
 
 
-def test_a_handle_travels_with_its_model(model: nn.Module) -> None:
+def test_a_handle_is_copied_with_its_model(model: nn.Module) -> None:
     holder = nn.Module()
     holder.net = model
     holder.frozen = freeze_(model, "head-only")
@@ -529,6 +529,6 @@ def test_a_model_that_cannot_be_copied_can_be_frozen_by_name() -> None:
     assert "cannot be copied" in freeze_(net, "by-name:contains=0.").report()
 
 
-def test_what_is_no_spec_is_told_so(model: nn.Module) -> None:
+def test_an_object_that_is_not_a_spec_is_refused(model: nn.Module) -> None:
     with pytest.raises(SpecError, match="a spec is int 3, expected text"):
         freeze_(model, 3)

@@ -1,4 +1,4 @@
-"""Distributions made up on disk: real `.dist-info` folders that importlib.metadata finds."""
+"""Distributions written to disk: real `.dist-info` folders that importlib.metadata finds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def freezekit_strategies():
     return [Biases]
 '''
 
-OFFER = """
+ODD = """
 from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -55,7 +55,7 @@ from freezekit import FreezePlan, Strategy, hookimpl
 
 @hookimpl
 def freezekit_strategies():
-    return {offers}
+    return {returned}
 """
 
 
@@ -68,7 +68,7 @@ class Site:
     def add(
         self, name: str, modules: dict[str, str], version: str = "1.2", *, folder: str = "."
     ) -> Path:
-        """Install a distribution: an entry point for each module, called like it in hyphens."""
+        """Install a distribution: an entry point for each module, with its name in hyphens."""
         root = self.path / folder
         info = root / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
@@ -80,12 +80,12 @@ class Site:
         return info
 
     def add_good(self, name: str = "good-plugin") -> None:
-        """Install a plugin with which nothing is wrong: strategy "biases", entry point "good"."""
+        """Install a plugin without errors: strategy "biases", entry point "good"."""
         self.add(name, {"good": GOOD})
 
-    def add_offer(self, body: str, offers: str = "[Given]") -> None:
-        """Install a plugin "odd" of which some lines, and what it offers, are given."""
-        self.add("odd-plugin", {"odd": OFFER.format(body=textwrap.dedent(body), offers=offers)})
+    def add_odd(self, body: str, returned: str = "[Given]") -> None:
+        """Install a plugin "odd" with the given lines, and the given list of strategies."""
+        self.add("odd-plugin", {"odd": ODD.format(body=textwrap.dedent(body), returned=returned)})
 
 
 @pytest.fixture

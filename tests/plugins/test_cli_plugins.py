@@ -1,4 +1,4 @@
-"""`freezekit plugins` and `freezekit strategies`: what they print, and that they stay light."""
+"""`freezekit plugins` and `freezekit strategies`: what they print, and what they do not import."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_plugins_lists_each_with_its_origin(site) -> None:
     assert lines[-1].split() == ["good", "good-plugin", "1.2", "ok", "biases"]
 
 
-def test_plugins_tells_failures_in_full_and_what_to_do(site) -> None:
+def test_plugins_reports_each_failure_in_full_and_what_to_do(site) -> None:
     site.add("bad-plugin", {"bad": "raise RuntimeError('[red] ' + 'long ' * 60)"})
     result = ran(plugins)
     assert ["bad", "bad-plugin", "1.2", "failed"] in [s.split() for s in result.stdout.splitlines()]
@@ -47,7 +47,7 @@ def test_plugins_tells_failures_in_full_and_what_to_do(site) -> None:
     assert told == [
         "bad (bad-plugin 1.2, bad):",
         f"  RuntimeError: [red] {'long ' * 60}({site.path}/bad.py:1)",
-        "  to do: correct or update bad-plugin, or leave this plugin out with --block bad",
+        "  to do: correct or update bad-plugin, or go on without this plugin: --block bad",
     ]
     ran(plugins, "--strict", code=1)
     ran(plugins, "--strict", "--json", code=1)
@@ -58,7 +58,7 @@ def test_plugins_tells_failures_in_full_and_what_to_do(site) -> None:
 def test_plugins_as_json(site) -> None:
     site.add("bad-plugin", {"bad": "1 / 0"})
     data = json.loads(ran(plugins, "--json", "--block", "nowhere").stdout)
-    assert data["notes"] == ["cannot block 'nowhere': no plugin or distribution of that name"]
+    assert data["notes"] == ["cannot block 'nowhere': no plugin or distribution has that name"]
     assert data["plugins"][-1] == {
         "name": "bad",
         "module": "bad",
@@ -150,7 +150,7 @@ def test_strategies_as_json(site) -> None:
 
 
 def test_a_strategy_without_docstring_or_example(site) -> None:
-    site.add_offer(
+    site.add_odd(
         """
         @dataclass(frozen=True)
         class Given(Strategy):

@@ -1,4 +1,4 @@
-"""Plugins good and bad, installed for real on a path: what is found, contained and reported."""
+"""Good and bad plugins, really installed on a path: what is found, contained and reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def record_of(registry: Registry, name: str) -> PluginRecord:
     return record
 
 
-def the_rest_stands(registry: Registry) -> bool:
+def the_others_work(registry: Registry) -> bool:
     own = [record for record in registry.plugins if record.distribution == "freezekit"]
     return all(record.status == "ok" for record in own) and registry.strategies.keys() >= BUILT_IN
 
@@ -60,7 +60,7 @@ def test_installed_entry_points_are_those_of_pyproject() -> None:
 
 def test_the_built_in_strategies_are_plugins_like_any() -> None:
     registry = load_registry()
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
     record = record_of(registry, "full")
     assert record.module == "freezekit_strategies.full"
     assert record.version == metadata.version("freezekit")
@@ -142,7 +142,7 @@ def test_a_plugin_that_cannot_be_loaded(site, source: str, error: str) -> None:
     assert record.strategies == record.hooks == ()
     (text,) = record.errors
     assert error.format(path=site.path) in text
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
     assert record_of(registry, "good").status == "ok"
 
 
@@ -152,7 +152,7 @@ def test_an_entry_point_to_nothing(site) -> None:
     registry = load_registry()
     assert "has no attribute 'missing'" in record_of(registry, "bad").errors[0]
     assert "No module named 'not_there'" in record_of(registry, "gone").errors[0]
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
 
 
 def test_an_unreadable_declaration(site) -> None:
@@ -165,7 +165,7 @@ def test_an_unreadable_declaration(site) -> None:
     assert (record.distribution, record.status) == ("bad-plugin", "failed")
     assert "its entry_points.txt cannot be read" in record.errors[0]
     assert "install bad-plugin again" in record.errors[0]
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
     assert "unrelated" not in {record.distribution for record in registry.plugins}
 
 
@@ -191,10 +191,14 @@ def test_ctrl_c_gets_through(site) -> None:
         ),
         (
             "def freezekit_strategies(): return []",
-            "function 'freezekit_strategies' is no hook without its decorator; put "
+            "function 'freezekit_strategies' lacks the decorator of a hook; put "
             "@freezekit.hookimpl above it",
         ),
-        ("", "implements no hook; expected one or more of freezekit_stages, freezekit_strategies"),
+        (
+            "",
+            "the plugin implements no hook; expected one or more of freezekit_stages, "
+            "freezekit_strategies",
+        ),
         (
             "@hookimpl\ndef freezekit_strategies(backbone): return []",
             "hook 'freezekit_strategies' hookimpl definition: freezekit_strategies(backbone)",
@@ -225,11 +229,11 @@ def test_a_plugin_that_misuses_a_hook(site, source: str, error: str) -> None:
     assert record.status == "failed"
     assert len(record.errors) == 1
     assert error.format(path=site.path) in record.errors[0]
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
     assert record_of(registry, "good").status == "ok"
 
 
-def test_each_misspelt_hook_is_laid_at_its_own_door(site) -> None:
+def test_each_misspelt_hook_is_reported_as_its_own_plugins_fault(site) -> None:
     source = "from freezekit import hookimpl\n@hookimpl\ndef freezekit_stagez(model): return 1"
     site.add("one", {"plugin_one": source})
     site.add("two", {"plugin_two": source})
@@ -240,7 +244,7 @@ def test_each_misspelt_hook_is_laid_at_its_own_door(site) -> None:
     assert registry.stages(nn.Identity()) is None
 
 
-def test_a_plugin_with_a_misspelt_hook_is_out_of_use_altogether(site) -> None:
+def test_no_hook_of_a_plugin_with_a_misspelt_hook_is_used(site) -> None:
     site.add(
         "half",
         {
@@ -271,7 +275,7 @@ def test_an_optional_hook_of_another_version_is_no_mistake(site) -> None:
     [
         (
             "freezekit>=7",
-            "later 1.2 is made for freezekit>=7, and this is freezekit 0.1.0",
+            "later 1.2 requires freezekit>=7, but freezekit 0.1.0 is installed",
         ),
         ("freezekit>=0.1", "unknown hook 'freezekit_phases'"),
         ("freezekit>=7; extra == 'test'", "unknown hook 'freezekit_phases'"),
@@ -298,11 +302,11 @@ class Given(Strategy):
 
 
 @pytest.mark.parametrize(
-    ("body", "offers", "error"),
+    ("body", "returned", "error"),
     [
-        ("", "[5]", "offers 5, which is not a subclass of freezekit.Strategy"),
-        ("", "['given']", "offers 'given', which is not a subclass of freezekit.Strategy"),
-        (GIVEN, "[Given()]", "offers Given(), which is not a subclass of freezekit.Strategy"),
+        ("", "[5]", "returned 5, which is not a subclass of freezekit.Strategy"),
+        ("", "['given']", "returned 'given', which is not a subclass of freezekit.Strategy"),
+        (GIVEN, "[Given()]", "returned Given(), which is not a subclass of freezekit.Strategy"),
         (
             "class Given: pass",
             "[Given]",
@@ -353,19 +357,19 @@ class Given(Strategy):
         ),
     ],
 )
-def test_what_is_offered_is_checked(site, body: str, offers: str, error: str) -> None:
-    site.add_offer(body, offers)
+def test_each_returned_class_is_checked(site, body: str, returned: str, error: str) -> None:
+    site.add_odd(body, returned)
     registry = load_registry()
     record = record_of(registry, "odd")
     assert record.status == "failed"
     assert record.strategies == ()
     (text,) = record.errors
     assert error.format(path=site.path) in text
-    assert the_rest_stands(registry)
+    assert the_others_work(registry)
 
 
 def test_a_good_strategy_beside_a_bad_one_counts(site) -> None:
-    site.add_offer(GIVEN, "[5, Given, None]")
+    site.add_odd(GIVEN, "[5, Given, None]")
     registry = load_registry()
     record = record_of(registry, "odd")
     assert record.status == "failed"
@@ -375,19 +379,19 @@ def test_a_good_strategy_beside_a_bad_one_counts(site) -> None:
 
 
 def test_a_taken_name_stays_with_the_built_in(site) -> None:
-    site.add_offer(GIVEN.replace('"given"', '"full"', 1))
+    site.add_odd(GIVEN.replace('"given"', '"full"', 1))
     registry = load_registry()
     assert registry.strategies["full"].plugin.distribution == "freezekit"
     (error,) = record_of(registry, "odd").errors
     assert (
         "'full' of plugin 'odd' of odd-plugin 1.2 is taken by plugin 'full' of freezekit" in error
     )
-    assert "rename 'Given', or leave one of the two out with FREEZEKIT_BLOCK" in error
+    assert "rename 'Given', or name one of the two plugins in FREEZEKIT_BLOCK" in error
     assert load_registry(["full"]).strategies["full"].plugin.distribution == "odd-plugin"
 
 
-def test_a_name_that_a_plugin_offers_twice(site) -> None:
-    site.add_offer(GIVEN, "[Given, Given]")
+def test_a_name_that_a_plugin_provides_twice(site) -> None:
+    site.add_odd(GIVEN, "[Given, Given]")
     record = record_of(load_registry(), "odd")
     assert record.strategies == ("given",)
     assert "'given' of plugin 'odd' of odd-plugin 1.2 is taken by plugin 'odd'" in record.errors[0]
@@ -411,7 +415,7 @@ def test_blocking(site, monkeypatch: pytest.MonkeyPatch, name: str, how: str) ->
 def test_an_unknown_name_to_block_is_noted() -> None:
     registry = load_registry(["by-nam,full"])
     assert registry.notes == (
-        "cannot block 'by-nam': no plugin or distribution of that name, did you mean 'by-name'?",
+        "cannot block 'by-nam': no plugin or distribution has that name, did you mean 'by-name'?",
     )
     assert record_of(registry, "full").status == "blocked"
 
@@ -421,12 +425,13 @@ def test_an_unknown_strategy_tells_what_is_near_and_where_it_may_be(site) -> Non
     with pytest.raises(UnknownStrategyError) as caught:
         load_registry(["head-only"]).create("full + first_n_stage:n=2")
     text = str(caught.value)
-    near = "did you mean 'first-n-stages' or 'last-n-stages'? There are: "
+    near = "did you mean 'first-n-stages' or 'last-n-stages'? The known strategies are: "
     assert f"unknown strategy 'first_n_stage', {near}" in text
-    assert f"There are: {', '.join(sorted(BUILT_IN - {'head-only'}))};" in text
-    assert "which failed to load: plugin 'bad' of bad-plugin 1.2;" in text
-    assert "which are blocked: plugin 'head-only' of freezekit" in text
-    assert text.endswith("'freezekit plugins' says why")
+    assert f"strategies are: {', '.join(sorted(BUILT_IN - {'head-only'}))}." in text
+    may = "and may provide it: plugin"
+    assert f"These plugins failed to load {may} 'bad' of bad-plugin 1.2." in text
+    assert f"These plugins are blocked {may} 'head-only' of freezekit" in text
+    assert text.endswith("Run 'freezekit plugins' to see why")
     assert "\n" not in text
 
 
@@ -434,16 +439,17 @@ def test_a_strategy_of_no_plugin(site) -> None:
     site.add_good()
     (strategy,) = load_registry().create("biases:keep=fc")
     other = load_registry(["good"])
-    with pytest.raises(UnknownStrategyError, match="'Biases' is offered by no plugin"):
+    with pytest.raises(UnknownStrategyError, match="no plugin provides the class 'Biases'"):
         other.plugin_of(strategy)
     assert other.origin(strategy) == "class 'Biases' of good"
 
 
 def test_a_strategy_that_breaks_on_its_options(site) -> None:
-    site.add_offer(GIVEN + "    def __post_init__(self): {}['x']")
+    site.add_odd(GIVEN + "    def __post_init__(self): {}['x']")
     with pytest.raises(PluginError) as caught:
         load_registry().create("given")
-    assert "strategy 'given' (plugin 'odd' of odd-plugin 1.2) failed at taking" in str(caught.value)
+    text = "strategy 'given' (plugin 'odd' of odd-plugin 1.2) failed while it read its options"
+    assert text in str(caught.value)
     assert f"KeyError: 'x' ({site.path}/odd.py:" in str(caught.value)
 
 
@@ -489,13 +495,13 @@ def test_a_hook_can_ask_to_come_first(site) -> None:
 @pytest.mark.parametrize(
     "answer", ["3", "['stem']", "[Stage('stem', 'stam')]", "[Stage('a', 'stem')]"]
 )
-def test_an_answer_that_is_no_stages_is_laid_at_its_plugins_door(site, answer: str) -> None:
+def test_an_answer_that_is_no_stages_is_reported_as_its_plugins_fault(site, answer: str) -> None:
     site.add("nets", {"odd": STAGES.format(options="", family="ReLU", answer=f"return {answer}")})
     with pytest.raises(PluginError, match=r"plugin 'odd' of nets 1\.2 answered freezekit_stages"):
         load_registry().stages(nn.ReLU())
 
 
-def test_a_hook_that_breaks_is_named_and_one_that_refuses_is_heard(site) -> None:
+def test_a_hook_that_fails_is_named_and_a_refusal_on_purpose_goes_through(site) -> None:
     breaks = STAGES.format(options="", family="ReLU", answer="return 1 / 0")
     exits = STAGES.format(options="", family="Tanh", answer="raise SystemExit(1)")
     refuses = STAGES.format(options="", family="Linear", answer="raise StagingError('too flat')")
@@ -521,7 +527,7 @@ def test_a_stages_hook_that_changes_the_model_is_named(site) -> None:
     assert model.training
 
 
-def test_what_is_no_exception_is_contained_too_and_prints_stay_out_of_stdout(site, capsys) -> None:
+def test_any_base_exception_is_contained_and_prints_stay_out_of_stdout(site, capsys) -> None:
     site.add("odd", {"leaves": "print('noise')\nraise GeneratorExit('left')"})
     record = record_of(load_registry(), "leaves")
     assert record.status == "failed"
@@ -530,12 +536,12 @@ def test_what_is_no_exception_is_contained_too_and_prints_stay_out_of_stdout(sit
     assert (printed.out, printed.err) == ("", "noise\n")
 
 
-def test_a_plugin_for_another_version_says_so_though_it_loads(site) -> None:
+def test_a_plugin_for_another_version_says_so_even_if_it_loads(site) -> None:
     site.add_good()
     (metadata_file,) = site.path.glob("good*/METADATA")
     metadata_file.write_text(metadata_file.read_text() + "Requires-Dist: freezekit>=99\n")
     registry = load_registry()
-    assert "good-plugin 1.2 is made for freezekit>=99" in record_of(registry, "good").errors[0]
+    assert "good-plugin 1.2 requires freezekit>=99" in record_of(registry, "good").errors[0]
     assert "biases" in registry.strategies
 
 

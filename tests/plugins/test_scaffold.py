@@ -1,4 +1,4 @@
-"""`freezekit plugins new` writes a plugin that is complete."""
+"""`freezekit plugins new` writes a complete plugin."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(main, ("plugins", "new", *args))
 
 
-def test_the_example_is_what_is_written() -> None:
-    there = {path.name: path.read_text() for path in EXAMPLE.iterdir() if path.is_file()}
-    assert there == plugin_files("freeze-biases")
+def test_the_example_is_as_the_command_writes_it() -> None:
+    example = {path.name: path.read_text() for path in EXAMPLE.iterdir() if path.is_file()}
+    assert example == plugin_files("freeze-biases")
 
 
-def test_it_says_what_it_wrote_and_what_to_do(tmp_path: Path) -> None:
+def test_it_lists_the_files_and_the_next_commands(tmp_path: Path) -> None:
     result = run("my-strategy", "--dir", str(tmp_path / "mine"))
     assert result.exit_code == 0, result.output
     written = {path.name for path in (tmp_path / "mine").iterdir()}
@@ -33,11 +33,11 @@ def test_it_says_what_it_wrote_and_what_to_do(tmp_path: Path) -> None:
     assert "class MyStrategy(Strategy)" in (tmp_path / "mine" / "my_strategy.py").read_text()
 
 
-def test_a_folder_that_is_there_keeps_what_is_in_it(tmp_path: Path) -> None:
+def test_files_in_an_existing_folder_are_kept(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     result = run("my-strategy", "--dir", str(tmp_path))
     assert result.exit_code == 2
-    assert "README.md already: give another --dir" in result.stderr
+    assert "README.md already exists; give another --dir" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     (tmp_path / "README.md").rename(tmp_path / "NOTES.md")
     assert run("my-strategy", "--dir", str(tmp_path)).exit_code == 0
@@ -45,15 +45,15 @@ def test_a_folder_that_is_there_keeps_what_is_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "My-Strategy", "my strategy", "-x", "a--b", "1st", "a_b"])
-def test_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(NewPluginError, match="is no name for a strategy"):
+def test_a_name_that_is_not_valid(name: str) -> None:
+    with pytest.raises(NewPluginError, match="is not a valid name of a strategy"):
         plugin_files(name)
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
     result = run("head-only", "--dir", str(tmp_path / "mine"))
     assert result.exit_code == 2
-    assert "there is a strategy 'head-only' already, of freezekit" in result.stderr
+    assert "a strategy 'head-only' already exists, provided by freezekit" in result.stderr
     assert not (tmp_path / "mine").exists()
 
 
@@ -71,11 +71,11 @@ def test_a_name_that_would_hide_another_module_is_refused(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["conftest", "setup", "freeze-plan", "strategy", "class-var"])
-def test_a_name_that_means_something_else_in_a_plugin_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(NewPluginError, match=r"means something else .*give another name"):
+def test_a_name_with_another_meaning_in_a_plugin_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NewPluginError, match=r"has another meaning .*give another name"):
         write_plugin(name, tmp_path / "new")
 
 
-def test_a_name_too_long_for_a_file_is_told(tmp_path: Path) -> None:
+def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NewPluginError, match=r"cannot write .*File name too long"):
         write_plugin("x" * 300, tmp_path / "new")

@@ -1,4 +1,4 @@
-"""Specs: what can be read, what is refused and how, and that text and strategy go both ways."""
+"""Specs: which texts are read or refused, with which message, and round trips of text and value."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_grammar(text: str, parts: tuple[Part, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the spec is empty; expected one such as 'full'"),
+        ("", "the spec is empty; expected text such as 'full'"),
         ("  ", "the spec is empty"),
         ("+ full", "'+ full' at character 1, '+ full': expected the name of a strategy"),
         ("full +", "'full +' at its end: expected the name of a strategy"),
@@ -87,7 +87,10 @@ def test_grammar(text: str, parts: tuple[Part, ...]) -> None:
         ("full:", "'full:' at its end: expected option=value"),
         ("a:n", "at character 3, 'n': expected option=value"),
         ("a:2", "at character 3, '2': expected option=value"),
-        ("a:x=1,", "at its end: expected option=value; put quotes around a value that has a comma"),
+        (
+            "a:x=1,",
+            "at its end: expected option=value; put quotes around a value that contains a comma",
+        ),
         ("a:x=b{1,2}", "at character 9, '2}': expected option=value; put quotes around"),
         ("a:x='b", "at character 5, \"'b\": expected the quote ' to be closed"),
         ('a:x=b|"c,y=2', "at character 7, '\"c,y=2': expected the quote \" to be closed"),
@@ -95,7 +98,7 @@ def test_grammar(text: str, parts: tuple[Part, ...]) -> None:
         ("a:x='b'+ c", "at character 8, '+ c': expected ',' and an option, ' + ' (with spaces)"),
     ],
 )
-def test_bad_grammar_points_at_the_spot(text: str, message: str) -> None:
+def test_bad_grammar_gives_the_position(text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         parse(text)
     assert message in str(caught.value)
@@ -150,7 +153,11 @@ def test_values(options: str, field: str, value: object) -> None:
         ("n=1.5", "everything: option 'n' takes an int, got '1.5'"),
         ("n=", "everything: option 'n' takes an int, got ''"),
         ("n=1|2", "everything: option 'n' takes an int, got '1|2'"),
-        ("n=2+full", "takes an int, got '2+full' (to compose strategies, put spaces around '+')"),
+        ("n=2+full", "takes an int, got '2+full'. To compose strategies, put spaces around '+'"),
+        (
+            "n=2,mode=live+full",
+            "got 'live+full', did you mean 'live'? To compose strategies, put spaces around '+'",
+        ),
         ("n=1,rate=fast", "option 'rate' takes a float, got 'fast'"),
         ("n=1,rate=nan", "option 'rate' takes a float, got 'nan'"),
         ("n=1,deep=maybe", "option 'deep' takes true or false, got 'maybe'"),
@@ -164,15 +171,18 @@ def test_values(options: str, field: str, value: object) -> None:
         ("n=1,parts=a||b", "option 'parts' has no value; write '' for an empty text"),
         ("n=1,range_of=1", "takes 2 items separated by '|' (int|float), got '1'"),
         ("n=1,stages=1|x", "option 'stages' takes an int, or none, got 'x'"),
-        ("n=1,m=2", "everything: unknown option 'm'. It takes: n, rate, deep, text, mode, regex"),
+        (
+            "n=1,m=2",
+            "everything: unknown option 'm'. Its options are: n, rate, deep, text, mode, regex",
+        ),
         (
             "n=1,range-off=2",
-            "unknown option 'range-off', did you mean 'range_of'? It takes: n, rate,",
+            "unknown option 'range-off', did you mean 'range_of'? Its options are: n, rate,",
         ),
         ("n=1,seen=2", "unknown option 'seen'"),
         ("n=1,n=2", "everything: option 'n' is given twice"),
         ("n=1,range_of=1|2,range-of=1|2", "option 'range_of' is given twice"),
-        ("rate=1", "option 'n' is missing, expected 'everything:n=...' (int: how many)"),
+        ("rate=1", "option 'n' is missing, expected 'everything:n=<int>' (how many)"),
     ],
 )
 def test_bad_options(options: str, message: str) -> None:
@@ -181,12 +191,12 @@ def test_bad_options(options: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_an_option_of_a_strategy_without_any() -> None:
-    with pytest.raises(SpecError, match=r"full: unknown option 'n'\. It takes none"):
+def test_an_option_of_a_strategy_without_options() -> None:
+    with pytest.raises(SpecError, match=r"full: unknown option 'n'\. It has no options"):
         build(Plain, (("n", "1"),))
 
 
-def test_a_check_of_the_strategy_itself_names_it() -> None:
+def test_the_message_of_a_failed_check_names_the_strategy() -> None:
     @dataclass(frozen=True)
     class Checked(Strategy):
         name = "checked"
@@ -228,13 +238,13 @@ def test_canonical_text(strategy: Strategy, text: str) -> None:
     assert build(type(strategy), parse(text)[0].options) == strategy
 
 
-def test_spelling_does_not_matter_to_the_canonical_text() -> None:
+def test_the_canonical_text_does_not_depend_on_the_spelling() -> None:
     given = ["n=1,range-of=3|4, deep = on", "deep=1 , range_of = 3 | 4.0 , n='1', rate=.5"]
     texts = {format_strategy(made(options)) for options in given}
     assert texts == {"everything:n=1,deep=true,range_of=3|4.0"}
 
 
-def test_any_text_goes_there_and_back() -> None:
+def test_any_text_round_trips() -> None:
     letters = ["a", " ", "+", ",", "|", "'", '"', "=", ":", "\\", "\n", "none", "é", "\x1c"]
     short = ("".join(p) for size in range(4) for p in itertools.product(letters, repeat=size))
     chance = random.Random(0)
@@ -247,7 +257,7 @@ def test_any_text_goes_there_and_back() -> None:
         assert build(Texts, parts[0].options) == strategy, written
 
 
-def test_numbers_go_there_and_back() -> None:
+def test_numbers_round_trip() -> None:
     chance = random.Random(0)
     for _ in range(200):
         number = chance.choice([-1, 1]) * chance.random() * 10 ** chance.randint(-300, 300)
@@ -255,7 +265,7 @@ def test_numbers_go_there_and_back() -> None:
         assert build(Everything, parse(format_strategy(strategy))[0].options) == strategy
 
 
-def test_option_infos_say_what_a_listing_needs() -> None:
+def test_option_infos_describe_each_option() -> None:
     rows = [
         (o.name, o.type_text, o.default_text, o.required, o.help) for o in option_infos(Everything)
     ]
@@ -295,7 +305,7 @@ def test_types_that_a_spec_cannot_write(hint: object) -> None:
     assert option_type(hint) is None
 
 
-def test_faults_of_a_class_are_its_plugins() -> None:
+def test_errors_of_a_class_are_reported_as_the_plugins_fault() -> None:
     @dataclass(frozen=True)
     class Listed(Strategy):
         name = "listed"

@@ -85,7 +85,7 @@ def test_train_only_trains_norms_and_head() -> None:
 )
 def test_a_model_whose_norms_keep_no_statistics_is_refused(name: str, norms: str) -> None:
     model = load_backbone(name, device="meta")
-    message = f"has no batch norm, nor any other norm, that keeps .* its norms are {norms}"
+    message = f"has no batch norm or other norm that keeps .* its norms are {norms}"
     with pytest.raises(PlanError, match=message):
         plan(model, "batch-norm")
 
@@ -95,7 +95,7 @@ def test_a_model_without_norms_is_refused() -> None:
         plan(load_backbone("torchvision:vgg11", device="meta"), "batch-norm")
 
 
-def test_it_touches_what_keeps_statistics_and_nothing_else() -> None:
+def test_it_freezes_only_norms_that_keep_statistics() -> None:
     net = nn.Sequential(
         EvoNorm2dB0(4),
         nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
@@ -112,7 +112,7 @@ def test_it_touches_what_keeps_statistics_and_nothing_else() -> None:
     assert "0.v" in decided.frozen
     assert decided.notes == (
         "batch-norm: 1 evo norm and 1 instance norm and 1 batch norm found by type",
-        "batch-norm: left alone, without running statistics: 1 batch norm",
+        "batch-norm: without running statistics, not frozen: 1 batch norm",
     )
 
 

@@ -1,4 +1,4 @@
-"""by-name: what matches, what is said of it, and the blog post's loop."""
+"""by-name: which names match, which notes and warnings follow, and the loop that it replaces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_contains_sets_the_flags_that_the_loop_sets(name: str) -> None:
     assert {n: p.requires_grad for n, p in model.named_parameters()} == expected
 
 
-def test_it_warns_of_norms_that_are_called_otherwise() -> None:
+def test_it_warns_of_norms_with_other_names() -> None:
     model = load_backbone("torchvision:resnet50", device="meta")
     with pytest.warns(FreezekitWarning, match="4 of 53 norm layers .* layer1.0.downsample.1"):
         plan(model, "by-name:contains=bn")
@@ -38,7 +38,7 @@ def test_it_warns_of_norms_that_are_called_otherwise() -> None:
     assert any("49 of 49 norm layers" in text for text in texts)
 
 
-def test_no_warning_where_all_norms_match_or_none_is_meant() -> None:
+def test_no_warning_if_all_norms_match_or_no_norm_is_meant() -> None:
     plan(load_backbone("timm:efficientnet_b0", device="meta"), "by-name:contains=bn")
     plan(load_backbone("torchvision:resnet18", device="meta"), "by-name:contains=layer1")
 

@@ -107,7 +107,7 @@ def test_surgical(stages: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize("stages", ["middle", "0", "3-2", "1-", "-1", "1-2-3", ""])
-def test_surgical_refuses_what_is_no_block(stages: str) -> None:
+def test_surgical_refuses_stages_that_are_not_a_block(stages: str) -> None:
     with pytest.raises(ValueError, match="stages is"):
         Surgical(stages)
 
@@ -122,7 +122,9 @@ def test_surgical_refuses_what_is_no_block(stages: str) -> None:
         ("torchvision:resnet18", Surgical("5"), "'5', but ResNet has 4 body stages"),
     ],
 )
-def test_a_model_that_lacks_what_is_needed(name: str, strategy: Strategy, message: str) -> None:
+def test_a_model_without_the_needed_layers_is_refused(
+    name: str, strategy: Strategy, message: str
+) -> None:
     with pytest.raises(PlanError, match=re.escape(message)):
         plan(backbone(name).model, strategy)
 
@@ -144,7 +146,7 @@ RIGHT = (
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_layer_decay_is_timms_where_timm_is_right(name: str) -> None:
+def test_layer_decay_uses_timms_layers_if_they_are_in_the_order_of_use(name: str) -> None:
     from timm.optim import param_groups_layer_decay
 
     model = load_backbone(f"timm:{name}", device="meta")
@@ -178,7 +180,7 @@ def test_blocks_are_layers() -> None:
     ]
 
 
-def test_layer_decay_refuses_a_decay_that_is_none() -> None:
+def test_layer_decay_refuses_a_decay_above_1() -> None:
     with pytest.raises(ValueError, match=r"decay is 1\.5"):
         LayerDecay(1.5)
 
@@ -203,7 +205,7 @@ def test_fraction_of_parameters() -> None:
     assert 0.4 < sum(view.parameters[name].numel for name in frozen) / total <= 0.5
 
 
-def test_fraction_never_takes_the_head_and_says_what_is_too_little() -> None:
+def test_fraction_never_freezes_the_head_and_refuses_a_share_that_is_too_small() -> None:
     view = backbone("torchvision:resnet18")
     assert "fc.weight" not in plan(view.model, Fraction(0.999)).frozen
     with pytest.raises(PlanError, match=r"stem of ResNet alone has 7% of the flops; give a larger"):
@@ -222,7 +224,7 @@ def test_patch_embed_leaves_tokens_and_tables_of_the_embedding_trained() -> None
     assert plan(model, "patch-embed").frozen == {"embeds.proj.weight", "embeds.proj.bias"}
 
 
-def test_patch_embed_refuses_a_model_that_embeds_nothing() -> None:
+def test_patch_embed_refuses_a_model_without_patch_embedding() -> None:
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 2, enable_nested_tensor=False)
-    with pytest.raises(PlanError, match="embeds nothing"):
+    with pytest.raises(PlanError, match="contains attention, so there is no patch embedding"):
         plan(encoder, "patch-embed", example_input=torch.ones(3, 2, 8))

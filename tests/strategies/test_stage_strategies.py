@@ -1,4 +1,4 @@
-"""first-n-stages, head-only and discriminative-lr: strategies that go by stages."""
+"""first-n-stages, head-only and discriminative-lr: strategies that use stages."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_low_and_high_are_spread_geometrically(model: nn.Module) -> None:
     assert steps == pytest.approx([1000 ** (1 / 5)] * 5)
 
 
-def test_freeze_below_freezes_cold_stages(model: nn.Module) -> None:
+def test_freeze_below_freezes_stages_with_small_multipliers(model: nn.Module) -> None:
     decided = plan(model, "discriminative-lr:decay=0.5,freeze_below=0.1")
     assert {name.split(".")[0] for name in decided.frozen} == {"conv1", "bn1", "layer1"}
     assert "layer1.0.bn1" in decided.eval_modules
