@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.facts import environment, write_whole
-from freezekit.bench.processes import Workers
+from freezekit.bench.processes import Workers, job_for
 from freezekit.fit.run import FitOptions, FitRun
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
@@ -158,13 +158,7 @@ def bisect(real: Any, limit: int, fits: int, over: int) -> int | None:  # Any: a
 
 
 def measured(workload: Workload, variant: Variant, batch: int, workers: Workers) -> Data:
-    job = {
-        "kind": "memory",
-        "workload": dataclasses.asdict(dataclasses.replace(workload, batch_size=batch)),
-        "variants": [dataclasses.asdict(variant)],
-        "block": [],
-        "threads": 1,
-    }
+    job = job_for("memory", dataclasses.replace(workload, batch_size=batch), [variant], (), 1)
     for event in workers.events(job):
         if event["event"] == "memory":
             names = ("peak_bytes", "tracker_peak_bytes", "workspace_bytes", "process_bytes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.bench.environment import differing
 from freezekit.errors import OutputError
+from freezekit.fit.margin import UNCHECKED_MARGIN
 from freezekit.report import formatting
 from freezekit.report.cells import FAILED, Column, tabulate, title
 from freezekit.report.markdown import markdown_table
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from freezekit.fit.run import Fit, FitRow
+    from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
     from freezekit.results.records import Memory, Result, Workload
 
 _FITTED_AFTER_ALL = "which fits, though by prediction and margin it does not"
@@ -265,6 +266,17 @@ def _verified(fit: Fit, row: FitRow) -> Note | None:
     return Note("note", f"{text}; batch {row.batch_size + 1} {formatting.mib(after)} MiB, {said}")
 
 
+def _unlike_the_rules(fit: Fit, check: WorkspaceCheck) -> str:
+    where = f"torch {fit.env.get('torch', '')} on {check.cpu_capability}"
+    more = "more" if check.largest_error > 0 else "less"
+    so = ", so a larger margin is left" if fit.margin == UNCHECKED_MARGIN else ""
+    return (
+        f"predictions are less exact here{so}: {len(check.differing)} of {check.operators} "
+        f"operators that were run with {where} held other memory than the rules say, up to "
+        f"{abs(check.largest_error):.0%} {more}"
+    )
+
+
 def _method(fit: Fit) -> str:
     workspace = (
         "what convolutions take for a moment counted"
@@ -275,6 +287,8 @@ def _method(fit: Fit) -> str:
         f"peaks are predicted under fake tensors, a step each, {workspace}; "
         f"{100 * fit.margin:g}% of the peak is left free for the rest"
     )
+    if fit.workspace_check and not fit.workspace_check.holds:
+        found += f"; {_unlike_the_rules(fit, fit.workspace_check)}"
     answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
     if any(row.next_peak_bytes for row in answered):
         found += "; by prediction the batch shown fits and the next, larger by one image, does not"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from freezekit.results.variant import Variant
+from freezekit.results.variant import OfVariant
 
 SCHEMA_VERSION = 1
 CONTROL = "control"  # the label of the second copy of the baseline in `Raw`
@@ -208,7 +208,7 @@ class Outlook:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(OfVariant):
     """One strategy, in stock PyTorch or lean.
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
@@ -228,16 +228,6 @@ class Row:
     warnings: tuple[str, ...] = ()
     with_lean: Outlook | None = None
     stages: tuple[StageFigures, ...] = ()
-
-    @property
-    def variant(self) -> Variant:
-        """What the row measures; no two rows of a result measure the same."""
-        return Variant(self.strategy, self.lean)
-
-    @property
-    def label(self) -> str:
-        """How the row is called in `Raw`, tables and sentences."""
-        return self.variant.label
 
 
 @dataclass(frozen=True)

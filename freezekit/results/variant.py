@@ -35,4 +35,22 @@ class Variant:
         return Variant(self.spec)
 
 
+class OfVariant:
+    """A row of a result: the variant that it is about, and its label."""
+
+    strategy: str
+    lean: bool
+    __slots__ = ()
+
+    @property
+    def variant(self) -> Variant:
+        """What the row is about; no two rows of a result are about the same variant."""
+        return Variant(self.strategy, self.lean)
+
+    @property
+    def label(self) -> str:
+        """The name of the row in raw steps, events, tables and sentences."""
+        return self.variant.label
+
+
 BASELINE = Variant("full")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.fit.run import Fit, FitRow
+from freezekit.fit.records import Fit, FitRow
 from freezekit.report.fit_table import fit_lines
 from freezekit.results.records import Memory, Result, Row, StepSeconds, Time, Workload
 
