@@ -12,7 +12,7 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
-from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError, StagingError
+from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def _verify(
     registry: Registry,
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
+    from freezekit.backbone.staged import on_own_size_or
     from freezekit.handle.frozen import freeze_
     from freezekit.verify import verify_model
 
@@ -172,10 +173,12 @@ def _verify(
         return verify_model(model, inputs, **training), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)  # shown below the table
-        try:  # stages are found on the model's own image size, where resolutions tell most
-            frozen = freeze_(model, spec, lean=lean, registry=registry)
-        except StagingError:
-            frozen = freeze_(model, spec, lean=lean, example_input=inputs, registry=registry)
+        frozen = on_own_size_or(
+            inputs,
+            lambda example: freeze_(
+                model, spec, lean=lean, example_input=example, registry=registry
+            ),
+        )
     return frozen.verify(inputs, **training), frozen
 
 
