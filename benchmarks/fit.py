@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.facts import environment, write_whole
-from freezekit.bench.processes import Workers
+from freezekit.bench.processes import Workers, job_for
 from freezekit.fit.run import FitOptions, FitRun
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
@@ -159,13 +159,7 @@ def bisect(real: Any, limit: int, fits: int, over: int) -> int | None:  # Any: a
 
 
 def measured(workload: Workload, variant: Variant, batch: int, workers: Workers) -> Data:
-    job = {
-        "kind": "memory",
-        "workload": msgspec.to_builtins(msgspec.structs.replace(workload, batch_size=batch)),
-        "variants": [msgspec.to_builtins(variant)],
-        "block": [],
-        "threads": 1,
-    }
+    job = job_for("memory", msgspec.structs.replace(workload, batch_size=batch), [variant], (), 1)
     for event in workers.events(job):
         if event["event"] == "memory":
             names = ("peak_bytes", "tracker_peak_bytes", "workspace_bytes", "process_bytes")

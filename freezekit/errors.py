@@ -1,16 +1,61 @@
-"""Every exception that freezekit raises on purpose.
+"""Every exception that freezekit raises on purpose, and the exit codes of its commands.
 
 All derive from `FreezekitError`, so one `except` catches them. The command line shows them as one
-line and leaves with `exit_code`.
+line and exits with `exit_code`.
 """
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands. Scripts and CI can rely on them.
+
+    Attributes:
+        meaning: What the code says, as docs/ci.md and `freezekit --help` print it.
+
+    Example:
+        >>> ExitCode.USAGE == 2, ExitCode.USAGE.meaning
+        (True, 'wrong usage, or a file cannot be read or written')
+    """
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """Make the member of this code."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "all done, and all checks passed"
+    CHECK_FAILED = (
+        1,
+        "a check failed: a --fail-if condition holds, `verify` found a fault, a real step of "
+        "`fit --verify` did not fit, or `plugins --strict` found a failed plugin",
+    )
+    USAGE = 2, "wrong usage, or a file cannot be read or written"
+    INCONCLUSIVE = (
+        3,
+        "a --fail-if condition cannot be judged: the run is too noisy, or a figure was not "
+        "measured",
+    )
+    PART_FAILED = (
+        4,
+        "a strategy, a plugin or the process of a model failed; the other rows are valid",
+    )
+    INTERRUPTED = (
+        130,
+        "interrupted; what was measured is kept, `bench --resume` continues, and no --fail-if "
+        "condition was judged",
+    )
+    READER_GONE = 141, "the program that read the output has ended, as `head` does"
 
 
 class FreezekitError(Exception):
@@ -21,7 +66,7 @@ class FreezekitError(Exception):
         True
     """
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class FreezekitWarning(UserWarning):
@@ -59,7 +104,7 @@ class NewPluginError(FreezekitError):
 class PluginError(FreezekitError):
     """A plugin failed or breaks the interface; the message names its distribution."""
 
-    exit_code = 4
+    exit_code = ExitCode.PART_FAILED
 
 
 class OutputError(FreezekitError):
@@ -85,7 +130,7 @@ class CompareError(FreezekitError):
 class WorkerError(FreezekitError):
     """A measuring process failed; the message says why."""
 
-    exit_code = 4
+    exit_code = ExitCode.PART_FAILED
 
 
 def suggest(given: str, choices: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.fake import make_fake
 from freezekit.bench.workload import (
     LEARNING_RATE,
@@ -17,7 +18,6 @@ from freezekit.bench.workload import (
     load,
     with_shape,
 )
-from freezekit.errors import StagingError
 from freezekit.handle.frozen import freeze_
 from freezekit.model.loss import loss_function
 from freezekit.model.tasks import make_inputs, task_of
@@ -66,10 +66,9 @@ def _prepare(
     assert workload.input_shape is not None
     inputs = make_inputs(model, workload.input_shape)
     model.train()
-    try:
-        frozen = freeze_(model, spec, lean=lean)
-    except StagingError:
-        frozen = freeze_(model, spec, example_input=inputs, lean=lean)
+    frozen = on_own_size_or(
+        inputs, lambda example: freeze_(model, spec, example_input=example, lean=lean)
+    )
     if change:
         change(model)
     optimizer = OPTIMIZERS[workload.optimizer](

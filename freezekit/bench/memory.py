@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._pytree import tree_leaves
 
+from freezekit.bench.allocations import allocations
 from freezekit.bench.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
 from freezekit.bench.workspace import cpu_workspace
@@ -153,16 +153,7 @@ def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
     """
     session.optimizer.zero_grad(set_to_none=True)
     gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
-        session.step()
-    assert record.profiler is not None
-    assert record.profiler.kineto_results is not None
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    peak_bytes = alive_bytes = idle_bytes
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        alive_bytes += event.nbytes()
-        peak_bytes = max(peak_bytes, alive_bytes)
-    return peak_bytes
+    return idle_bytes + allocations(session.step).peak_bytes
 
 
 def _resident_peak_bytes() -> int | None:

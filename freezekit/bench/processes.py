@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -128,6 +129,38 @@ class Workers:
                 process.wait()
                 with self._lock:
                     self._living.discard(process)
+
+    def events_of_all(
+        self,
+        jobs: Mapping[str, Mapping[str, Any]],  # Any: JSON
+        at_once: int,
+    ) -> Iterator[Event]:
+        """Run several jobs, `at_once` at a time, and yield their events as they come.
+
+        Args:
+            jobs: By label; each event gets the label of its job.
+            at_once: Processes that run at the same time.
+        """
+        waiting: queue.SimpleQueue[tuple[str, Mapping[str, Any]]] = queue.SimpleQueue()
+        found: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: a job has ended
+        for labelled in jobs.items():
+            waiting.put(labelled)
+
+        def work() -> None:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    label, job = waiting.get_nowait()
+                    try:
+                        for event in self.events(job):
+                            found.put({**event, "label": label})
+                    finally:
+                        found.put(None)
+
+        for _ in range(at_once):
+            threading.Thread(target=work, daemon=True).start()
+        for _ in jobs:
+            while (event := found.get()) is not None:
+                yield event
 
     def _start(self, worker: str, stderr: int) -> subprocess.Popen[str] | None:
         with self._lock:

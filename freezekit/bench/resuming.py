@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 VERSIONS = ("device", "torch", "torchvision", "timm")
 
 
-def standing(
+def already_measured(
     variants: Collection[Variant], earlier: Sequence[Result], now: Result, *, static_only: bool
 ) -> dict[Variant, Result]:
     """Return those of the variants that are measured already, each with the last run that has it.
@@ -32,7 +32,7 @@ def standing(
         >>> now = Result("0.1.0", Workload("timm:resnet18"), {"torch": "2.15.0"})
         >>> before = Result("0.1.0", now.workload, now.env, (Row("full"),), complete=True)
         >>> asked = [Variant("full"), Variant("head-only")]
-        >>> [v.label for v in standing(asked, [before], now, static_only=True)]
+        >>> [v.label for v in already_measured(asked, [before], now, static_only=True)]
         ['full']
     """
     return {
@@ -66,7 +66,7 @@ def with_run(results: Sequence[Result], now: Result) -> tuple[Result, ...]:
     place of an interrupted one, whatever that had.
 
     Example:
-        >>> from dataclasses import replace
+        >>> from msgspec.structs import replace
         >>> from freezekit.results.records import Parameters, Result, Row, Workload
         >>> begun = Result("0.1.0", Workload("timm:resnet18"), {}, (Row("full"),))
         >>> further = replace(begun, rows=(Row("full", parameters=Parameters(9, 9, "a")),))

@@ -1,9 +1,10 @@
-"""Which rows a bench run has: strategies as they were asked for, stock or lean."""
+"""Which rows a run has: the strategies that the user named, stock or lean."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, get_args
 
+from freezekit.results.records import Plugin, Row
 from freezekit.results.variant import BASELINE, Variant
 from freezekit.spec.grammar import format_strategy
 
@@ -42,3 +43,23 @@ def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tupl
         kinds = (False, True) if lean == "both" else (False,)
         found = [Variant(spec, kind) for spec in [BASELINE.spec, *asked] for kind in kinds]
     return tuple(dict.fromkeys(found))
+
+
+def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ...]:
+    """Return a row without figures for each variant, with the plugin that its strategy is from.
+
+    Example:
+        >>> from freezekit.plugins.registry import default_registry
+        >>> empty_rows([BASELINE], default_registry())[0].plugin.distribution
+        'freezekit'
+    """
+    return tuple(Row(v.spec, v.lean, plugin=_plugin(v.spec, registry)) for v in variants)
+
+
+def _plugin(spec: str, registry: Registry) -> Plugin:
+    records = [registry.plugin_of(strategy) for strategy in registry.create(spec)]
+    return Plugin(
+        name=" + ".join(record.name for record in records),
+        distribution=" + ".join(dict.fromkeys(record.distribution for record in records)),
+        version=" + ".join(dict.fromkeys(record.version for record in records)),
+    )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.stage_rows import outermost
-from freezekit.bench.fake import needs_values
-from freezekit.bench.workload import load, with_shape
-from freezekit.errors import StagingError
+from freezekit.backbone.staged import on_own_size_or
+from freezekit.bench.workload import inputs_of, load_on_shapes
 from freezekit.freezing.describe import summarise
 from freezekit.freezing.planning import view
-from freezekit.model.tasks import make_inputs
 from freezekit.results.records import StageFigures
 
 if TYPE_CHECKING:
@@ -27,8 +23,7 @@ if TYPE_CHECKING:
 def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
     """Return a view of the workload's model whose stages are known, None where it has none.
 
-    The model is built on `meta`, or for real where its forward needs numbers. Whatever goes wrong
-    is no reason not to measure: strategies that need stages say so themselves.
+    No failure is a reason not to measure: a strategy that needs stages reports it itself.
 
     Example:
         >>> from freezekit.results.records import Workload
@@ -37,29 +32,17 @@ def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
         >>> [stage.name for stage in seen.stages][:2]
         ['stem', 'layer1']
     """
-    workload = msgspec.structs.replace(workload, pretrained=False, device="cpu")
     try:
-        try:
-            return _staged(workload, "meta", registry)
-        except StagingError as error:
-            if not needs_values(error):
-                raise
-            return _staged(workload, "cpu", registry)
-    except Exception:  # noqa: BLE001  # a plugin's stages may raise anything
+        model = load_on_shapes(workload)
+
+        def ask(example: Any) -> Backbone:  # Any: whatever the model takes
+            backbone = view(model, example, registry)
+            _ = backbone.stages  # observed now
+            return backbone
+
+        return on_own_size_or(inputs_of(workload, model), ask)
+    except Exception:  # noqa: BLE001  # the code of a model or of a plugin may raise anything
         return None
-
-
-def _staged(workload: Workload, device: str, registry: Registry) -> Backbone:
-    model = load(workload, device)
-    backbone = view(model, None, registry)
-    try:  # as a session does: the model's own image size tells most
-        _ = backbone.stages
-    except StagingError:
-        shape = with_shape(workload, model).input_shape
-        assert shape is not None
-        backbone = view(model, make_inputs(model, shape), registry)
-        _ = backbone.stages
-    return backbone
 
 
 def stage_figures(

@@ -10,12 +10,21 @@ import msgspec
 import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.stage_figures import stage_figures
-from freezekit.bench.workload import Session, build, laid_out, load, prepare
-from freezekit.errors import FreezekitError, ModelError, StagingError
+from freezekit.bench.workload import (
+    Session,
+    in_channels_last,
+    inputs_of,
+    load_on_shapes,
+    prepare,
+)
+from freezekit.errors import FreezekitError, ModelError
+from freezekit.freezing.planning import decide, view
 from freezekit.model.flops import flops_by_module
+from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
     Flops,
@@ -93,13 +102,21 @@ def static_figures(
         >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
-    try:
-        return _figures(workload, spec, registry, lean, staged, flops, workspace)
-    except StagingError as error:
-        if not needs_values(error):
-            raise
-        decided = _decided_for_real(workload, spec, registry)
-        return _figures(workload, decided, registry, lean, staged, flops, workspace)
+    model = load_on_shapes(workload)
+    decided = _decide(workload, model, spec, registry or default_registry())
+    if workload.channels_last:  # now: modules cannot convert fake parameters
+        model.to(memory_format=torch.channels_last)
+    with make_fake(model, workload.device):
+        session = prepare(
+            msgspec.structs.replace(workload, channels_last=False),
+            model,
+            decided,
+            registry,
+            lean=lean,
+        )
+        if workload.channels_last:
+            session.inputs = in_channels_last(session.inputs)
+        return _figures(session, decided, staged, flops, workspace)
 
 
 def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:
@@ -126,37 +143,36 @@ def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
     return freezes and saved > before * (1 - FREES_LITTLE)
 
 
+def _decide(workload: Workload, model: nn.Module, spec: str, registry: Registry) -> FreezePlan:
+    """Return the plan, before the tensors are fake: some models show their stages on numbers only.
+
+    A model on `meta` is then observed on a copy with zeros; fake tensors cannot be given numbers.
+    """
+    return on_own_size_or(
+        inputs_of(workload, model),
+        lambda example: decide(view(model, example, registry), spec, registry),
+    )
+
+
 def _figures(
-    workload: Workload,
-    spec: str | FreezePlan,
-    registry: Registry | None,
-    lean: bool,
+    session: Session,
+    plan: FreezePlan,
     staged: Backbone | None,
     wants_flops: bool,
     workspace: bool,
 ) -> StaticFigures:
-    model = _load_shapes(workload)
-    with make_fake(model, workload.device):
-        as_laid_out = msgspec.structs.replace(workload, channels_last=False)
-        session = prepare(as_laid_out, model, spec, registry, lean=lean)
-        if workload.channels_last:
-            session.inputs = laid_out(session.inputs)
-        plan = session.frozen.plan
-        try:
-            memory, _ = traced_memory(session, workspace=workspace)
-            flops, by_module = count_flops(session) if wants_flops else (None, {})
-        except (RuntimeError, FreezekitError) as error:
-            if not needs_values(error):
-                raise
-            reason = str(error.__cause__ or error).splitlines()[0]
-            unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
-            return StaticFigures(
-                count_parameters(model),
-                Memory(),
-                None,
-                (*plan.warnings, unpredicted),
-                stage_figures(staged, plan) if staged else (),
-            )
+    """Count; called within the mode of the session's fake tensors."""
+    parameters = count_parameters(session.model)
+    try:
+        memory, _ = traced_memory(session, workspace=workspace)
+        flops, by_module = count_flops(session) if wants_flops else (None, {})
+    except (RuntimeError, FreezekitError) as error:
+        if not needs_values(error):
+            raise
+        reason = str(error.__cause__ or error).splitlines()[0]
+        unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
+        stages = stage_figures(staged, plan) if staged else ()
+        return StaticFigures(parameters, Memory(), None, (*plan.warnings, unpredicted), stages)
     assert memory.tracker_peak_bytes is not None
     predicted = msgspec.structs.replace(
         memory,
@@ -165,27 +181,8 @@ def _figures(
         predicted_peak_bytes=memory.tracker_peak_bytes,
         tracker_peak_bytes=None,
     )
-    return StaticFigures(
-        count_parameters(model),
-        predicted,
-        flops,
-        plan.warnings,
-        stage_figures(staged, plan, by_module) if staged else (),
-    )
-
-
-def _decided_for_real(workload: Workload, spec: str, registry: Registry | None) -> FreezePlan:
-    """Return the plan for a model whose stages show on real numbers only."""
-    on_cpu = msgspec.structs.replace(workload, pretrained=False, device="cpu")
-    return build(on_cpu, spec, registry).frozen.plan
-
-
-def _load_shapes(workload: Workload) -> nn.Module:
-    """Build the model on `meta`; layout is settled here: modules cannot convert fake parameters."""
-    model = load(msgspec.structs.replace(workload, pretrained=False), "meta")
-    if workload.channels_last:
-        model.to(memory_format=torch.channels_last)
-    return model
+    stages = stage_figures(staged, plan, by_module) if staged else ()
+    return StaticFigures(parameters, predicted, flops, plan.warnings, stages)
 
 
 def count_parameters(model: nn.Module) -> Parameters:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from freezekit.errors import FreezekitError, ModelError, StagingError
+from freezekit.backbone.staged import on_own_size_or
+from freezekit.errors import FreezekitError, ModelError
 from freezekit.handle.frozen import Frozen, freeze_
 from freezekit.model.loading import load_backbone
 from freezekit.model.loss import LossFunction, loss_function, loss_text
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
 
-LEARNING_RATE = 1e-4  # small: what is measured must not depend on a loss that runs away
+LEARNING_RATE = 1e-4  # small, so that the loss stays finite over all measured steps
 WEIGHT_DECAY = 0.05
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -96,7 +97,7 @@ def build(
         lean: As in `freeze_`.
 
     Raises:
-        ModelError: The model cannot be had.
+        ModelError: The model cannot be built.
         FreezekitError: The strategy refuses the model.
     """
     torch.manual_seed(workload.seed)
@@ -117,6 +118,18 @@ def load(workload: Workload, device: str) -> nn.Module:
     return model.to(getattr(torch, workload.dtype))
 
 
+def load_on_shapes(workload: Workload) -> nn.Module:
+    """Build the model on `meta`: it has shapes, and takes neither memory nor weights."""
+    return load(msgspec.structs.replace(workload, pretrained=False), "meta")
+
+
+def inputs_of(workload: Workload, model: nn.Module) -> tuple[Any, ...]:  # Any: what the model takes
+    """Return a batch for the model: synthetic images of the workload's shape, and so on."""
+    shape = with_shape(workload, model).input_shape
+    assert shape is not None
+    return make_inputs(model, shape)
+
+
 def prepare(
     workload: Workload,
     model: nn.Module,
@@ -131,16 +144,15 @@ def prepare(
         FreezekitError: The strategy refuses the model.
     """
     workload = with_shape(workload, model)
-    assert workload.input_shape is not None
-    inputs = make_inputs(model, workload.input_shape)
+    inputs = inputs_of(workload, model)
     if workload.channels_last:
         model.to(memory_format=torch.channels_last)
-        inputs = laid_out(inputs)
+        inputs = in_channels_last(inputs)
     model.train()
-    try:  # stages are found on the model's own image size, where resolutions tell most
-        frozen = freeze_(model, spec, lean=lean, registry=registry)
-    except StagingError:
-        frozen = freeze_(model, spec, lean=lean, example_input=inputs, registry=registry)
+    frozen = on_own_size_or(
+        inputs,
+        lambda example: freeze_(model, spec, lean=lean, example_input=example, registry=registry),
+    )
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )
@@ -148,7 +160,7 @@ def prepare(
     return Session(workload, model, frozen, optimizer, inputs, loss)
 
 
-def laid_out(inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # Any: whatever the model takes
+def in_channels_last(inputs: tuple[Any, ...]) -> tuple[Any, ...]:  # Any: whatever the model takes
     """Return the inputs with batches of images in channels-last layout."""
 
     def last(tensor: Tensor) -> Tensor:
@@ -161,7 +173,7 @@ def describe_workload(workload: Workload) -> Workload:
     """Return the workload with its shape and loss filled in, the input tried on the model.
 
     Raises:
-        ModelError: The model cannot be had, does not take the input, or gives no loss.
+        ModelError: The model cannot be built, refuses the input, or no loss can be made of it.
 
     Example:
         >>> from freezekit.results.records import Workload
@@ -169,7 +181,7 @@ def describe_workload(workload: Workload) -> Workload:
         >>> described.input_shape, described.loss_text
         ((2, 3, 224, 224), 'cross-entropy over 1000 classes of the output, shape (2, 1000)')
     """
-    if workload.pretrained or workload.device == "cuda":  # neither can be told from shapes
+    if workload.pretrained or workload.device == "cuda":  # shapes do not depend on either
         shapes_only = msgspec.structs.replace(workload, pretrained=False, device="cpu")
         described = describe_workload(shapes_only)
         return msgspec.structs.replace(
@@ -177,14 +189,13 @@ def describe_workload(workload: Workload) -> Workload:
         )
     try:
         return _tried(workload, load(workload, "meta"))
-    except (FreezekitError, RuntimeError):  # what fails on shapes alone may work on numbers
+    except (FreezekitError, RuntimeError):  # it may run on real numbers, or say there what is wrong
         return _tried(workload, load(workload, "cpu"))
 
 
 def _tried(workload: Workload, model: nn.Module) -> Workload:
     workload = with_shape(workload, model)
-    assert workload.input_shape is not None
-    inputs = make_inputs(model, workload.input_shape)
+    inputs = inputs_of(workload, model)
     with torch.no_grad(), _autocast(workload):
         output = forward(workload, model.train(), inputs)
     text = loss_text(output, task_of(model), workload.loss)
@@ -208,7 +219,7 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
 def forward(
     workload: Workload, model: nn.Module, inputs: tuple[Any, ...]
 ) -> Any:  # Any: the model's own
-    """Call the model; where it refuses the input, say so in the user's terms.
+    """Call the model; where it refuses the input, the error says what to try.
 
     Raises:
         ModelError: The model raised.
@@ -228,7 +239,7 @@ def forward(
 
 
 def _advice(said: str) -> str:
-    """Say what to try, where what the model said tells that much."""
+    """Return what to try, as far as the model's own error shows it."""
     if "more than 1 value per channel" in said:
         return "; try a larger --batch-size"
     words = ("size", "height", "width", "shape", "divisible", "match")

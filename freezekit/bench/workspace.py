@@ -31,9 +31,9 @@ WIDEST = 14  # wider kernels have no code of their own for the gradient of the w
 WIDEST_DEPTHWISE = 3  # nor have wider ones of a channel each,
 NARROWEST_GROUP = 8  # nor channels in groups of other than a multiple
 
-_FORWARD = torch.ops.aten.convolution.default
-_BACKWARD = torch.ops.aten.convolution_backward.default
-_NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
+FORWARD = torch.ops.aten.convolution.default
+BACKWARD = torch.ops.aten.convolution_backward.default
+BATCH_NORM_BACKWARD = torch.ops.aten.native_batch_norm_backward.default
 _ON_BITS = torch.ops.freezekit.bits_backward.default
 
 
@@ -49,22 +49,22 @@ def cpu_workspace(
     Example:
         >>> image, weight = torch.zeros(8, 64, 16, 16), torch.zeros(64, 64, 3, 3)
         >>> plain = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1
-        >>> found = cpu_workspace(_FORWARD, (image, weight, *plain))
+        >>> found = cpu_workspace(FORWARD, (image, weight, *plain))
         >>> found == image.nbytes + weight.nbytes
         True
-        >>> cpu_workspace(_FORWARD, (torch.zeros(1, 8, 4, 4), torch.zeros(8, 8, 1, 1), *plain))
+        >>> cpu_workspace(FORWARD, (torch.zeros(1, 8, 4, 4), torch.zeros(8, 8, 1, 1), *plain))
         0
     """
     if func is _ON_BITS and args[0].device.type == "cpu":
         return _of_bits(args[0])
-    if func is _NORM_BACKWARD and args[0].device.type == "cpu":
+    if func is BATCH_NORM_BACKWARD and args[0].device.type == "cpu":
         grad, image = args[:2]
         return _bytes(image) if grad.stride() == image.stride() else 0
-    if func is _FORWARD and _is_known(args[0], transposed=args[6]):
+    if func is FORWARD and _is_known(args[0], transposed=args[6]):
         image, weight, _, stride, padding, dilation, _, _, groups = args
         shapes = _Shapes(image, weight, stride, padding, dilation, groups)
         return _laid_out(shapes, image) + _of_convolution(shapes, None)
-    if func is _BACKWARD and _is_known(args[1], transposed=args[7]):
+    if func is BACKWARD and _is_known(args[1], transposed=args[7]):
         grad, image, weight, _, stride, padding, dilation, _, _, groups, wanted = args
         shapes = _Shapes(image, weight, stride, padding, dilation, groups)
         return _laid_out(shapes, image, grad) + _of_convolution(shapes, wanted)

@@ -21,18 +21,18 @@ from freezekit.cli.plugins import plugins, strategies
 from freezekit.cli.report import report
 from freezekit.cli.show import show
 from freezekit.cli.verify import verify
-from freezekit.errors import FreezekitError
+from freezekit.errors import ExitCode, FreezekitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CUT_OFF = 141
-"""As of a Unix tool that SIGPIPE ends: the reader of its output has gone, as `head` does."""
-
 
 @contextmanager
 def _leaving_when_cut_off() -> Iterator[None]:
-    """Write all output out; where nobody reads it any more, leave quietly with `CUT_OFF`."""
+    """Write all output; where its reader has ended, exit quietly with `READER_GONE`.
+
+    A Unix tool that SIGPIPE ends exits with the same code, 141.
+    """
     try:
         try:
             yield
@@ -41,10 +41,10 @@ def _leaving_when_cut_off() -> Iterator[None]:
                 sys.stdout.flush()
     except BrokenPipeError:
         streams.drop_stdout()
-        sys.exit(CUT_OFF)  # click would leave with 1, which is for gates
+        sys.exit(ExitCode.READER_GONE)  # click would leave with 1, which is for gates
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich leaves so, with 1
-            sys.exit(CUT_OFF)
+            sys.exit(ExitCode.READER_GONE)
         raise
 
 
@@ -61,6 +61,11 @@ class _Group(click.Group):
         with _leaving_when_cut_off():
             return super().make_context(*args, **kwargs)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+        """List the exit codes under the commands."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), code.meaning) for code in ExitCode])
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
@@ -76,10 +81,10 @@ class _Group(click.Group):
                 raise
             streams.drop_stdout()
             click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
-            ctx.exit(2)
+            ctx.exit(ExitCode.USAGE)
         except KeyboardInterrupt:
             click.echo("\ninterrupted", err=True)
-            ctx.exit(130)
+            ctx.exit(ExitCode.INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

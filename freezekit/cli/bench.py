@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
-from freezekit.cli.completion import complete_model, complete_spec, model_names
+from freezekit.cli.completion import complete_model, model_names
 from freezekit.cli.gates import fail_if_option
-from freezekit.cli.options import block_option, workload_options
+from freezekit.cli.options import DEFAULT_SPECS, block_option, strategies_option, workload_options
 from freezekit.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -20,28 +20,12 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "torchvision:resnet18"
 DEFAULT_IMAGE_SIZE = 128  # with the default model alone: quick on two cores
-DEFAULT_SPECS = (
-    "full",
-    "head-only",
-    "first-n-stages:n=2",
-    "by-name:contains=bn",
-    "batch-norm",
-    "discriminative-lr:decay=0.5,freeze_below=0.1",
-)
 DEFAULT_BUDGET_SECONDS = 75.0
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_model)
-@click.option(
-    "-s",
-    "--strategy",
-    "specs",
-    multiple=True,
-    metavar="SPEC",
-    shell_complete=complete_spec,
-    help="A strategy to compare with `full`; may be given several times.",
-)
+@strategies_option
 @click.option(
     "-o",
     "--output",
@@ -49,9 +33,9 @@ DEFAULT_BUDGET_SECONDS = 75.0
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (what "
-    "github-action-benchmark reads); may be given several times. Replaces only what freezekit "
-    "wrote; whole runs in a .json stay until this one is whole.",
+    help="Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (for "
+    "github-action-benchmark); may be given several times. Only files that freezekit wrote are "
+    "replaced. A complete run in a .json file stays there until the new run is complete.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @workload_options
@@ -60,28 +44,28 @@ DEFAULT_BUDGET_SECONDS = 75.0
     type=click.FloatRange(min=0),
     show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both",
     metavar="SECONDS",
-    help="To aim at, for each model: step times take what memory leaves, but never too few steps "
-    "to tell anything. 0: no limit, the full protocol.",
+    help="The time to aim at, for each model. Step times get what the memory figures leave, and "
+    "always enough for an estimate. 0: no limit, the full protocol.",
 )
 @click.option(
     "--lean",
     type=click.Choice(LEAN_CHOICES),
     default="off",
     show_default=True,
-    help="Keep between forward and backward only what gradients need: on, in every row but the "
-    "baseline, which is stock `full`; both, in a second row for each strategy.",
+    help="Keep between forward and backward only what gradients need. on: in every row except "
+    "the baseline, which is stock `full`. both: in a second row for each strategy.",
 )
 @fail_if_option
 @click.option(
     "--baseline",
     metavar="FILE.json",
     type=click.Path(),
-    help="An earlier result: the new one is compared with it, and conditions may name it.",
+    help="An earlier result. The new one is compared with it, and conditions can refer to it.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Keep what the output .json holds already, and measure only what it lacks.",
+    help="Keep what the output .json holds, and measure only what is missing there.",
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")
@@ -100,11 +84,13 @@ def bench(
     """Compare strategies: memory and step time.
 
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
-    Without arguments: torchvision:resnet18, batch 8, 128 px, all built-in strategies.
-    Images are synthetic. Exit codes: 0 all measured, 1 a --fail-if condition holds, 2 wrong usage,
-    3 too noisy to say, 4 a strategy or a model's process failed (the other rows stand), 130
-    interrupted (what was measured is kept; --resume goes on). Where several hold: 130, else 2, 4,
-    1, 3, in that order.
+    Without MODEL: torchvision:resnet18 at 128 px. Without -s: the six strategies that -s lists;
+    those that the model cannot take are left out, and a note says so. Images are synthetic.
+
+    Exit codes: 0 all measured and all conditions passed, 1 a --fail-if condition holds, 2 wrong
+    usage, 3 too noisy to judge a condition, 4 a strategy or the process of a model failed (the
+    other rows are valid), 130 interrupted (what was measured is kept; --resume continues). Where
+    several apply: the first of 130, 2, 4, 1 and 3.
 
     \b
     Examples:
@@ -115,7 +101,7 @@ def bench(
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
-    from freezekit.bench.run import Options
+    from freezekit.bench.run import BenchOptions
     from freezekit.cli.progress import run_all
     from freezekit.compare.pairing import find_run
     from freezekit.gate.judge import check_gates
@@ -145,13 +131,13 @@ def bench(
     workloads = [Workload(model, **options) for model in names]
     for workload in workloads if before else ():
         find_run(before, workload, "the baseline")
-    if len(names) > 1:  # of one alone its own run tells at once
+    if len(names) > 1:  # the run of a single model finds out at once
         _check_names(names)
     with locked(outputs):
         earlier = _earlier(outputs) if resume else ()
         for path in outputs:
             check_replaceable(path, RESULT_FORMATS)
-        how = Options(
+        how = BenchOptions(
             variants=variants,
             block=block,
             threads=threads,
@@ -165,7 +151,7 @@ def bench(
             how,
             registry,
             outputs,
-            replaced=() if resume else _whole_runs(outputs),
+            replaced=() if resume else _complete_runs(outputs),
             gates=gates,
             baseline=before,
             explain=explain,
@@ -176,7 +162,8 @@ def bench(
 def _check_names(models: tuple[str, ...]) -> None:
     """Raise where a model does not exist, before the others are measured.
 
-    A process looks up what the sources of timm and torchvision, which take no time, do not show.
+    Most names are in the source files of timm and torchvision, which are read without importing
+    them. A process looks up the others.
     """
     from freezekit.bench.processes import Workers, job_for
     from freezekit.results.records import Workload
@@ -184,29 +171,31 @@ def _check_names(models: tuple[str, ...]) -> None:
     shown = {
         f"{source}:{name}" for source in ("timm", "torchvision") for name in model_names(source)
     }
-    doubtful = [model for model in models if model not in shown]
-    if not doubtful:
+    others = [model for model in models if model not in shown]
+    if not others:
         return
-    job = {**job_for("names", Workload(doubtful[0]), (), (), None), "models": doubtful}
+    job = {**job_for("names", Workload(others[0]), (), (), None), "models": others}
     with Workers() as workers:
         for event in workers.events(job):
-            if event["event"] == "broken" and event["model"]:  # any other end its own run tells
+            if (
+                event["event"] == "broken" and event["model"]
+            ):  # its own run reports any other failure
                 raise ModelError(f"{event['error']}; nothing was measured")
 
 
 def _earlier(outputs: tuple[str, ...]) -> tuple[Result, ...]:
-    """Return what the first .json output holds."""
+    """Return the runs in the first .json output."""
     from freezekit.report.formats import holds_results
     from freezekit.results.store import load
 
     path = next((path for path in outputs if holds_results(path)), None)
     if path is None:
-        raise click.UsageError("--resume goes on with a result file: name it with -o FILE.json")
+        raise click.UsageError("--resume continues a result file: name it with -o FILE.json")
     return load(path) if Path(path).exists() else ()
 
 
-def _whole_runs(outputs: tuple[str, ...]) -> tuple[Result, ...]:
-    """Return the whole runs that the .json outputs hold; one that cannot be read holds none."""
+def _complete_runs(outputs: tuple[str, ...]) -> tuple[Result, ...]:
+    """Return the complete runs in the .json outputs; a file that cannot be read has none."""
     from freezekit.report.formats import holds_results
     from freezekit.results.store import load
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
-from freezekit.cli.gates import fail_if_option, tell
+from freezekit.cli.gates import fail_if_option, report_gates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,9 @@ def compare(
 
     Bytes and FLOPs are compared exactly. Times are compared as ratios: each run's own ratio to
     `full`, the new one over the old one, with its interval; that holds across machines too.
-    `baseline` in a gate is the old file's row. Exit codes: 0, 1 a gate failed, 2 wrong usage, 3 too
-    noisy to say.
+    `baseline` in a gate is the old file's row.
+
+    Exit codes: 0 compared and all gates passed, 1 a gate failed, 2 wrong usage, 3 too noisy to say.
 
     \b
     Examples:
@@ -65,7 +66,7 @@ def compare(
         for run in unpaired(results, others):
             click.echo(f"\nonly in {name}: {_told_apart(run, others)}")
     judged = [j for run in after for j in judge(gates, run, earlier_rows(before, run))]
-    sys.exit(tell(gates, judged))
+    sys.exit(report_gates(gates, judged))
 
 
 def _told_apart(run: Result, others: Sequence[Result]) -> str:

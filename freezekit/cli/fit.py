@@ -8,39 +8,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
-from freezekit.cli.bench import DEFAULT_SPECS
-from freezekit.cli.completion import complete_model, complete_spec
-from freezekit.cli.options import block_option, workload_options
-from freezekit.fit.run import COUNTED_MARGIN, CUDA_MARGIN, MARGIN
+from freezekit.cli.completion import complete_model
+from freezekit.cli.options import DEFAULT_SPECS, block_option, strategies_option, workload_options
+from freezekit.errors import CompareError, ExitCode
+from freezekit.fit.margin import COUNTED_MARGIN, CUDA_MARGIN, MARGIN, UNCHECKED_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.fit.run import Fit
+    from freezekit.fit.records import Fit
     from freezekit.results.records import Result, Workload
 
-DID_NOT_HOLD = 1
-STRATEGY_FAILED = 4
-INTERRUPTED = 130
 NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
-"""Fields in which a bench run may differ whose speeds are shown."""
+"""Fields of the workload that may differ in a bench run whose speeds are shown."""
 
 
 @click.command()
 @click.argument("model", metavar="MODEL", shell_complete=complete_model)
-@click.option(
-    "-s",
-    "--strategy",
-    "specs",
-    multiple=True,
-    metavar="SPEC",
-    shell_complete=complete_spec,
-    help="May be given several times; default: `full` and those of `freezekit bench`.",
-)
+@strategies_option
 @click.option(
     "--memory",
     metavar="SIZE",
-    help="Such as 8GiB or 500MB; default: what the device, or the machine, has free.",
+    help="Such as 8GiB or 500MB. Default: what is free on the device, or on the machine.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Ask whether this batch fits.")
 @click.option(
@@ -54,13 +43,20 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     "--margin",
     type=click.FloatRange(min=0),
     show_default=f"{100 * COUNTED_MARGIN:g} in float32 on the CPU, {100 * MARGIN:g} in half "
-    f"precision there, {100 * CUDA_MARGIN:g} on CUDA",
+    f"precision there, {100 * CUDA_MARGIN:g} on CUDA, {100 * UNCHECKED_MARGIN:g} on a CPU where "
+    "real convolutions take other memory than predicted",
     metavar="PERCENT",
-    help="Of the predicted peak, left free for the allocator.",
+    help="The part of the predicted peak that is left free for memory that is not counted.",
 )
-@click.option("--verify", is_flag=True, help="Run real steps of the answer and of the next batch.")
 @click.option(
-    "--timing", metavar="FILE.json", help="A bench result of the same step, for images a second."
+    "--verify",
+    is_flag=True,
+    help="Run a real step of the answer, and one of the next larger batch.",
+)
+@click.option(
+    "--timing",
+    metavar="FILE.json",
+    help="A bench result of the same step: shows images per second.",
 )
 @click.option(
     "-o",
@@ -69,7 +65,7 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json or .md; may be given several times. A file that is no fit is not replaced.",
+    help="Write .json or .md; may be given several times. Only files of `fit` are replaced.",
 )
 @workload_options
 @click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
@@ -88,10 +84,13 @@ def fit(
     block: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Tell the largest batch that fits into a memory, strategy by strategy.
+    """Find the largest batch that fits into a memory, for each strategy.
 
-    Predicted under fake tensors, in seconds: nothing is run unless --verify asks for it. Exit
-    codes: 0, 1 a real step of --verify took more than there is, 2 wrong usage, 4 a strategy failed.
+    Peaks are predicted under fake tensors, in seconds. No step of the model is run without
+    --verify. MODEL is as in `freezekit bench`.
+
+    Exit codes: 0 all answered, 1 a real step of --verify did not fit, 2 wrong usage, 4 a strategy
+    failed, 130 interrupted.
 
     \b
     Examples:
@@ -112,7 +111,7 @@ def fit(
         check_writable(path, FIT_FORMATS)
     workload = Workload(model, **options)
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
-    find_timing(workload)  # what can be told before the model is there
+    find_timing(workload)  # before the model is built: most mismatches show now
     how = FitOptions(
         variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
         memory_bytes=None if memory is None else read_bytes(memory),
@@ -129,22 +128,21 @@ def fit(
             run = FitRun(workload, how, show, check=find_timing)
             try:
                 run.find()
-                code = 0
+                code = ExitCode.OK
             except KeyboardInterrupt:
-                code = INTERRUPTED
+                code = ExitCode.INTERRUPTED
         known = run.result.workload
         _show(run.result, find_timing(known) if known.input_shape else (), outputs)
-    if code == INTERRUPTED:
-        click.echo("interrupted; rows without a figure were not asked", err=True)
+    if code == ExitCode.INTERRUPTED:
+        click.echo("interrupted; rows without a figure were not predicted", err=True)
     elif any(row.status != "ok" for row in run.result.rows):
-        code = STRATEGY_FAILED
+        code = ExitCode.PART_FAILED
     elif any(run.result.held(row) is False for row in run.result.rows):
-        code = DID_NOT_HOLD
+        code = ExitCode.CHECK_FAILED
     click.get_current_context().exit(code)
 
 
 def _timed_runs(path: str | None) -> list[Result]:
-    from freezekit.errors import CompareError
     from freezekit.results.store import load
 
     if path is None:
@@ -159,7 +157,7 @@ def _timed_runs(path: str | None) -> list[Result]:
 
 
 def _find_timing(path: str | None, runs: Sequence[Result], step: Workload) -> tuple[Result, ...]:
-    """Return the runs of that step, whatever their batch size; none where none was asked for."""
+    """Return the runs of that step at any batch size; none without --timing."""
     from freezekit.compare.pairing import find_runs
 
     return find_runs(runs, step, repr(path), NOT_OF_SPEED) if path else ()

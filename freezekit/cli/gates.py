@@ -1,4 +1,4 @@
-"""Gates on the command line: the option, the lines that tell how they went, the exit code."""
+"""Gates on the command line: the option, the lines with the outcomes, the exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from freezekit.errors import GateError
+from freezekit.errors import ExitCode, GateError
 from freezekit.gate.judge import Gate
 from freezekit.report.cells import title
 
@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from freezekit.gate.judge import Judgement
 
-GATE_FAILED = 1
-INCONCLUSIVE = 3
-
 
 class GateType(click.ParamType[Gate]):
-    """A condition; an error in it shows the place."""
+    """A condition; an error message marks the place."""
 
     name = "gate"
 
@@ -42,13 +39,14 @@ fail_if_option = click.option(
     multiple=True,
     metavar="CONDITION",
     type=GateType(),
-    help="Exit with 1 where it holds for a row, with 3 where noise leaves it open; such as "
-    "'peak_bytes > full * 0.6'. May be given several times; docs/ci.md tells all of it.",
+    help="Exit with 1 where the condition holds for a row, and with 3 where noise leaves it open. "
+    "Example: 'peak_bytes > full * 0.6'. May be given several times; docs/ci.md describes the "
+    "language.",
 )
 
 
-def tell(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> int:
-    """Print what each gate says, naming models where there are several; return the exit code."""
+def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> ExitCode:
+    """Print the outcome of each gate, with the model where there are several; return the code."""
     names = _names(judgements)
     for gate in gates:
         found = [judgement for judgement in judgements if judgement.gate is gate]
@@ -64,13 +62,13 @@ def tell(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> int:
                 click.echo(f"{word}: {gate.text}: {row}: {judgement.reason}", err=True)
     outcomes = {judgement.outcome for judgement in judgements}
     if "failed" in outcomes:
-        return GATE_FAILED
+        return ExitCode.CHECK_FAILED
     unheard = {gate.text for gate in gates} - {judgement.gate.text for judgement in judgements}
-    return INCONCLUSIVE if "unclear" in outcomes or unheard else 0
+    return ExitCode.INCONCLUSIVE if "unclear" in outcomes or unheard else ExitCode.OK
 
 
 def _names(judgements: Sequence[Judgement]) -> dict[str, str]:
-    """Return by its title what each run is called before a row: nothing where there is one run."""
+    """Return, by the title of each run, the prefix of its rows: "" where there is one run."""
     models = {title(judged.result): judged.result.workload.model for judged in judgements}
     if len(models) == 1:
         return dict.fromkeys(models, "")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from freezekit.cli.completion import complete_plugin
+from freezekit.cli.completion import complete_plugin, complete_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,26 @@ block_option = click.option(
     metavar="NAME",
     shell_complete=complete_plugin,
     help="Do not load this plugin or distribution (also FREEZEKIT_BLOCK=NAME,NAME).",
+)
+
+DEFAULT_SPECS = (
+    "full",
+    "head-only",
+    "first-n-stages:n=2",
+    "by-name:contains=bn",
+    "batch-norm",
+    "discriminative-lr:decay=0.5,freeze_below=0.1",
+)
+
+strategies_option = click.option(
+    "-s",
+    "--strategy",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    shell_complete=complete_spec,
+    help="A strategy to compare with `full`; may be given several times. Default: "
+    f"{', '.join(DEFAULT_SPECS[1:-1])} and {DEFAULT_SPECS[-1]}.",
 )
 
 _WORKLOAD = (

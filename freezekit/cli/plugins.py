@@ -14,7 +14,7 @@ import click
 
 from freezekit.cli.completion import complete_strategy
 from freezekit.cli.options import block_option
-from freezekit.errors import NewPluginError
+from freezekit.errors import ExitCode, NewPluginError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,7 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
             click.echo("\n" + _failure(record))
         _print_notes(registry)
     if strict and failed:
-        ctx.exit(1)
+        ctx.exit(ExitCode.CHECK_FAILED)
 
 
 @plugins.command()

@@ -1,4 +1,4 @@
-"""What a person sees of a bench run, and the files that it leaves."""
+"""What a bench run shows on the terminal, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rich.progress import (
 )
 
 from freezekit.bench.resuming import with_run
-from freezekit.bench.run import Doing, Options, Run
-from freezekit.cli.gates import tell
+from freezekit.bench.run import BenchOptions, BenchRun
+from freezekit.cli.gates import report_gates
 from freezekit.compare.pairing import earlier_rows, pair
 from freezekit.compare.show import print_comparison
-from freezekit.errors import FreezekitError, OutputError
+from freezekit.errors import ExitCode, FreezekitError, OutputError
 from freezekit.gate.judge import judge
 from freezekit.report.formats import RESULT_FORMATS, holds_results
 from freezekit.report.output import format_of, write
@@ -32,20 +32,18 @@ from freezekit.results.files import UNCHANGED
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from freezekit.bench.base_run import ProgressUpdate
     from freezekit.gate.judge import Gate
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Result, Workload
     from freezekit.results.variant import Variant
 
-INTERRUPTED = 130
-STRATEGY_FAILED = 4
-USAGE = 2
-CLOCKS_WIDTH = 42  # of a bar that can still be read, and the times beside it
+CLOCKS_WIDTH = 42  # columns: a bar that can still be read, and the times beside it
 
 
 def run_all(
     workloads: Sequence[Workload],
-    options: Options,
+    options: BenchOptions,
     registry: Registry,
     outputs: Sequence[str],
     *,
@@ -53,28 +51,28 @@ def run_all(
     gates: Sequence[Gate] = (),
     baseline: Sequence[Result] = (),
     explain: bool = False,
-) -> int:
+) -> ExitCode:
     """Measure one workload after another, print a table for each, and return the exit code.
 
-    The files hold, at any moment, all that was measured until then, and what `options.earlier`
-    holds; HTML, whole models. What `replaced` holds goes once every model was measured, so that an
-    interruption loses no whole run. A model that cannot be measured at all costs its own results
-    only; its reason is told last. Gates judge what was asked for, whether it was measured now or
-    before.
+    At any time the files hold all that was measured until then, and the runs in `options.earlier`.
+    HTML holds complete models only. The runs in `replaced` are removed once every model was
+    measured, so that an interruption loses no complete run. A model that cannot be measured at all
+    loses its own results only; its error is shown last. Gates judge all rows that were asked for,
+    measured now or before.
 
     Args:
         workloads: One for each model.
         options: What is measured of each.
         registry: Where strategies are looked up.
         outputs: Files to write.
-        replaced: Whole runs that the files hold until then.
+        replaced: Complete runs that the files hold until then.
         gates: Conditions that fail the run.
         baseline: Results of an earlier run, to compare with.
         explain: Print all notes, and what the columns mean.
 
     Raises:
         FreezekitError: A model cannot be measured at all.
-        OutputError: A file cannot be written; the tables have been printed all the same.
+        OutputError: A file cannot be written. The tables have been printed before.
     """
     console = Console(highlight=False, emoji=False)
     known: tuple[Result, ...] = ()
@@ -83,64 +81,71 @@ def run_all(
     asked: list[tuple[Result, Collection[Variant]]] = []
     errors: list[FreezekitError] = []
     writer = _Writer(outputs)
-    code = 0
+    code = ExitCode.OK
     for number, workload in enumerate(workloads, start=1):
         of_all = f" (model {number} of {len(workloads)})" if len(workloads) > 1 else ""
         with progress(f"{workload.model}{of_all}") as show:
-            run = Run(workload, options, registry, partial(writer.write_also, known), show)
+            run = BenchRun(workload, options, registry, partial(writer.write_also, known), show)
             try:
                 result = run.measure()
             except KeyboardInterrupt:
-                result, code = run.interrupted(), INTERRUPTED
+                result, code = run.interrupted(), ExitCode.INTERRUPTED
             except FreezekitError as error:
                 errors.append(error)
                 continue
-        asked += run.asked()
+        asked += run.results_asked_for()
         if result.rows:
             known = with_run(known, result)
             print_result(result, console, explain=explain)
         else:
             console.print(f"{workload.model}: nothing is left to measure", markup=False)
-        if number == len(workloads) and code != INTERRUPTED and not errors:
+        if number == len(workloads) and code != ExitCode.INTERRUPTED and not errors:
             known = tuple(run for run in known if not any(run is old for old in replaced))
         writer.write(known, draw=True)
-        if code == INTERRUPTED:
+        if code == ExitCode.INTERRUPTED:
             again = any(run is old for run in known for old in replaced)
             said = _interrupted(writer, workloads[number:], is_kept=result in known, again=again)
             print(said, file=sys.stderr)
             break
         if any(row.status != "ok" for row in result.rows):
-            code = STRATEGY_FAILED
-    if code != INTERRUPTED:
+            code = ExitCode.PART_FAILED
+    if code != ExitCode.INTERRUPTED:
         judged = _judged(asked, gates, baseline, console)
         code = code or judged
     errors += writer.failed
-    errors.sort(key=lambda found: found.exit_code == USAGE)  # the last one is raised
-    for found in errors if code == INTERRUPTED else errors[:-1]:
+    errors.sort(key=lambda found: found.exit_code == ExitCode.USAGE)  # the last one is raised
+    for found in errors if code == ExitCode.INTERRUPTED else errors[:-1]:
         print(f"Error: {found}", file=sys.stderr)
-    if errors and code != INTERRUPTED:
+    if errors and code != ExitCode.INTERRUPTED:
         raise errors[-1]
     return code
 
 
 def _interrupted(writer: _Writer, left: Sequence[Workload], *, is_kept: bool, again: bool) -> str:
-    """Tell what an interrupted run leaves, and how to go on; `again`: beside what it replaces."""
+    """Say what an interrupted run leaves, and how to continue.
+
+    Args:
+        writer: Wrote the files.
+        left: Workloads that were not started.
+        is_kept: Whether the interrupted run is in the files.
+        again: Whether a complete run that it was to replace is still there.
+    """
     said = ["interrupted"]
     if writer.written and is_kept:
         said.append(f"what was measured is in {', '.join(writer.written)}")
     elif writer.written:
-        said.append(f"an earlier run, which got further, stays in {', '.join(writer.written)}")
+        said.append(f"an earlier run with more figures stays in {', '.join(writer.written)}")
     if left:
         said.append(f"not started: {', '.join(workload.model for workload in left)}")
     if again:
         said.append(
-            "no whole run that was there is lost: the same command measures all anew, with "
-            "--resume only what the file lacks"
+            "no complete run is lost from the file: the same command measures all rows again, with "
+            "--resume only the missing ones"
         )
     elif any(map(holds_results, writer.outputs)):
-        said.append("the same command with --resume goes on")
+        said.append("the same command with --resume continues")
     else:
-        said.append("with -o FILE.json, --resume can go on next time")
+        said.append("with -o FILE.json, --resume can continue next time")
     return "; ".join(said)
 
 
@@ -149,7 +154,7 @@ def _judged(
     gates: Sequence[Gate],
     baseline: Sequence[Result],
     console: Console,
-) -> int:
+) -> ExitCode:
     """Print how the results compare with the baseline and what the gates say of them."""
     if baseline and asked:
         for found in pair(baseline, [result for result, _ in asked]):
@@ -160,11 +165,11 @@ def _judged(
         for result, variants in asked
         for judgement in judge(gates, result, earlier_rows(baseline, result), variants)
     ]
-    return tell(gates, judgements)
+    return report_gates(gates, judgements)
 
 
 class _Writer:
-    """Writes the files as results come; a failure is kept for the end, so as to lose nothing."""
+    """Writes the files as results come. A failure to write is reported at the end."""
 
     def __init__(self, outputs: Sequence[str]) -> None:
         self.outputs = outputs
@@ -173,19 +178,19 @@ class _Writer:
 
     @property
     def written(self) -> list[str]:
-        """The files that hold what was written last."""
+        """The files that hold the last results."""
         return [path for path in self._written if path not in self._failed]
 
     @property
     def failed(self) -> list[OutputError]:
-        """Why the others could not be written."""
+        """The errors of the other files."""
         return list(self._failed.values())
 
     def write_also(self, known: Sequence[Result], result: Result) -> None:
         self.write(with_run(known, result), draw=False)
 
     def write(self, results: Sequence[Result], *, draw: bool) -> None:
-        """Write slow formats, such as charts, only where told."""
+        """Write the files; slow formats, such as those with charts, only with `draw`."""
         measured = [result for result in results if any(row.parameters for row in result.rows)]
         for path in self.outputs if measured else ():
             waits = not draw or self._written.get(path) == measured
@@ -196,26 +201,26 @@ class _Writer:
                 write(measured, RESULT_FORMATS, path)
                 self._written[path] = measured
             except OutputError as error:
-                self._failed[path] = self._told(error, path)
+                self._failed[path] = self._explained(error, path)
 
-    def _told(self, error: OutputError, path: str) -> OutputError:
-        """Return a failure with what this run wrote before, and how to go on."""
+    def _explained(self, error: OutputError, path: str) -> OutputError:
+        """Return an error that also says what the file holds, and how to continue."""
         if path not in self._written:
             return error
         said = [str(error).removesuffix(UNCHANGED), f"it holds {_held(self._written[path])}"]
         if any(map(holds_results, self.outputs)):
-            said.append("make room, then the same command with --resume goes on")
+            said.append("free some space, then the same command with --resume continues")
         return OutputError("; ".join(said))
 
 
 def _held(results: Sequence[Result]) -> str:
-    """Say which models results are of, and which of them are not whole."""
+    """Name the models of the results, and say which are incomplete."""
     parts = "", " in part"
     return ", ".join(f"{run.workload.model}{parts[not run.complete]}" for run in results)
 
 
 def shortened(text: str, width: int) -> str:
-    """Return a text that is at most so many columns wide, at least 10.
+    """Return the text, cut to at most `width` columns, or to 10 where `width` is less.
 
     Example:
         >>> shortened("first-n-stages:n=2", 20), shortened("first-n-stages:n=2", 10)
@@ -226,10 +231,10 @@ def shortened(text: str, width: int) -> str:
 
 
 @contextmanager
-def progress(model: str) -> Iterator[Callable[[Doing], None]]:
+def progress(model: str) -> Iterator[Callable[[ProgressUpdate], None]]:
     """Show progress on stderr: a line for each phase, and a bar below them on a terminal.
 
-    Both clocks of the bar are the phase's; nobody knows how long the others will take.
+    Both clocks of the bar are those of the phase. How long later phases take is not known.
     """
     console = Console(stderr=True, highlight=False, emoji=False)
     columns = (
@@ -245,12 +250,12 @@ def progress(model: str) -> Iterator[Callable[[Doing], None]]:
     ) as bar:
         task = bar.add_task("starting", total=None)
 
-        def show(doing: Doing) -> None:
-            if doing.phase not in phases:
-                phases.append(doing.phase)
-                bar.reset(task)  # its clock tells the time of a phase
-                console.print(f"{model}: {doing.phase}", markup=False, soft_wrap=True)
-            what = shortened(doing.what, console.width - CLOCKS_WIDTH)
-            bar.update(task, description=what, completed=doing.done, total=doing.total)
+        def show(now: ProgressUpdate) -> None:
+            if now.phase not in phases:
+                phases.append(now.phase)
+                bar.reset(task)  # its clock starts with the phase
+                console.print(f"{model}: {now.phase}", markup=False, soft_wrap=True)
+            what = shortened(now.what, console.width - CLOCKS_WIDTH)
+            bar.update(task, description=what, completed=now.done, total=now.total)
 
         yield show

@@ -12,7 +12,7 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
-from freezekit.errors import FreezeError, FreezekitWarning, ModelError, StagingError
+from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     "spec",
     metavar="SPEC",
     shell_complete=complete_spec,
-    help="What to freeze; default: what the model's factory froze by hand.",
+    help="What to freeze. Default: the parameters that the model's factory froze.",
 )
-@click.option("--lean", is_flag=True, help="Freeze with lean=True, and prove that of this model.")
+@click.option("--lean", is_flag=True, help="Freeze with lean=True, and verify that too.")
 @click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
@@ -59,11 +59,13 @@ def verify(
     """Train a few steps and prove that frozen is frozen.
 
     A copy of the model is trained with momentum and weight decay on synthetic images, with
-    model.train() before each step. Checked are weights, running statistics, train against eval
-    mode, gradients, parameter groups, and undo; what is wrong is named.
+    model.train() before each step. The checks cover weights, running statistics, train mode against
+    eval mode, gradients, parameter groups, and undo. Each fault is named.
 
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory. Without
-    -s it is verified as its factory left it: parameters with requires_grad=False are frozen.
+    -s the model is verified as its factory returns it: parameters with requires_grad=False are
+    frozen.
+
     Exit codes: 0 all passed, 1 a check failed, 2 wrong usage.
 
     \b
@@ -80,14 +82,14 @@ def verify(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     if lean and spec is None:
-        raise FreezeError("--lean goes with -s SPEC: what a factory froze by hand is not lean")
+        raise FreezeError("--lean needs -s SPEC: what a factory froze by hand is not lean")
     if spec is not None:
-        registry.create(spec)  # before the model: a misspelt spec is told at once
-    screen = Console(stderr=True)  # its status is shown on a terminal only
+        registry.create(spec)  # before the model is built: a misspelt spec fails at once
+    console = Console(stderr=True)  # its status shows only on a terminal
     with (
-        screen.status(f"building {model}") as status,
-        _memory_told(model),
-        redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
+        console.status(f"building {model}") as status,
+        _clear_out_of_memory(model),
+        redirect_stdout(sys.stderr),  # what the user's code prints is not part of the answer
     ):
         built, inputs = _build(model, **options)
         status.update(f"verifying {model}: training a copy")
@@ -102,7 +104,7 @@ def verify(
         click.echo(f"{model}, {how}\n\n{found}")
     for text in frozen.plan.warnings if frozen else ():
         click.echo(f"warning: {text}", err=True)
-    click.get_current_context().exit(0 if found.passed else 1)
+    click.get_current_context().exit(ExitCode.OK if found.passed else ExitCode.CHECK_FAILED)
 
 
 def _build(
@@ -118,7 +120,7 @@ def _build(
     """Return the model and a synthetic batch for it.
 
     Raises:
-        ModelError: It cannot be had.
+        ModelError: The model cannot be built.
     """
     import torch
 
@@ -158,6 +160,7 @@ def _verify(
     registry: Registry,
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
+    from freezekit.backbone.staged import on_own_size_or
     from freezekit.handle.frozen import freeze_
     from freezekit.verify import verify_model
 
@@ -169,20 +172,22 @@ def _verify(
             )
         return verify_model(model, inputs, **training), None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FreezekitWarning)  # told below the table
-        try:  # stages are found on the model's own image size, where resolutions tell most
-            frozen = freeze_(model, spec, lean=lean, registry=registry)
-        except StagingError:
-            frozen = freeze_(model, spec, lean=lean, example_input=inputs, registry=registry)
+        warnings.simplefilter("ignore", FreezekitWarning)  # shown below the table
+        frozen = on_own_size_or(
+            inputs,
+            lambda example: freeze_(
+                model, spec, lean=lean, example_input=example, registry=registry
+            ),
+        )
     return frozen.verify(inputs, **training), frozen
 
 
 @contextmanager
-def _memory_told(text: str) -> Iterator[None]:
-    """Say in the user's terms that memory ran out.
+def _clear_out_of_memory(text: str) -> Iterator[None]:
+    """Turn an out-of-memory error into one that says what to do.
 
     Raises:
-        ModelError: It did.
+        ModelError: Memory ran out.
     """
     try:
         yield
@@ -192,6 +197,6 @@ def _memory_told(text: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ModelError(
-            f"out of memory with {text!r}: it takes three copies of the model and one batch; try "
-            "a smaller --image-size, --batch-size 1, or another --device"
+            f"out of memory with {text!r}: verify needs three copies of the model and one batch; "
+            "try a smaller --image-size, --batch-size 1, or another --device"
         ) from error

@@ -1,127 +1,38 @@
-"""What fits into a memory: records, and the processes that find it out; no torch."""
+"""What fits into a memory: the run that finds it, and its processes; no torch."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING
 
 from freezekit import __version__
+from freezekit.bench.base_run import BaseRun
 from freezekit.bench.environment import available_bytes, environment
-from freezekit.bench.processes import Event, Workers, job_for
-from freezekit.bench.run import Doing
-from freezekit.errors import ModelError, ShortageError, WorkerError
-from freezekit.results.records import Memory, Record, Status, Workload
-from freezekit.results.variant import Variant
+from freezekit.bench.processes import Event, Workers
+from freezekit.errors import ShortageError
+from freezekit.fit.margin import default_margin
+from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
+from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
-WORKERS = {"fit": "freezekit.fit.worker", "memory": "freezekit.bench.worker"}
-MARGIN = 0.02  # of whose workspace little is known: half precision and autocast on the CPU
-CUDA_MARGIN = 0.15  # libraries took some 70 MiB, and up to 11 % of the peak, on the device measured
-COUNTED_MARGIN = 0.0001  # where it is counted; real steps came within 0.003 % of what was predicted
+    from freezekit.bench.base_run import ProgressUpdate
+    from freezekit.results.records import Workload
+    from freezekit.results.variant import Variant
 
-
-def default_margin(workload: Workload) -> float:
-    """Return the fraction of a predicted peak that is left for what is not counted.
-
-    Example:
-        >>> from freezekit.results.records import Workload
-        >>> default_margin(Workload("timm:resnet18")), default_margin(Workload("x", amp="bfloat16"))
-        (0.0001, 0.02)
-    """
-    if workload.device == "cuda":
-        return CUDA_MARGIN
-    counted = workload.dtype == "float32" and not workload.amp
-    return COUNTED_MARGIN if counted else MARGIN
-
-
-class FitRow(Record, frozen=True):
-    """One strategy.
-
-    Attributes:
-        strategy, lean: As in a bench row.
-        status, error: Likewise.
-        batch_size: The largest that fits, 0 where none does; or the one that was asked for.
-        memory: Predicted at that batch; where none fits, at the smallest that the model takes.
-        next_peak_bytes: Predicted for a batch larger by one; None where it was not asked.
-        tried: Batches whose peak was predicted.
-        measured_peak_bytes, measured_next_peak_bytes: Of real steps, where they were asked for.
-    """
-
-    strategy: str
-    lean: bool = False
-    status: Status = "ok"
-    error: str | None = None
-    batch_size: int | None = None
-    memory: Memory = Memory()
-    next_peak_bytes: int | None = None
-    tried: int = 0
-    measured_peak_bytes: int | None = None
-    measured_next_peak_bytes: int | None = None
-
-    @property
-    def variant(self) -> Variant:
-        """What the row is about."""
-        return Variant(self.strategy, self.lean)
-
-    @property
-    def label(self) -> str:
-        """How the row is called."""
-        return self.variant.label
-
-
-class Fit(Record, frozen=True):
-    """What fits into a memory, strategy by strategy.
-
-    Attributes:
-        kind: Tells the file from that of a bench run.
-        memory_bytes: That it has to fit into.
-        margin: The fraction of the predicted peak that is left for the allocator.
-        asked_batch_size: None where the largest was searched.
-    """
-
-    freezekit: str
-    workload: Workload
-    env: dict[str, Any]  # Any: facts of many types
-    memory_bytes: int
-    margin: float
-    asked_batch_size: int | None = None
-    rows: tuple[FitRow, ...] = ()
-    complete: bool = False
-    kind: Literal["freezekit fit"] = "freezekit fit"
-    schema_version: int = 1
-
-    @property
-    def limit_bytes(self) -> int:
-        """What a predicted peak may be, the margin left free."""
-        return math.floor(self.memory_bytes / (1 + self.margin))
-
-    def fits(self, row: FitRow) -> bool | None:
-        """Tell whether the row's batch fits by prediction; None where that is not known."""
-        if row.status != "ok" or row.memory.peak_bytes is None:
-            return None
-        return row.batch_size != 0 and row.memory.peak_bytes <= self.limit_bytes
-
-    def held(self, row: FitRow) -> bool | None:
-        """Tell whether a real step of the row's batch fitted; None where none was run."""
-        if row.measured_peak_bytes is None:
-            return None
-        return row.measured_peak_bytes <= self.memory_bytes
+WORKER = "freezekit.fit.worker"
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What to find out.
+    """What to find.
 
     Attributes:
         variants: As a bench run's.
         memory_bytes: None for what the device has free.
         margin: As in `Fit`; None for that of `default_margin`.
-        batch_size: To ask of one batch; None for the largest.
+        batch_size: The one batch to judge; None to search the largest.
         verify: Run a real step of the answer, and of a batch larger by one.
         block, threads: As a bench run's.
     """
@@ -135,33 +46,32 @@ class FitOptions:
     threads: int | None = None
 
 
-class FitRun:
+class FitRun(BaseRun[Fit]):
     """One run; `result` is always what is known so far."""
 
     def __init__(
         self,
         workload: Workload,
         options: FitOptions,
-        on_progress: Callable[[Doing], None],
+        on_progress: Callable[[ProgressUpdate], None],
         check: Callable[[Workload], object] = lambda _: None,
     ) -> None:
-        """Call `check` once the workload is resolved; it may raise, which ends the run."""
-        self._options = options
-        self._check = check
-        self._on_progress = on_progress
-        margin = default_margin(workload) if options.margin is None else options.margin
-        self.result = Fit(
+        """Call `check` once the workload is resolved; an error that it raises ends the run."""
+        result = Fit(
             __version__,
             workload,
             environment(),
             options.memory_bytes or available_bytes(),
-            margin,
+            default_margin(workload, None) if options.margin is None else options.margin,
             options.batch_size,
             tuple(FitRow(variant.spec, variant.lean) for variant in options.variants),
         )
+        super().__init__(result, on_progress, options.block, options.threads)
+        self._options = options
+        self._check = check
 
     def find(self) -> Fit:
-        """Find out all there is to find out.
+        """Find what fits, row by row.
 
         Raises:
             ModelError: The model cannot be had at all.
@@ -175,73 +85,57 @@ class FitRun:
             self._predict(workers)
             if self._options.verify:
                 self._verify(workers)
-        self.result = replace(self.result, complete=True)
+        self.change(complete=True)
         return self.result
 
     def _predict(self, workers: Workers) -> None:
-        phase, total, done = "predicting peaks", len(self._options.variants), 0
-        self._on_progress(Doing(phase, phase, done, total))
+        self.start_phase("predicting peaks", len(self._options.variants))
         job = {
-            **self._job("fit", self._options.variants),
+            **self.job("fit", self._options.variants, worker=WORKER),
             "memory_bytes": self._options.memory_bytes,
-            "margin": self.result.margin,
+            "margin": self._options.margin,
             "batch_size": self._options.batch_size,
         }
-        for event in workers.events(job):
-            match event["event"]:
-                case "environment":
-                    env = {**self.result.env, **event["environment"]}
-                    self.result = replace(self.result, env=env)
-                case "memory_bytes":
-                    self.result = replace(self.result, memory_bytes=event["memory_bytes"])
-                case "workload":
-                    shape = tuple(event["workload"]["input_shape"])
-                    workload = Workload(**{**event["workload"], "input_shape": shape})
-                    self.result = replace(self.result, workload=workload)
-                    self._check(workload)
-                case "trying":
-                    self._on_progress(Doing(phase, event["what"], done, total))
-                case "fit":
-                    done += 1
-                    self._update(
-                        event["label"],
-                        batch_size=event["batch_size"],
-                        memory=Memory(**event["memory"]),
-                        next_peak_bytes=event["next_peak_bytes"],
-                        tried=event["tried"],
-                    )
-                case "failed":
-                    done += 1
-                    self._fail(event["label"], event)
-                case "broken":
-                    kind = ModelError if event.get("model") else WorkerError
-                    raise kind(event["error"])
-            self._on_progress(Doing(phase, phase, done, total))
+        handlers = {
+            "memory_bytes": lambda event: self.change(memory_bytes=event["memory_bytes"]),
+            "margin": self._take_margin,
+            "trying": lambda event: self.show(what=event["what"]),
+            "fit": self._take_fit,
+        }
+        self.follow(workers.events(job), handlers, counted=("fit", "failed"))
 
     def _verify(self, workers: Workers) -> None:
         """Run a real step of each answer and of the next batch, one process each."""
         todo = [
-            (row, row.batch_size + more, name)
+            (row, row.batch_size + more, field)
             for row in self.result.rows
             if row.status == "ok" and row.batch_size
-            for more, name in ((0, "measured_peak_bytes"), (1, "measured_next_peak_bytes"))
+            for more, field in ((0, "measured_peak_bytes"), (1, "measured_next_peak_bytes"))
         ]
-        self._check_room(row for row, _, _ in todo)
-        phase = "running real steps"
-        for done, (row, batch, name) in enumerate(todo):
-            what = f"{row.label}, batch {batch}"
-            self._on_progress(Doing(phase, what, done, len(todo)))
-            job = self._job("memory", [row.variant])
-            job["workload"] = {**job["workload"], "batch_size": batch, "input_shape": None}
-            for event in workers.events(job):
-                if event["event"] == "memory":
-                    self._update(row.label, **{name: event["memory"]["peak_bytes"]})
-                elif name == "measured_peak_bytes":  # the next batch may well be too much
-                    self._fail(row.label, event)
+        self._check_free_memory(row for row, _, _ in todo)
+        self.start_phase("running real steps", len(todo))
+        for row, batch, field in todo:
+            self.show(what=f"{row.label}, batch {batch}")
+            self._run_real_step(workers, row, batch, field)
+            self.show(done=self._progress.done + 1)
 
-    def _check_room(self, rows: Any) -> None:  # Any: an iterable of rows
+    def _run_real_step(self, workers: Workers, row: FitRow, batch: int, field: str) -> None:
+        job = self.job("memory", [row.variant])
+        job["workload"] = {**job["workload"], "batch_size": batch, "input_shape": None}
+
+        def take(event: Event) -> None:
+            self.update(row.label, **{field: event["memory"]["peak_bytes"]})
+
+        def fail(event: Event) -> None:
+            if field == "measured_peak_bytes":  # the next batch is expected to be too large
+                self.fail_row(event)
+
+        handlers = {"memory": take, "failed": fail, "broken": fail}
+        self.follow(workers.events_of_all({row.label: job}, at_once=1), handlers)
+
+    def _check_free_memory(self, rows: Iterable[FitRow]) -> None:
         if self.result.workload.device != "cpu":
-            return  # the device says itself when it is full
+            return  # the device itself refuses what it cannot hold
         need = max((row.next_peak_bytes or row.memory.peak_bytes or 0 for row in rows), default=0)
         free = available_bytes()
         if free and need > free:
@@ -250,16 +144,24 @@ class FitRun:
                 "--verify out, or give a smaller --memory"
             )
 
-    def _job(self, kind: str, variants: Sequence[Variant]) -> Event:
-        options, worker = self._options, WORKERS[kind]
-        return job_for(kind, self.result.workload, variants, options.block, options.threads, worker)
+    # --- handlers ------------------------------------------------------------------------------
 
-    def _update(self, label: str, **fields: Any) -> None:  # Any: the fields of FitRow
-        rows = (replace(r, **fields) if r.label == label else r for r in self.result.rows)
-        self.result = replace(self.result, rows=tuple(rows))
+    def take_workload(self, event: Event) -> None:
+        """As in `BaseRun`; then call the check that the caller gave."""
+        super().take_workload(event)
+        self._check(self.result.workload)
 
-    def _fail(self, label: str, event: Event) -> None:
-        row = next(row for row in self.result.rows if row.label == label)
-        if event.get("model") and not row.lean:
-            raise ModelError(event["error"])
-        self._update(label, status=event["status"], error=event["error"])
+    def _take_margin(self, event: Event) -> None:
+        found = event["workspace_check"]
+        if found:
+            found = WorkspaceCheck(**{**found, "differing": tuple(found["differing"])})
+        self.change(margin=event["margin"], workspace_check=found)
+
+    def _take_fit(self, event: Event) -> None:
+        self.update(
+            event["label"],
+            batch_size=event["batch_size"],
+            memory=Memory(**event["memory"]),
+            next_peak_bytes=event["next_peak_bytes"],
+            tried=event["tried"],
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +13,10 @@ from freezekit.bench.environment import available_bytes
 from freezekit.bench.static import predicted_memory
 from freezekit.bench.worker import Event, check_device, environment_of, failure, serve, variants_of
 from freezekit.bench.workload import describe_workload
+from freezekit.fit.margin import default_margin
+from freezekit.fit.records import limit_bytes
 from freezekit.fit.search import FIRST_TRIED, Largest, largest_batch
+from freezekit.fit.workspace_check import check_workspace
 from freezekit.plugins.registry import load_registry
 
 if TYPE_CHECKING:
@@ -34,10 +36,16 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     if memory_bytes is None:
         memory_bytes = available_bytes()
     yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
+    check = check_workspace() if workload.device == "cpu" else None
+    margin = default_margin(workload, check) if job["margin"] is None else job["margin"]
+    found = None if check is None else msgspec.to_builtins(check)
+    yield {"event": "margin", "margin": margin, "workspace_check": found}
     asked = job["batch_size"]
-    workload = describe_workload(replace(workload, batch_size=asked or FIRST_TRIED[0]))
+    workload = describe_workload(
+        msgspec.structs.replace(workload, batch_size=asked or FIRST_TRIED[0])
+    )
     yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
-    limit = math.floor(memory_bytes / (1 + job["margin"]))
+    limit = limit_bytes(memory_bytes, margin)
     gc.freeze()  # what imports left is half of what each prediction would look through
     for variant in variants_of(job):
         predicted: dict[int, Memory] = {}
@@ -49,7 +57,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
 
         yield {"event": "trying", "what": f"predicting {variant.label}"}
         try:
-            found = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
+            answer = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
             if asked:
                 peak(asked)
         except Exception as error:  # noqa: BLE001  # a plugin may raise anything
@@ -58,9 +66,9 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         yield {
             "event": "fit",
             "label": variant.label,
-            "batch_size": found.batch,
-            "memory": msgspec.to_builtins(predicted[found.batch or min(predicted)]),
-            "next_peak_bytes": found.next_peak_bytes,
+            "batch_size": answer.batch,
+            "memory": msgspec.to_builtins(predicted[answer.batch or min(predicted)]),
+            "next_peak_bytes": answer.next_peak_bytes,
             "tried": len(predicted),
         }
 

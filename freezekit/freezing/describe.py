@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from freezekit.errors import FreezekitError
+from freezekit.backbone.staged import stages_or_reason
 from freezekit.model.records import Stage
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def summarise(backbone: Backbone, plan: FreezePlan) -> tuple[StageSummary, ...]:
 
 def _stages(backbone: Backbone) -> tuple[Sequence[Stage], str | None]:
     """Return the stages, or the top-level modules and the reason why there are no stages."""
-    try:
-        return backbone.stages, None
-    except FreezekitError as error:
-        return _top_level(backbone), f"listed by top-level module, not by stage: {error}"
+    stages, reason = stages_or_reason(backbone)
+    if stages is not None:
+        return stages, None
+    return _top_level(backbone), f"listed by top-level module, not by stage: {reason}"
 
 
 def _summary(backbone: Backbone, plan: FreezePlan, stage: Stage) -> StageSummary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.bench.environment import differing
+from freezekit.fit.margin import UNCHECKED_MARGIN
 from freezekit.report.formatting import mib
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.report.phrasing import listed
@@ -12,7 +13,7 @@ from freezekit.report.phrasing import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.fit.run import Fit, FitRow
+    from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
     from freezekit.results.records import Result
 
 _FITS = "which fits"
@@ -108,10 +109,23 @@ def _verified(fit: Fit, row: FitRow) -> Note | None:
 def _method(fit: Fit) -> str:
     """Say what the answer rests on."""
     found = f"peaks are predicted; {100 * fit.margin:g} % of the peak is left free for the rest"
+    if fit.workspace_check and not fit.workspace_check.holds:
+        found += f"; {_unlike_the_rules(fit, fit.workspace_check)}"
     answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
     if answered and all(row.measured_peak_bytes is None for row in answered):
         found += "; --verify runs real steps"
     return found
+
+
+def _unlike_the_rules(fit: Fit, check: WorkspaceCheck) -> str:
+    where = f"torch {fit.env.get('torch', '')} on {check.cpu_capability}"
+    more = "more" if check.largest_error > 0 else "less"
+    so = ", so a larger margin is left" if fit.margin == UNCHECKED_MARGIN else ""
+    return (
+        f"predictions are less exact here{so}: {len(check.differing)} of {check.operators} "
+        f"operators that were run with {where} held other memory than the rules say, up to "
+        f"{abs(check.largest_error):.0%} {more}"
+    )
 
 
 def _meanings(fit: Fit) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from freezekit.fit.run import Fit, FitRow
+    from freezekit.fit.records import Fit, FitRow
     from freezekit.results.records import Memory, Result, Workload
 
 QUESTIONS = "the largest batch that fits", "does it fit"

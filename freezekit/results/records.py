@@ -218,7 +218,24 @@ class Outlook(Record, frozen=True):
     peak_bytes: Count
 
 
-class Row(Record, frozen=True):
+class OfVariant(Record, frozen=True):
+    """A row of a result: the variant that it is about, and its label."""
+
+    strategy: str
+    lean: bool = False
+
+    @property
+    def variant(self) -> Variant:
+        """What the row is about; no two rows of a result are about the same variant."""
+        return Variant(self.strategy, self.lean)
+
+    @property
+    def label(self) -> str:
+        """The name of the row in raw steps, events, tables and sentences."""
+        return self.variant.label
+
+
+class Row(OfVariant, frozen=True):
     """One strategy, in stock PyTorch or lean.
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
@@ -226,8 +243,6 @@ class Row(Record, frozen=True):
     model cannot be staged, and in files that do not tell.
     """
 
-    strategy: str
-    lean: bool = False
     status: Status = "ok"
     error: str | None = None
     plugin: Plugin | None = None
@@ -238,16 +253,6 @@ class Row(Record, frozen=True):
     warnings: tuple[str, ...] = ()
     with_lean: Outlook | None = None
     stages: tuple[StageFigures, ...] = ()
-
-    @property
-    def variant(self) -> Variant:
-        """What the row measures; no two rows of a result measure the same."""
-        return Variant(self.strategy, self.lean)
-
-    @property
-    def label(self) -> str:
-        """How the row is called in `Raw`, tables and sentences."""
-        return self.variant.label
 
 
 class Control(Record, frozen=True):

@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from freezekit.bench.processes import Workers
+from freezekit.bench.processes import Workers, job_for
 from freezekit.results.records import Workload
+from freezekit.results.variant import Variant
 
 DEADLY = """
 import os, signal, sys, torch
@@ -52,15 +52,8 @@ def deadly(tmp_path: Path) -> str:
 
 def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
     workload = Workload(model, batch_size=2, image_size=16)
-    return {
-        "kind": kind,
-        "workload": msgspec.to_builtins(workload),
-        "variants": [{"spec": spec, "lean": lean}],
-        "block": [],
-        "threads": 1,
-        "budget_seconds": None,
-        "spent_seconds": 0.0,
-    }
+    more = {"budget_seconds": None, "spent_seconds": 0.0}
+    return {**job_for(kind, workload, [Variant(spec, lean)], (), 1), **more}
 
 
 @pytest.mark.parametrize(

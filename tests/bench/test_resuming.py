@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from freezekit.bench.resuming import standing, with_run
+from freezekit.bench.resuming import already_measured, with_run
 from freezekit.results.records import (
     Memory,
     Parameters,
@@ -78,5 +78,5 @@ def test_what_stands_is_the_last_good_run_of_each_row() -> None:
     old = run(*first.rows, complete=True, torch="2.14.0")
     broken = run(*first.rows)
     now = run()
-    found = standing(asked, [first, second, old, broken], now, static_only=False)
+    found = already_measured(asked, [first, second, old, broken], now, static_only=False)
     assert found == {Variant("full"): second, Variant("head-only"): first}

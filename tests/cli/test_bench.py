@@ -338,7 +338,7 @@ def started(*args: str, until: str) -> subprocess.Popen[str]:
 def test_the_help_fits_a_terminal_of_80_columns() -> None:
     done = bench("--help", env={"COLUMNS": "80"})
     assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "Where several hold: 130, else 2, 4, 1, 3" in " ".join(done.stdout.split())
+    assert "Where several apply: the first of 130, 2, 4, 1 and 3" in " ".join(done.stdout.split())
 
 
 def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> Non
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     *printed, last = err.splitlines()
-    assert last == "interrupted; the same command with --resume goes on"
+    assert last == "interrupted; the same command with --resume continues"
     assert set(printed) <= {"timm:test_resnet: counting memory and FLOPs"}  # rich may repeat it
     assert not file.exists()
 
@@ -363,7 +363,7 @@ def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(tmp_path: Path) 
     assert process.returncode == 130
     assert load(path)[:1] == whole
     assert [row.label for row in load(path)[1].rows] == ["full", "bias-only"]
-    assert "no whole run that was there is lost" in err
+    assert "no complete run is lost from the file" in err
     assert bench(*TINY, "--static", "-s", "bias-only", "-o", str(path)).returncode == 0
     assert [row.label for row in load(path)[0].rows] == ["full", "bias-only"], (
         "a whole run takes the file"
@@ -382,7 +382,7 @@ def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None
     assert process.returncode == 130
     assert err.splitlines()[-1] == (
         f"interrupted; what was measured is in {file}, {page}; not started: timm:test_resnet; "
-        "the same command with --resume goes on"
+        "the same command with --resume continues"
     )
     assert "head-only" in out
     (result,) = load(file)

@@ -64,7 +64,7 @@ def test_gates_and_a_baseline(tmp_path: Path) -> None:
         (("--fail-if", "peak_bytes > 60%"), "did you mean 'full * 0.6'"),
         (("--baseline", ""), "cannot read ''"),
         (("--baseline", "missing.json"), "cannot read 'missing.json'"),
-        (("--resume",), "--resume goes on with a result file: name it with -o FILE.json"),
+        (("--resume",), "--resume continues a result file: name it with -o FILE.json"),
         (("--resume", "-o", "x.bencher.json"), "name it with -o FILE.json"),
     ],
 )

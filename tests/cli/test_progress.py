@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.run import Doing
-from freezekit.cli import screen
+from freezekit.bench.base_run import ProgressUpdate
+from freezekit.cli import progress as screen
 from freezekit.cli.progress import progress
 from freezekit.errors import OutputError
 from freezekit.results.records import Parameters, Result, Row, Workload
@@ -29,7 +29,7 @@ def test_a_long_spec_leaves_room_for_the_time(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(columns))
     with progress("timm:resnet18") as show:
-        show(Doing("timing steps", LONG, 1, 10))
+        show(ProgressUpdate("timing steps", LONG, 1, 10))
     seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     line = next(line for line in re.split(r"[\r\n]", seen) if line.startswith("first-n-stages"))
     assert len(line.rstrip()) <= columns
@@ -57,7 +57,7 @@ def test_a_disk_that_is_full_midway_tells_what_the_file_holds(
     (error,) = writer.failed
     assert str(error) == (
         f"cannot write {path!r}: no space left on device; it holds timm:a, timm:b in part; "
-        "make room, then the same command with --resume goes on"
+        "free some space, then the same command with --resume continues"
     )
     assert load(path) == (first, second)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from freezekit.fit.run import Fit, FitRow
+from freezekit.fit.records import Fit, FitRow
 from freezekit.report.fit_notes import fit_notes
 from freezekit.report.fit_table import FitReport, fit_lines, fit_markdown
 from freezekit.results.records import Memory, Result, Row, StepSeconds, Time, Workload
