@@ -47,7 +47,7 @@ def summarise(backbone: Backbone, plan: FreezePlan) -> tuple[StageSummary, ...]:
 
 
 def _stages(backbone: Backbone) -> tuple[Sequence[Stage], str | None]:
-    """Return the stages, or the top-level modules and the reason why there are no stages."""
+    """Return the stages, or else the top-level modules and the reason."""
     try:
         return backbone.stages, None
     except FreezekitError as error:
