@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy
 import torch
 
 from freezekit.backbone.view import Backbone
@@ -16,6 +14,7 @@ from freezekit.handle.frozen import freeze_
 from freezekit.plugins.registry import default_registry
 from freezekit.spec.grammar import format_strategy
 from freezekit.testing.models import MODELS, images
+from freezekit.testing.state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -103,9 +102,9 @@ class StrategyContract:
     def test_the_plan_is_pure(self, spec: str | Strategy, model_name: str) -> None:
         """`plan` changes nothing, and gives the same plan when it is asked again."""
         model = self._model(model_name)
-        before = _state(model)
+        before = state_of(model)
         first = self._ask(spec, model)
-        changed = [what for what, value in _state(model).items() if value != before[what]]
+        changed = [what for what, value in state_of(model).items() if value != before[what]]
         assert not changed, (
             f"plan() of {_text(spec)} changes the model or the process ({', '.join(changed)}): "
             "return the decision as a FreezePlan; freezekit changes the model."
@@ -230,39 +229,3 @@ def _sentence(message: object) -> str:
 
 def _text(spec: str | Strategy) -> str:
     return spec if isinstance(spec, str) else spec.name
-
-
-def _state(model: nn.Module) -> dict[str, object]:
-    """Return all state that a strategy must not change, by a name for messages."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {
-        "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
-        "gradients": {n: id(p.grad) for n, p in model.named_parameters()},
-        "train mode": {n: m.training for n, m in model.named_modules()},
-        "weights or buffers": {n: t.detach().cpu().numpy().tobytes() for n, t in tensors.items()},
-        "parameters or buffers": {n: id(t) for n, t in tensors.items()},
-        "modules": {n: (id(m), type(m)) for n, m in model.named_modules()},
-        "attributes": {n: _plain(vars(m)) for n, m in model.named_modules()},
-        "hooks": [
-            *({k: len(v) for k, v in vars(m).items() if "hooks" in k} for m in model.modules()),
-            *(len(p._backward_hooks or ()) for p in model.parameters()),
-        ],
-        "random state": torch.get_rng_state().numpy().tobytes(),
-        "random state of Python": random.getstate(),
-        "random state of NumPy": repr(numpy.random.get_state(legacy=False)),
-        "settings of torch": (
-            torch.get_num_threads(),
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_grad_enabled(),
-            torch.get_default_dtype(),
-        ),
-    }
-
-
-def _plain(attributes: Mapping[str, object]) -> dict[str, str]:
-    kinds = (bool, int, float, str, tuple, list, set, type(None))
-    return {
-        name: repr(value)
-        for name, value in attributes.items()
-        if isinstance(value, kinds) and "hooks" not in name and name != "training"
-    }
