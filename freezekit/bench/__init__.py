@@ -1,1 +1,1 @@
-"""Memory and step time of freeze strategies, measured side by side; no torch in the parent."""
+"""Memory and step time of freeze strategies, measured side by side; the parent has no torch."""

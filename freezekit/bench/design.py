@@ -1,7 +1,7 @@
-"""The plan of a timing run: blocks, rounds and turns, in random order, sized to the time there is.
+"""The design of a timing run: blocks, rounds and turns in random order, sized to the budget.
 
-A block rebuilds everything; a round gives each strategy one turn; a turn is a few steps of one
-strategy, the first discarded. Nothing here measures anything.
+A block rebuilds everything. A round gives each strategy one turn. A turn is a few steps of one
+strategy, the first discarded. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEAST_BLOCKS = 5
 ROUNDS = 3
 STEPS_PER_TURN = 3
 WARMUP_STEPS = {"cpu": 3, "cuda": 10}
-LEAST_SECONDS = 5.0  # of blocks, where the budget leaves less
+LEAST_SECONDS = 5.0  # for all blocks, where the budget leaves less
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Design:
         steps_per_turn: Steps of one strategy at a time, the first discarded.
         warmup: Steps of each strategy before the rounds of a block.
         budget_seconds: Asked for the whole run; None without a budget.
-        expected_seconds: What the whole run was thought to take when it was sized.
-        overhead_seconds: Of the budget, spent before the first block.
-        least_seconds: For blocks, whatever the budget leaves.
+        expected_seconds: The estimate for the whole run when it was sized.
+        overhead_seconds: The part of the budget that was used before the first block.
+        least_seconds: What blocks may take even where the budget leaves less.
 
     Raises:
         ValueError: A count is too small to measure anything.
@@ -66,13 +66,13 @@ class Design:
         return self.blocks * self.rounds * strategies
 
     @property
-    def room_seconds(self) -> float:
-        """What the whole run may take."""
+    def available_seconds(self) -> float:
+        """The time that the whole run may take."""
         return max(self.budget_seconds or 0.0, self.overhead_seconds + self.least_seconds)
 
     @property
     def cut(self) -> str | None:
-        """What the budget cut, as a sentence; None where it cut nothing.
+        """What the budget reduced, as a sentence; None where it reduced nothing.
 
         Example:
             >>> Design(blocks=5, rounds=2, budget_seconds=60.0, expected_seconds=55.0).cut
@@ -98,7 +98,7 @@ class Design:
         )
 
     def record(self) -> dict[str, Any]:  # Any: counts, seconds and a sentence
-        """Return the design for `Result.timing_design`, with what the budget cut in numbers."""
+        """Return the design for `Result.timing_design`, with what the budget reduced."""
         return {
             "blocks": self.blocks,
             "rounds": self.rounds,
@@ -130,8 +130,8 @@ class BlockOrder:
 def block_order(names: Sequence[str], block: int, seed: int, rounds: int = ROUNDS) -> BlockOrder:
     """Return the orders of one block.
 
-    They depend on seed, block and names only: neither another block nor a smaller number of rounds
-    changes them, so that a budget that cuts the run changes nothing in what is left.
+    They depend on seed, block and names only. Neither another block nor a smaller number of rounds
+    changes them. So a smaller budget leaves the orders of the remaining blocks as they are.
 
     Example:
         >>> order = block_order(["full", "head-only", "control"], block=0, seed=0)
@@ -164,19 +164,19 @@ def fit_budget(
     overhead_seconds: float = 0.0,
     least_seconds: float = 0.0,
 ) -> Design:
-    """Size a design to the time there is: as many rounds as fit with five blocks, then blocks.
+    """Size a design to a budget: as many rounds as fit with five blocks, then more blocks.
 
-    Blocks are cut first, from 8 to 5, then rounds, from 3 to 1; where rounds were cut, blocks fill
-    what time is left. Where even 5 blocks of 1 round do not fit, that is the design, and its `cut`
-    says so.
+    Blocks are reduced first, from 8 to 5, then rounds, from 3 to 1. With fewer rounds, blocks fill
+    the time that is left. Where even 5 blocks of 1 round do not fit, that is the design, and its
+    `cut` says so.
 
     Args:
         setup_seconds: To build and warm up all strategies once, the control included.
         round_seconds: For one turn of each.
         budget_seconds: What the whole run may take.
-        warmup: Steps of warm-up; already part of `setup_seconds`, recorded only.
-        overhead_seconds: Spent already, before the first block.
-        least_seconds: What blocks may take, whatever the budget leaves.
+        warmup: Steps of warm-up. They are part of `setup_seconds`; the number is only recorded.
+        overhead_seconds: Used already, before the first block.
+        least_seconds: What blocks may take even where the budget leaves less.
 
     Example:
         >>> fit_budget(setup_seconds=3.0, round_seconds=2.0, budget_seconds=100.0).blocks
@@ -198,15 +198,15 @@ def fit_budget(
         for rounds in range(ROUNDS, 0, -1)
         for blocks in range(BLOCKS, LEAST_BLOCKS - 1, -1)
     ]
-    fitting = (d for d in sized if (d.expected_seconds or 0) <= d.room_seconds)
+    fitting = (d for d in sized if (d.expected_seconds or 0) <= d.available_seconds)
     return next(fitting, sized[-1])
 
 
 def refit(design: Design, block_seconds: Sequence[float]) -> Design:
-    """Correct the number of blocks by the pace of those measured; the rounds stay.
+    """Return the design with the number of blocks that their pace allows; the rounds stay.
 
-    A design without a budget is returned as it is. Blocks stay between 5 and 8: time decides,
-    never what was measured.
+    A design without a budget is returned unchanged. The number stays between 5 and 8. It depends on
+    time only, never on the results.
 
     Example:
         >>> sized = Design(blocks=8, budget_seconds=60.0, expected_seconds=56.0)
@@ -217,7 +217,7 @@ def refit(design: Design, block_seconds: Sequence[float]) -> Design:
         return design
     done, spent = len(block_seconds), sum(block_seconds)
     pace = spent / done
-    left = design.room_seconds - design.overhead_seconds - spent
+    left = design.available_seconds - design.overhead_seconds - spent
     blocks = done + max(0, int(left / pace))
     blocks = max(done, min(BLOCKS, max(LEAST_BLOCKS, blocks)))
     expected = design.overhead_seconds + blocks * pace
@@ -225,19 +225,19 @@ def refit(design: Design, block_seconds: Sequence[float]) -> Design:
 
 
 def load_warning(threads: int, load_average: float, cores: int) -> str | None:
-    """Return a warning where the threads exceed the cores that others leave free.
+    """Return a warning where the threads exceed the cores that other processes leave free.
 
     Args:
         threads: That a step will use.
-        load_average: Of the last minute, taken before any worker started.
-        cores: That this process may use.
+        load_average: Of the last minute, read before any worker started.
+        cores: The cores that this process may use.
 
     Example:
         >>> load_warning(threads=2, load_average=0.1, cores=2)
         >>> load_warning(threads=2, load_average=1.6, cores=2)
-        '2 threads on 2 cores under a load of 1.6: step times will not be trustworthy; ...'
+        '2 threads on 2 cores under a load of 1.6: step times will not be reliable; ...'
     """
-    busy = 0.5  # a load below this is the machine's own housekeeping
+    busy = 0.5  # an idle machine has a load up to this
     if threads <= cores - load_average + busy:
         return None
     free = max(1, int(cores - load_average))
@@ -245,5 +245,5 @@ def load_warning(threads: int, load_average: float, cores: int) -> str | None:
     many = "s" if threads > 1 else ""
     return (
         f"{threads} thread{many} on {cores} cores under a load of {load_average:.1f}: step times "
-        f"will not be trustworthy; stop what else runs, or use {advice}"
+        f"will not be reliable; stop other programs, or use {advice}"
     )

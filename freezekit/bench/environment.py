@@ -1,4 +1,4 @@
-"""Facts of the machine and the moment, as the parent process sees them; no torch."""
+"""Facts of the machine and its load, as the parent process sees them; no torch."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ FACTS = (
     "cuda",
     "allocator",
 )
-"""Facts of a machine and its software that figures depend on."""
+"""The facts of a machine and its software on which figures depend."""
 
 
 def environment() -> dict[str, Any]:  # Any: facts of many types
-    """Return what a result records of the machine; a worker adds versions and the device."""
+    """Return the facts that a result records; a worker adds versions and the device."""
     return {
         "cpu": _cpu_name(),
         "cores": cores(),
@@ -64,7 +64,7 @@ def cores() -> int:
 
 
 def load_average() -> float | None:
-    """Return the load of the last minute, None where the system has none."""
+    """Return the load of the last minute, None where the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
@@ -78,7 +78,7 @@ def _cpu_name() -> str:
 
 
 def available_bytes() -> int:
-    """Return the free memory, 0 where the system does not tell."""
+    """Return the free memory, 0 where the system does not report it."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
@@ -86,7 +86,7 @@ def available_bytes() -> int:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the user's own folder, where it is under git."""
+    """Return the commit of the working directory, None where it is not under git."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)

@@ -30,10 +30,10 @@ _NEEDS_VALUES = (
 
 
 class _Mode(FakeTensorMode):
-    """As torch's, but detaching a tensor whose storage was emptied leaves it empty.
+    """As torch's mode, but a detached tensor whose storage was emptied stays empty.
 
-    From its cache of operators torch's gives the storage its size back, as for a real tensor it
-    does not. Autograd detaches what hooks on saved tensors return.
+    Torch's mode gives such a storage its size back, from its cache of operators. A real tensor
+    stays empty. Autograd detaches what hooks on saved tensors return.
     """
 
     def __torch_dispatch__(
@@ -56,13 +56,13 @@ class _Mode(FakeTensorMode):
 def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
     """Turn the tensors of a model on `meta` into fake ones, in place; return the mode to run it in.
 
-    The conversion happens outside the mode because building some models inside it fails (timm's and
-    torchvision's ViT, Swin and ConvNeXt, on `trunc_normal_`). Parameters, buffers and tensors that
-    modules keep as plain attributes are converted; tied ones stay tied.
+    The conversion happens outside the mode, because some models cannot be built inside it (the ViT,
+    Swin and ConvNeXt of timm and torchvision fail in `trunc_normal_`). Parameters, buffers and
+    tensors that modules keep as plain attributes are converted; tied ones stay tied.
 
     Args:
         model: A model on `meta`.
-        device: Where the fake tensors claim to be. "cuda" needs a CUDA machine.
+        device: The device that the fake tensors report. "cuda" needs a CUDA machine.
 
     Example:
         >>> model = nn.Linear(3, 4, device="meta")
@@ -98,7 +98,7 @@ def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
 
 
 def needs_values(error: BaseException | None) -> bool:
-    """Tell whether an error, or its cause, says that a model cannot run without real numbers.
+    """Return whether an error, or its cause, says that a model needs real numbers to run.
 
     Example:
         >>> with make_fake(nn.Linear(1, 1, device="meta"), "cpu"):

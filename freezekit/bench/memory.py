@@ -27,14 +27,14 @@ def measured_figures(
 ) -> Memory:
     """Run a strategy's training step for real and measure its memory.
 
-    Meant for a fresh process per strategy, which is never timed. The first step allocates the
-    optimizer's state, the second is tracked by storages, the third watched by the device's own
-    allocator: `max_memory_allocated` on CUDA, the profiler's memory events on CPU. In between, one
+    It is meant for a fresh process per strategy, which is never timed. The first step allocates the
+    optimizer's state. The second is tracked by storages. The third is observed by the device's own
+    allocator: `max_memory_allocated` on CUDA, the allocator's events on the CPU. In between, one
     forward pass shows what the graph holds.
 
-    The workspace is what the allocator saw beyond the tracker. It can be a little below zero (0.3 %
-    of the peak in mobilenet_v3_small): where two gradients of one tensor meet, autograd adds them
-    in place, but not while any dispatch mode such as the tracker is active.
+    The workspace is the allocator's peak minus the tracker's. It can be slightly negative (-0.3 %
+    of the peak in mobilenet_v3_small): autograd adds two gradients of one tensor in place, except
+    while a dispatch mode such as the tracker is active.
 
     Args:
         workload: The training step.
@@ -43,9 +43,8 @@ def measured_figures(
         lean: As in `freeze_`.
 
     Raises:
-        FreezekitError: The model cannot be had, or the strategy refuses it.
-        torch.OutOfMemoryError, MemoryError, RuntimeError: There was too little memory; see
-            `is_out_of_memory`.
+        FreezekitError: The model cannot be built, or the strategy refuses it.
+        torch.OutOfMemoryError, MemoryError, RuntimeError: Memory ran out; see `is_out_of_memory`.
 
     Example:
         >>> from freezekit.results.records import Workload
@@ -78,10 +77,10 @@ def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory,
     """Run two steps and a forward pass under the storage tracker, for real or fake tensors alike.
 
     Returns the categories with `tracker_peak_bytes`, and the bytes alive between two steps, without
-    gradients. Those are divided into parameters, buffers, optimizer state and, as the rest, inputs:
-    images, labels and whatever else the model keeps. Saved activations are what is freed when the
-    graph goes; with autocast the cast copies of the weights are among them. `workspace` adds what
-    `cpu_workspace` says the allocator will see beyond the tracker.
+    gradients. These are divided into parameters, buffers, optimizer state and the rest, inputs:
+    images, labels and whatever else the model keeps. Saved activations are the bytes that are freed
+    with the graph; with autocast they include the cast copies of the weights. `workspace` adds the
+    bytes that `cpu_workspace` predicts beyond the tracker.
     """
     model, optimizer = session.model, session.optimizer
     device = session.workload.device
@@ -92,11 +91,13 @@ def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory,
         optimizer.zero_grad(set_to_none=True)
         gc.collect()
         idle = tracker.snapshot()
-        graph = session.loss().grad_fn  # the graph alone: the loss counts only if that holds it
+        graph = (
+            session.loss().grad_fn
+        )  # the graph alone: the loss counts only if the graph holds it
         with_graph_bytes = tracker.current_bytes
         del graph
         gc.collect()
-        # A model may keep a part of its last graph, as RAFT does: then less is freed than came.
+        # A model may keep a part of its last graph, as RAFT does: then not all of it is freed.
         saved_bytes = with_graph_bytes - min(tracker.current_bytes, sum(idle.values()))
         tracker.reset_peak()
         kept = _step_in_two(session, tracker)
@@ -125,19 +126,19 @@ def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory,
 
 
 def _step_in_two(session: Session, tracker: StorageTracker) -> set[int]:
-    """Do what `session.step` does; return the storages that forward left alive for backward."""
+    """Run a step as `session.step` does; return the storages that forward kept for backward."""
     session.optimizer.zero_grad(set_to_none=True)
     before = tracker.alive()
     loss = session.loss()
     kept = tracker.alive() - before - tracker.numbers_of([loss])
     loss.backward()
-    del loss  # as in a step, it is gone before the optimizer's turn
+    del loss  # as in a step, where the loss is freed before the optimizer runs
     session.optimizer.step()
     return kept
 
 
 def cuda_peak_bytes(session: Session) -> int:
-    """Return the most that CUDA's caching allocator had given out at once during a step."""
+    """Return the highest total that CUDA's caching allocator had allocated during a step."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     session.step()
@@ -146,10 +147,10 @@ def cuda_peak_bytes(session: Session) -> int:
 
 
 def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
-    """Run one step under the profiler and add up its memory events on top of what was alive.
+    """Run one step and add the allocator's events to the bytes that were alive before.
 
-    Gradients are dropped first: the profiler does not see blocks freed that it did not see
-    allocated. At the end of the step they are there again, so the peak is the same.
+    Gradients are dropped first: their blocks would be freed in the step, and the profiler misses
+    that for blocks allocated before. The step makes them again, so the peak is the same.
     """
     session.optimizer.zero_grad(set_to_none=True)
     gc.collect()

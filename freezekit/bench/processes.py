@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]  # Any: JSON
 
-# glibc tunes its allocator by what was freed before, so that history moves ratios; pinned, it
-# does not. 32 MiB is the highest threshold that it takes; other allocators ignore all three.
+# glibc adapts its allocator to what was freed before, so that earlier steps change the ratios. With
+# fixed thresholds it does not. 32 MiB is the highest it accepts. Other allocators ignore all three.
 PINNED_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
 
-_QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}  # its chatter would hide the last words of a worker
+_QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}  # its messages would hide the last line of a worker
 
 
 def job_for(
@@ -43,13 +43,13 @@ def job_for(
     threads: int | None,
     worker: str = "freezekit.bench.worker",
 ) -> Event:
-    """Return what a measuring process is given to do; some kinds need more than this.
+    """Return the job of a measuring process; some kinds need more entries.
 
     Args:
-        kind: What to do, as the worker calls it.
+        kind: What to do: a name that the worker knows.
         workload: The training step.
         variants: What to measure.
-        block: Plugins not to load.
+        block: Plugins that are not loaded.
         threads: For torch; None for its own choice.
         worker: The module that is run.
 
@@ -69,9 +69,9 @@ def job_for(
 
 
 class Workers:
-    """The measuring processes of one run; leaving the context ends those that still live.
+    """The measuring processes of one run; leaving the context ends those that still run.
 
-    They are sessions of their own, so that Ctrl-C reaches the parent alone and it decides.
+    Each is the leader of its own session, so that Ctrl-C reaches the parent only.
     """
 
     def __init__(self) -> None:
@@ -109,17 +109,17 @@ class Workers:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                with contextlib.suppress(BrokenPipeError):  # its exit status will tell
+                with contextlib.suppress(BrokenPipeError):  # its exit status says why
                     process.stdin.write(json.dumps(job) + "\n")
                     process.stdin.flush()
                 for line in process.stdout:
-                    if line.endswith("\n"):  # else it died in the middle of an event
+                    if line.endswith("\n"):  # without: it died while writing an event
                         yield json.loads(line)
                 code = process.wait()
                 if code:
                     stderr.seek(0)
                     model = job["workload"]["model"]
-                    yield {"event": "broken", **death(code, stderr.read(), model)}
+                    yield {"event": "broken", **exit_reason(code, stderr.read(), model)}
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -180,14 +180,14 @@ class Workers:
             return process
 
 
-def death(code: int, stderr: str, model: str) -> Event:
-    r"""Say why the process of a model ended with this code, as a row's status and reason.
+def exit_reason(code: int, stderr: str, model: str) -> Event:
+    r"""Return why the process of a model ended with this code, as a row's status and reason.
 
     Example:
-        >>> death(-9, "", "timm:resnet18")["error"]
+        >>> exit_reason(-9, "", "timm:resnet18")["error"]
         'the process that measures timm:resnet18 was killed (SIGKILL), as the system does when
         memory runs out'
-        >>> death(1, "OSError: no space", "timm:resnet18")["error"]
+        >>> exit_reason(1, "OSError: no space", "timm:resnet18")["error"]
         'the process that measures timm:resnet18 ended with code 1: OSError: no space'
     """
     process = f"the process that measures {model}"

@@ -1,4 +1,4 @@
-"""What an earlier run has measured already, so that it need not be measured again."""
+"""What earlier runs have measured already and need not measure again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ VERSIONS = ("device", "torch", "torchvision", "timm")
 def already_measured(
     variants: Collection[Variant], earlier: Sequence[Result], now: Result, *, static_only: bool
 ) -> dict[Variant, Result]:
-    """Return those of the variants that are measured already, each with the last run that has it.
+    """Return the variants that are measured already, each with the last run that has it.
 
     Args:
         variants: What was asked for.
         earlier: Results of the file.
-        now: The run that begins, with its workload and versions resolved.
+        now: The new run, with its workload and versions resolved.
         static_only: Whether step times are not asked for.
 
     Example:
@@ -45,9 +45,9 @@ def already_measured(
 
 
 def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> tuple[Variant, ...]:
-    """Return those of the variants that are not done; nothing where all are.
+    """Return the variants that are not done; nothing where all are.
 
-    Where some are left the baseline is among them: ratios are within one run.
+    Where some are left, the baseline is among them: ratios are within one run.
 
     Example:
         >>> from freezekit.results.variant import Variant
@@ -60,10 +60,10 @@ def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> t
 
 
 def with_run(results: Sequence[Result], now: Result) -> tuple[Result, ...]:
-    """Return what a file holds with a new run: of one that was begun twice, what got further.
+    """Return the runs of a file with a new one; of a run that was begun twice, the fuller one.
 
-    So it never holds two runs of the same rows, and never less than before. A whole run takes the
-    place of an interrupted one, whatever that had.
+    So the file never holds two runs of the same rows, and never less than before. A complete run
+    replaces an interrupted one, whatever figures that had.
 
     Example:
         >>> from msgspec.structs import replace
@@ -97,7 +97,7 @@ def _variants(result: Result) -> set[Variant]:
 
 
 def _reach(result: Result, variants: Collection[Variant]) -> tuple[int, int]:
-    """Return how far a run got with some rows: figures that they have, and blocks of steps."""
+    """Return how far a run got with some rows: the figures that they have, and blocks of steps."""
     found = 0
     for row in result.rows:
         if row.variant in variants and row.status == "ok":
@@ -107,7 +107,7 @@ def _reach(result: Result, variants: Collection[Variant]) -> tuple[int, int]:
 
 
 def _alike(earlier: Result, now: Result) -> bool:
-    """Tell whether figures of one run are as good as the other's: step, versions, protocol."""
+    """Return whether two runs measure the same: the same step, versions and protocol."""
     return (
         earlier.workload.key == now.workload.key
         and (earlier.freezekit, earlier.protocol) == (now.freezekit, now.protocol)

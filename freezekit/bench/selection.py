@@ -18,13 +18,13 @@ LEAN_CHOICES: tuple[Lean, ...] = get_args(Lean)
 
 
 def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tuple[Variant, ...]:
-    """Return what to measure, each once: first the baseline, which is `full` and always stock.
+    """Return what to measure, each once. The baseline is first: `full`, always stock.
 
     Args:
-        texts: Specs as given.
+        texts: Specs as the user wrote them.
         registry: Where strategies are looked up.
-        lean: "off": all stock. "on": those asked for in lean, `full` too if it is among them.
-            "both": all, `full` too, in stock and directly after it in lean.
+        lean: "off": all stock. "on": all lean, `full` too if the user named it. "both": all in
+            stock, `full` too, and directly after each the same in lean.
 
     Raises:
         SpecError: A spec cannot be read, or names an unknown strategy or option.

@@ -1,4 +1,4 @@
-"""The strategies that a timing run hosts: built, stepped, timed, and dropped when they fail."""
+"""The strategies in a timing run: built, stepped, timed, and dropped when they fail."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Event = dict[str, Any]  # Any: one line of JSON
 SPLIT = ("forward", "backward", "optimizer")
 
 
-class Hosts:
-    """The strategies that still take part, and what the present block has measured of them.
+class TimedStrategies:
+    """The strategies that have not failed, and what the current block has measured of them.
 
     Its methods yield events, as `run_timing` describes them.
 
     Attributes:
-        live: Those that have not failed by their labels, the control included.
-        turns_done: In all blocks.
+        live: Those that have not failed, by their labels, with the control.
+        turns_done: Over all blocks.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Hosts:
         self.steps: list[dict[str, list[float]]] = []
         self.split: dict[str, dict[str, float]] = {}
 
-    def rehearse(self) -> Iterator[Event]:
-        """Build and step the baseline once, and forget it."""
+    def warm_up_process(self) -> Iterator[Event]:
+        """Build and step the baseline once and drop it, so that first calls are over."""
         yield from self._attempt(self.baseline, self._build)
         self.tear_down()
 
     def set_up(self, names: Iterable[str], block: int, design: Design | None) -> Iterator[Event]:
         """Start a block: build and warm up the live ones among the names, in that order."""
         self._start_block(block)
-        # Collections between turns pass over what is frozen here, which makes them quick.
+        # Garbage collections between turns skip the objects that are frozen here: they are quick.
         gc.freeze()
         for name in names:
             if name in self.live:
@@ -93,20 +93,20 @@ class Hosts:
             yield self._progress(f"timing {name}", design, left)
 
     def take_splits(self, names: Iterable[str]) -> Iterator[Event]:
-        """On CUDA, time forward, backward and optimizer apart, in steps of their own."""
+        """On CUDA, time forward, backward and optimizer separately, in extra steps."""
         if self.workload.device.startswith("cuda"):
             for name in names:
                 if name in self.live:
                     yield from self._attempt(name, self._take_split)
 
     def round_seconds(self) -> float:
-        """Return the seconds of one turn of each, at the pace of the warm-up without its first."""
+        """Return the seconds of one turn of each, from the warm-up steps without the first."""
         return Design.steps_per_turn * sum(
             median(steps[1:] or steps) for name, steps in self.warmup.items() if name in self.live
         )
 
     def block_event(self) -> Event:
-        """Return what the block measured."""
+        """Return the event with what the block measured."""
         return {
             "event": "block",
             "block": self.block,
@@ -117,7 +117,7 @@ class Hosts:
         }
 
     def tear_down(self) -> None:
-        """Free all that the block built, and let the collector see everything again."""
+        """Free all that the block built, and end the freezing of the garbage collector."""
         self.sessions.clear()
         gc.unfreeze()
         gc.collect()
@@ -134,16 +134,16 @@ class Hosts:
         return {"event": "progress", "doing": doing, "done": self.turns_done, "total": total}
 
     def _attempt(self, name: str, action: Callable[[str], None]) -> Iterator[Event]:
-        """Do it; a strategy that raises takes no further part, and the others go on."""
+        """Run an action; a strategy that raises is dropped, and the others continue."""
         try:
             action(name)
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             status, reason = _describe(error, len(self.sessions))
-        # Only now, with the traceback gone, can what it held be freed.
+        # Only now, without the traceback, can its memory be freed.
         del self.live[name]
         self.sessions.pop(name, None)
-        if name == self.baseline:  # a control of nothing
+        if name == self.baseline:  # the control has nothing to be compared with
             self.live.pop(CONTROL, None)
             self.sessions.pop(CONTROL, None)
         gc.collect()
@@ -159,7 +159,7 @@ class Hosts:
 
     def _build(self, name: str) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FreezekitWarning)  # the static worker has reported them
+            warnings.simplefilter("ignore", FreezekitWarning)  # the static worker reports them
             variant = self.live[name]
             session = workloads.build(self.workload, variant.spec, self.registry, lean=variant.lean)
         self.warmup[name] = self._time_steps(session, self.warmup_steps)
@@ -172,7 +172,7 @@ class Hosts:
         self.turns_done += 1
 
     def _time_steps(self, session: Session, steps: int) -> list[float]:
-        """Return the seconds of each step; leave no gradients in memory for the others."""
+        """Return the seconds of each step; drop the gradients, which would take others' memory."""
         seconds = []
         with _no_collection():
             for _ in range(steps):
@@ -185,7 +185,7 @@ class Hosts:
         return seconds
 
     def _take_split(self, name: str) -> None:
-        """Time the parts of a few more steps by CUDA events; never part of the measured steps."""
+        """Time the parts of a few extra steps by CUDA events. They are not among measured steps."""
         session = self.sessions[name]
         parts: list[list[float]] = []
         with _no_collection():
@@ -218,7 +218,7 @@ def _cuda_mark() -> torch.cuda.Event:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect garbage before, never during; whatever the caller had set comes back after."""
+    """Collect garbage before, never during; restore the caller's setting afterwards."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -229,11 +229,11 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _describe(error: BaseException, hosted: int) -> tuple[str, str]:
-    """Return the status ("oom" or "error") and one line that says why."""
+def _describe(error: BaseException, in_memory: int) -> tuple[str, str]:
+    """Return the status ("oom" or "error") and the reason in one line."""
     text = (str(error).strip().splitlines() or [""])[0]
     if is_out_of_memory(error):
-        beside = f" while timed beside {hosted} other models in memory" if hosted else ""
+        beside = f" while timed beside {in_memory} other models in memory" if in_memory else ""
         return "oom", f"out of memory{beside}: {text or type(error).__name__}"
     if isinstance(error, FreezekitError):
         return "error", text

@@ -1,4 +1,4 @@
-"""What strategies do to the stages of a workload's model, in numbers; the model is staged once."""
+"""What strategies do to the stages of a model, in numbers; the model is staged once."""
 
 from __future__ import annotations
 

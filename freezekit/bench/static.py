@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StaticFigures:
-    """What can be told of a strategy without a real step.
+    """What is known of a strategy without a real step.
 
     Attributes:
         parameters: Elements, and the trainable set's digest.
         memory: Categories and the predicted peak; empty where the model cannot run on fake tensors.
         flops: None where the model cannot run on fake tensors.
-        warnings: The plan's own, and what could not be predicted.
+        warnings: Those of the plan, and what could not be predicted.
         stages: Empty where no staged view was given.
     """
 
@@ -74,21 +74,21 @@ def static_figures(
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
-    The model is built on `meta`, so that it takes no memory and no weights, turned into fake
-    tensors on the workload's device, frozen, and stepped; figures are those of the second step.
-    The peak is that of live storages: only a real step can add the allocator's workspace.
+    The model is built on `meta`, where it takes no memory and needs no weights. Its tensors become
+    fake ones on the workload's device; then it is frozen and stepped. Figures are those of the
+    second step. The peak is that of live storages, without the allocator's workspace.
 
     Args:
         workload: The training step.
         spec: The strategy.
         registry: Where it is looked up; None for the default one.
-        lean: As in `freeze_`; what backward then computes again is among its FLOPs.
-        flops: Count them too; without, it takes half the time.
-        workspace: Count in the peak what `cpu_workspace` knows of.
-        staged: What `staged_view` says of the workload, to tell stage by stage what is done.
+        lean: As in `freeze_`. FLOPs then include what backward computes again.
+        flops: Count FLOPs too; that doubles the time.
+        workspace: Add to the peak what `cpu_workspace` predicts.
+        staged: The result of `staged_view`, for figures of each stage.
 
     Raises:
-        FreezekitError: The model cannot be had, or the strategy refuses it.
+        FreezekitError: The model cannot be built, or the strategy refuses it.
         RuntimeError: The workload's device is "cuda" on a machine without.
 
     Example:
@@ -120,11 +120,11 @@ def static_figures(
 
 
 def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:
-    """Return what a step's memory comes to; its peak is there, workspace as far as it is known.
+    """Return the memory of a step, with its peak, and workspace as far as it is known.
 
     Raises:
-        FreezekitError: The model cannot be had, the strategy refuses it, or it runs on real numbers
-            only, so that nothing can be predicted.
+        FreezekitError: The model cannot be built, the strategy refuses it, or the model needs real
+            numbers to run, so that nothing can be predicted.
     """
     found = static_figures(
         workload, variant.spec, registry, lean=variant.lean, flops=False, workspace=True
@@ -135,7 +135,7 @@ def predicted_memory(workload: Workload, variant: Variant, registry: Registry | 
 
 
 def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
-    """Tell whether a strategy trains less than `full` and still keeps nearly all activations."""
+    """Return whether a strategy trains less than `full` and still keeps nearly all activations."""
     saved, before = (f.memory.saved_activations_bytes for f in (figures, full))
     if not saved or not before:
         return False
@@ -218,9 +218,9 @@ def _convolution_backward(
     wanted: list[bool],
     **_: object,
 ) -> int:
-    """Count a convolution's gradients: that of the input and that of the weight, each as forward.
+    """Count the gradients of a convolution: those of input and weight cost as much as forward each.
 
-    torch counts the weight's `groups` times too often, which makes a depthwise convolution cost as
+    torch multiplies the count for the weight by `groups`: a depthwise convolution would cost as
     much as a dense one.
     """
     return sum(wanted[:2]) * conv_flop_count(x_shape, weight_shape, grad_shape, transposed)
@@ -229,11 +229,11 @@ def _convolution_backward(
 def count_flops(session: Session) -> tuple[Flops, dict[str, int]]:
     """Count the floating-point operations of one step, forward (with the loss) and backward.
 
-    Returns them, and those of the forward pass by module, with those inside it.
+    Returns them, and those of the forward pass by module, with the modules inside it.
 
-    Those of matrix products, convolutions and attention, as torch's `FlopCounterMode` has it, but
-    for the gradients of grouped convolutions; a multiply-add is two. Counted is what is run: in a
-    lean step also what backward computes again.
+    Counted are matrix products, convolutions and attention, as torch's `FlopCounterMode` does,
+    except for the gradients of grouped convolutions. A multiply-add is two. All that runs counts:
+    in a lean step also what backward computes again.
     """
     with FlopCounterMode(display=False) as forward:
         loss = session.loss()

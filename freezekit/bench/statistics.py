@@ -1,7 +1,7 @@
 """From raw steps to ratios with intervals: protocol v1, pure and without torch.
 
-Two instances of the same model differ persistently, so steps are no independent sample: blocks,
-each with everything rebuilt, are. The interval is a t-interval over blocks.
+Two instances of the same model differ for as long as they exist, so their steps are not independent
+samples. Blocks are, because each rebuilds everything. The interval is a t-interval over blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from freezekit.results.records import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-UNSTEADY = 0.05
+UNSTEADY = 0.05  # between the first and the last third of a block's steps: then a row warns
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """What raw steps say.
+    """The estimates from raw steps.
 
     Attributes:
         times: By label; one without a whole turn is missing.
         control: None where the control or the baseline has no common block.
-        noise_floor: The ratio less 1 under which no difference is claimed; None without an
-            interval of the control.
+        noise_floor: The ratio minus 1 below which no difference is claimed; None where the control
+            has no interval.
         warnings: By label, for its row.
         notes: For the whole run.
     """
@@ -112,9 +112,9 @@ def estimate(scores: Sequence[float]) -> Estimate:
 def estimate_change(before: Sequence[float], after: Sequence[float]) -> Estimate:
     """Return the ratio of two runs' ratios, from their block scores, with its 95 % interval.
 
-    Each run's scores are against its own baseline, so that what makes one machine or hour slower
-    than another falls out. The interval is Welch's, as the runs may be of different noise; None
-    where a run has one block only.
+    Each run's scores are against its own baseline, which removes the speed of the machine and the
+    hour. The interval is Welch's, because the noise of the runs may differ; None where a run has
+    one block only.
 
     Example:
         >>> change = estimate_change([-0.70, -0.68], [-0.5, -0.5])
@@ -145,10 +145,11 @@ def _student(degrees: float) -> float:
 def noise_floor(control: Estimate) -> float | None:
     """Return the far end of the control's interval, as |log ratio|; None where it has no interval.
 
-    It is the largest difference of identical code that this run has not ruled out. A twin of the
-    baseline shares its bad luck with the control, so the larger of the control's estimate and its
-    half-width would still let through 1.4 to 2 % of twins (simulated, instances 2 % and turns 3 %
-    apart; 8 rows make that 1 run in 8); the far end lets through 0.5 %.
+    It is the largest difference between identical copies that this run has not ruled out. A
+    strategy that is a copy of the baseline shares the baseline's errors with the control. So with
+    the larger of the control's estimate and its half-width as the floor, 1.4 to 2 % of such copies
+    would still be called different (simulated, with instances 2 % and turns 3 % apart; with 8 rows
+    that is 1 run in 8). With the far end 0.5 % are.
 
     Example:
         >>> round(math.exp(noise_floor(Estimate(1.0, (1 / 1.03, 1.02), blocks=8))), 4)
@@ -158,7 +159,7 @@ def noise_floor(control: Estimate) -> float | None:
 
 
 def verdict(found: Estimate, floor: float | None) -> Verdict:
-    """Return what may be claimed: a difference only beyond the interval and the noise floor.
+    """Return the verdict: a difference needs an interval without 1 and a ratio over the floor.
 
     Example:
         >>> verdict(Estimate(0.9, (0.88, 0.92), blocks=8), floor=0.02)
@@ -174,14 +175,14 @@ def verdict(found: Estimate, floor: float | None) -> Verdict:
 
 
 def summarise(raw: Raw, names: Sequence[str], stock: Mapping[str, str] | None = None) -> Summary:
-    """Return times, intervals and verdicts from the blocks there are.
+    """Return times, intervals and verdicts from the measured blocks.
 
     Args:
-        raw: Whole blocks only; a strategy that failed is missing from some rounds, and counts in
-            those blocks where it and the baseline have all turns.
+        raw: Complete blocks. A strategy that failed is missing from some rounds. It counts in the
+            blocks where it and the baseline have all turns.
         names: Labels of the rows, without the control, the baseline first.
-        stock: Of a lean row the label of the stock row of the same strategy; the two are compared
-            as each is with the baseline.
+        stock: From the label of a lean row to that of the stock row of the same strategy. The two
+            are compared like each with the baseline.
 
     Example:
         >>> block = [{"full": [2.0, 1.0, 1.0], "head-only": [1.0, 0.4, 0.4],
@@ -251,7 +252,7 @@ def _split(raw: Raw, name: str) -> dict[str, float] | None:
 
 
 def _few_blocks(blocks: int, of: int) -> tuple[str, ...]:
-    """Warn of a row with fewer blocks than it should have; those of the whole run are a note."""
+    """Return a warning for a row with too few blocks; too few in the whole run make a note."""
     if blocks == 1:
         return ("timed in one block only: no interval",)
     if blocks < min(of, LEAST_BLOCKS):
@@ -270,7 +271,7 @@ def _not_steady(raw: Raw, name: str) -> tuple[str, ...]:
     over = sum(drift > UNSTEADY for drift in drifts)
     if not over:
         return ()
-    # No count: rows that warn of the same thing in the same words are told of in one line.
+    # Without the count, rows with the same warning share one line of the report.
     share = "most" if over > len(drifts) / 2 else "some"
     return (
         f"not_steady: in {share} blocks the first and last thirds of the steps differ by over "

@@ -1,6 +1,6 @@
-"""Step times: one process hosts all strategies, takes their turns, and yields what it measured.
+"""Step times: one process holds all strategies, gives them turns, and yields what it measured.
 
-Protocol v1, without its statistics. Nothing is traced or profiled here, and nothing is printed.
+Protocol v1, without its statistics. Nothing is traced, profiled or printed here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from freezekit.bench.design import ROUNDS, WARMUP_STEPS, Design, block_order, fit_budget, refit
-from freezekit.bench.sessions import Event, Hosts
+from freezekit.bench.sessions import Event, TimedStrategies
 from freezekit.results.records import CONTROL
 
 if TYPE_CHECKING:
@@ -35,28 +35,29 @@ def run_timing(
 
     Events, by "event":
 
-    - "design": `Design.record()` under "design"; when it is known, and whenever the pace of a
-      block changed it.
+    - "design": `Design.record()` under "design"; when it is known, and when the pace of a block
+      changes it.
     - "progress": "doing" (a phrase), "done" and "total" turns; "total" is None until the design is
       known. One before each build and after each turn.
-    - "block": "block" and its "order", "steps", "warmup" and "split", as in `Raw`; a block that did
-      not end, or in which all failed, is never sent.
-    - "failed": "label", "status" ("oom" or "error"), "error" and "block". It takes no further part;
-      the others go on. Without the baseline they get their seconds, but no ratio.
-    - "done": nothing more will come.
+    - "block": "block" and its "order", "steps", "warmup" and "split", as in `Raw`. A block that did
+      not end, or in which all failed, is not sent.
+    - "failed": "label", "status" ("oom" or "error"), "error" and "block". That strategy is dropped;
+      the others continue. Without the baseline they get seconds and no ratio.
+    - "done": the last event.
 
-    The baseline is built and stepped once before the first block, and thrown away, so that lazy
-    imports and first calls do not count as the pace of a block.
+    The baseline is built and stepped once before the first block, and dropped. So lazy imports and
+    first calls do not count in the pace of a block.
 
     Args:
         workload: The training step.
-        variants: What to time, by label, the baseline first; "control" is taken by its second copy.
+        variants: What to time, by label, the baseline first. The label "control" is reserved for
+            its second copy.
         design: What to measure; None for 8 blocks of 3 rounds.
-        budget_seconds: Size the design to this time instead.
-        spent_seconds: Of it, before this call.
-        least_seconds: What blocks may take, whatever the budget leaves.
+        budget_seconds: A time for the whole run, to which the design is sized instead.
+        spent_seconds: The part of the budget that was used before this call.
+        least_seconds: What blocks may take even where the budget leaves less.
         seed: Of the random orders.
-        registry: Where strategies come from; None for the default one.
+        registry: Where strategies are looked up; None for the default one.
 
     Raises:
         ValueError: Both a design and a budget, or no or reserved labels.
@@ -81,37 +82,37 @@ def run_timing(
     if design is None and budget_seconds is None:
         design = Design(warmup=warmup)
     warmup = warmup if design is None else design.warmup
-    hosts = Hosts(workload, variants, warmup, registry)
+    timed = TimedStrategies(workload, variants, warmup, registry)
     if design is not None:
         yield {"event": "design", "design": design.record()}
-    yield from hosts.rehearse()
+    yield from timed.warm_up_process()
     overhead = spent_seconds + perf_counter() - begun
     took: list[float] = []
     try:
-        while hosts.live and (design is None or len(took) < design.blocks):
+        while timed.live and (design is None or len(took) < design.blocks):
             started = perf_counter()
             rounds = ROUNDS if design is None else design.rounds
             order = block_order([*variants, CONTROL], len(took), seed, rounds)
-            yield from hosts.set_up(order.build, len(took), design)
+            yield from timed.set_up(order.build, len(took), design)
             if design is None:
                 design = fit_budget(
                     perf_counter() - started,
-                    hosts.round_seconds(),
+                    timed.round_seconds(),
                     budget_seconds or 0.0,
                     warmup=warmup,
                     overhead_seconds=overhead,
                     least_seconds=least_seconds,
                 )
                 yield {"event": "design", "design": design.record()}
-            yield from hosts.take_turns(order.rounds[: design.rounds], design)
-            yield from hosts.take_splits(order.build)
-            if hosts.live:
-                yield hosts.block_event()
-            hosts.tear_down()
+            yield from timed.take_turns(order.rounds[: design.rounds], design)
+            yield from timed.take_splits(order.build)
+            if timed.live:
+                yield timed.block_event()
+            timed.tear_down()
             took.append(perf_counter() - started)
             if refit(design, took) != design:
                 design = refit(design, took)
                 yield {"event": "design", "design": design.record()}
     finally:
-        hosts.tear_down()
+        timed.tear_down()
     yield {"event": "done"}

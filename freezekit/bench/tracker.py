@@ -1,4 +1,4 @@
-"""The live-storage tracker: what tensors hold, by unique storage, op by op."""
+"""The live-storage tracker: the memory of tensors, by unique storage, after each operator."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 class StorageTracker(TorchDispatchMode):
     """Follow the bytes of all live storages that ops return or take, on one type of device.
 
-    Inside the `with` block tensors are noted by their untyped storage, so views, in-place and
-    `out=` ops count nothing twice. A storage is forgotten the moment it is freed, whoever held it:
-    a variable, the graph, an attribute of an autograd function. Resized storages count as what they
-    hold. There are no module or tensor hooks, so frozen parameters are fine, and it works under
-    `FakeTensorMode` and for real alike.
+    Inside the `with` block tensors are recorded by their untyped storage, so views, in-place and
+    `out=` ops count nothing twice. A storage is removed when it is freed, whatever held it: a
+    variable, the graph, an attribute of an autograd function. Resized storages count with their
+    present size. There are no hooks on modules or tensors, so parameters may be frozen. It works
+    with real tensors and under `FakeTensorMode`.
 
     Memory that no tensor shows, such as the scratch space inside one op, is not seen. The reference
-    is `torch.distributed._tools.mem_tracker`, which hooks parameters and so refuses frozen ones.
+    is `torch.distributed._tools.mem_tracker`. It hooks parameters and so refuses frozen ones.
 
     Args:
         device: Count storages on this type of device only ("cpu", "cuda"); a fake tensor counts
-            where it claims to be.
+            on the device that it reports.
         workspace: From an operator and its arguments to the bytes that it holds at its own peak
             beyond what is alive after it; `peak_with_workspace_bytes` counts them.
 
@@ -52,7 +52,7 @@ class StorageTracker(TorchDispatchMode):
         self._device_type = torch.device(device).type
         self._live: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._last_sizes: dict[int, int] = {}
-        # By address, left there when a storage goes: it tells it from a later one at that address.
+        # By address. Entries stay when a storage is freed: a later one there gets another number.
         self._births: dict[int, int] = {}
         self._peak_sizes: dict[int, int] = {}
         self._peak_births: dict[int, int] = {}
@@ -72,7 +72,7 @@ class StorageTracker(TorchDispatchMode):
 
     @property
     def peak_with_workspace_bytes(self) -> int:
-        """The highest that operators came to, their workspace counted; at least `peak_bytes`."""
+        """The highest total with the workspace of operators; at least `peak_bytes`."""
         return max(self._peak_bytes, self._peak_with_workspace_bytes)
 
     def reset_peak(self) -> None:
@@ -115,8 +115,8 @@ class StorageTracker(TorchDispatchMode):
             if tensor.device.type == self._device_type:
                 self._note(tensor.untyped_storage())
         if self._estimate_bytes > self._peak_bytes:
-            # Counting anew at possible peaks only is what makes this cheap; it sees storages that
-            # were shrunk behind the dispatcher's back.
+            # Storages can shrink without the dispatcher. So all are counted again, but only at a
+            # possible peak, which is cheap.
             self._last_sizes = self.snapshot()
             self._estimate_bytes = sum(self._last_sizes.values())
             if self._estimate_bytes > self._peak_bytes:
@@ -147,7 +147,7 @@ class StorageTracker(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Run the op and note what it returned, and what it took: that may be new or resized."""
+        """Run the op; record its results and its arguments, which may be new or resized."""
         out = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, out))
         self.add(leaf for leaf in leaves if isinstance(leaf, Tensor))

@@ -2,8 +2,8 @@
 
 A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "names", "workload",
 "variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
-line. What a model prints goes to stderr. When stdin ends, as it does when the parent dies in
-whatever way, the process ends too.
+line. What a model prints goes to stderr. The process ends when its stdin ends, which happens
+whenever the parent dies.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ Jobs = Mapping[str, Callable[[Workload, Event], Iterator[Event]]]
 
 
 def serve(jobs: Jobs) -> None:
-    """Do the job on stdin, and write its events to stdout."""
+    """Run the job on stdin, and write its events to stdout."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a model's prints must not end up among the events
+    os.dup2(2, 1)  # what a model prints must not mix with the events
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     if job["threads"]:
@@ -59,7 +59,7 @@ def serve(jobs: Jobs) -> None:
         for event in jobs[job["kind"]](workload, job):
             events.write(json.dumps(event) + "\n")
             events.flush()
-    except Exception as error:  # noqa: BLE001  # whatever it was, the parent tells the user
+    except Exception as error:  # noqa: BLE001  # the parent reports any error to the user
         events.write(json.dumps({"event": "broken", **failure(error)}) + "\n")
         events.flush()
 
@@ -95,10 +95,10 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
 
 
 def _outlook(workload: Workload, variant: Variant, registry: Registry) -> Event | None:
-    """Predict what the strategy would come to in lean; None where that cannot be told."""
+    """Predict the figures of the strategy with lean; None where that is not possible."""
     try:
         memory = static_figures(workload, variant.spec, registry, lean=True).memory
-    except Exception:  # noqa: BLE001  # the row stands without it
+    except Exception:  # noqa: BLE001  # the row is valid without it
         return None
     if memory.saved_activations_bytes is None or memory.peak_bytes is None:
         return None
@@ -138,7 +138,7 @@ def _names(_: Workload, job: Event) -> Iterator[Event]:
 
 
 def check_device(workload: Workload) -> None:
-    """Raise where the workload's device is not there.
+    """Raise where the workload's device is missing.
 
     Raises:
         ModelError: Torch sees no CUDA device.
@@ -148,12 +148,12 @@ def check_device(workload: Workload) -> None:
 
 
 def variants_of(job: Event) -> list[Variant]:
-    """Return what a job is about."""
+    """Return the variants of a job."""
     return [Variant(**variant) for variant in job["variants"]]
 
 
 def failure(error: Exception) -> Event:
-    """Say what went wrong, as a row's status and reason, and whose fault it is."""
+    """Return what went wrong, as a row's status and reason, and whether the model is the cause."""
     text = str(error).strip() or type(error).__name__
     if is_out_of_memory(error):
         return {"status": "oom", "error": text.splitlines()[0], "model": False}
@@ -163,7 +163,7 @@ def failure(error: Exception) -> Event:
 
 
 def environment_of(workload: Workload) -> Event:
-    """Return what this process knows of software and device."""
+    """Return the facts of software and device that this process knows."""
     import timm
     import torchvision
 

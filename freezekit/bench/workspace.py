@@ -1,12 +1,15 @@
-"""What operators on the CPU take for a moment besides what they return.
+"""The memory that operators on the CPU hold while they run, besides their results.
 
-Lean's backward on bits unpacks them a chunk at a time. The backward of batch norm fills a tensor of
-the input's size where input and gradient lie in memory alike. Convolutions: oneDNN computes in
-layouts of its own, channels in blocks: it copies input and weight into them, and the result out of
-them. These copies come from torch's allocator and are gone when the operator returns, so that no
-tensor shows them, yet the peak of a step often lies there. How much it is follows from the shapes,
-by rules that were read off the allocator on a machine with AVX-512; `benchmarks/fit.py` holds them
-against real steps. Other workspace, as of attention, and scratch of some kilobytes, is left out.
+Lean's backward on bits unpacks them in chunks. The backward of batch norm fills a tensor of the
+input's size where input and gradient have the same strides. For convolutions, oneDNN uses layouts
+of its own with channels in blocks: it copies input and weight into them, and the result out of
+them. These copies come from torch's allocator and are freed when the operator returns. No tensor
+shows them, but the peak of a step is often there.
+
+How large they are follows from the shapes. The rules were read off the allocator of torch 2.14 on a
+machine with AVX-512. `fit.workspace_check` compares them with real operators on each machine where
+`fit` runs, and `benchmarks/fit.py` with real steps. Other workspace, such as that of attention, and
+scratch memory of some kilobytes are left out.
 """
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ from freezekit.lean.bits import CHUNK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-INDEX_BYTES = 4  # of a byte of bits, to look it up
-FEW_CHANNELS = 4  # an input of an image's channels is read as it is
-FEW_IMAGES = 16
-SMALL_INPUT = 20_480  # elements: below, torch does a single image without oneDNN
-WIDEST = 14  # wider kernels have no code of their own for the gradient of the weight,
-WIDEST_DEPTHWISE = 3  # nor have wider ones of a channel each,
-NARROWEST_GROUP = 8  # nor channels in groups of other than a multiple
+INDEX_BYTES = 4  # of the index by which a byte of bits is looked up
+FEW_CHANNELS = 4  # an input of so few channels, such as an image, is not copied
+FEW_IMAGES = 16  # with one thread, a 1x1 convolution of fewer is a product of matrices
+SMALL_INPUT = 20_480  # elements: torch does not use oneDNN for a single image up to this size
+# oneDNN has special code for the gradient of the weight, except for
+WIDEST = 14  # wider kernels,
+WIDEST_DEPTHWISE = 3  # wider depthwise kernels,
+NARROWEST_GROUP = 8  # and groups whose channels are no multiple of this
 
 FORWARD = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
@@ -43,8 +47,9 @@ def cpu_workspace(
 ) -> int:
     """Return the bytes that an operator holds at its own peak beyond what is alive after it.
 
-    0 where nothing is known of it, and on other devices. It depends on `torch.get_num_threads()`:
-    with one thread torch does small batches of single places without oneDNN.
+    0 where there is no rule for it, and on other devices. The number depends on
+    `torch.get_num_threads()`: with one thread torch computes 1x1 convolutions of small batches
+    without oneDNN.
 
     Example:
         >>> image, weight = torch.zeros(8, 64, 16, 16), torch.zeros(64, 64, 3, 3)
@@ -63,22 +68,22 @@ def cpu_workspace(
     if func is FORWARD and _is_known(args[0], transposed=args[6]):
         image, weight, _, stride, padding, dilation, _, _, groups = args
         shapes = _Shapes(image, weight, stride, padding, dilation, groups)
-        return _laid_out(shapes, image) + _of_convolution(shapes, None)
+        return _copied_first(shapes, image) + _of_convolution(shapes, None)
     if func is BACKWARD and _is_known(args[1], transposed=args[7]):
         grad, image, weight, _, stride, padding, dilation, _, _, groups, wanted = args
         shapes = _Shapes(image, weight, stride, padding, dilation, groups)
-        return _laid_out(shapes, image, grad) + _of_convolution(shapes, wanted)
+        return _copied_first(shapes, image, grad) + _of_convolution(shapes, wanted)
     return 0
 
 
-def _laid_out(shapes: _Shapes, *tensors: Tensor) -> int:
-    """Return the bytes of what is copied first: tensors with gaps, or not in the input's layout."""
+def _copied_first(shapes: _Shapes, *tensors: Tensor) -> int:
+    """Return the bytes of tensors that are copied first: those with gaps or in another layout."""
     layout = torch.channels_last if shapes.channels_last else torch.contiguous_format
     return sum(_bytes(t) for t in tensors if not t.is_contiguous(memory_format=layout))
 
 
 def _of_bits(grad: Tensor) -> int:
-    """Return what stands for the activation; of a chunk, what stood for the one before is there."""
+    """Return the bytes of a chunk of unpacked bits; the chunk before it is still alive."""
     chunk = min(grad.numel(), CHUNK)
     before = 0
     if grad.numel() > CHUNK:
@@ -123,7 +128,7 @@ class _Shapes:
 
     @property
     def hidden_edges(self) -> list[int]:
-        """How many places of the padding windows reach on both sides, for each dimension."""
+        """How many places of padding the windows reach on both sides, for each dimension."""
         return [
             edge + max(0, (count - 1) * step + gap * (kernel - 1) + 1 - size - edge)
             for (size, kernel, step, edge, gap), count in zip(
@@ -149,27 +154,27 @@ class _Shapes:
 
     @property
     def multiplied(self) -> bool:
-        """Whether torch takes a convolution of single places for a product of matrices."""
+        """Whether torch computes a 1x1 convolution as a product of matrices."""
         few = len(self.image) < FEW_IMAGES and torch.get_num_threads() == 1
         plain = self.single_places and self.groups == 1 and max(self.stride) == 1
         return plain and (few or self.unfolded)
 
     @property
     def unfolded(self) -> bool:
-        """Whether torch lays out each place's window as a column, as for a small single image."""
+        """Whether torch copies each window to a column, as it does for a small single image."""
         small = self.image.numel() <= SMALL_INPUT and max(self.weight.shape[2:]) <= 3
         return small and len(self.image) == self.groups == 1
 
     @property
     def channels_last(self) -> bool:
-        """Whether the order of strides says so, as torch asks: a part of a tensor has gaps."""
+        """Whether the strides are in that order, as torch decides it, also where there are gaps."""
         return suggest_memory_format(self.image) is torch.channels_last
 
 
 def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
-    """Return it for forward, or for backward with the gradients of input and weight wanted or not.
+    """Return the bytes of forward (`wanted` is None), or of backward with the wanted gradients.
 
-    Backward makes the gradient of the input first.
+    Backward computes the gradient of the input first.
     """
     if shapes.multiplied:
         return 0
@@ -183,7 +188,7 @@ def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
     peaks = [0]
     if for_input:
         peaks.append(copies.for_input - kept)
-    if for_weight or for_bias:  # the gradient of a bias is made along with the weight's
+    if for_weight or for_bias:  # the gradient of a bias is computed with the weight's
         peaks.append(copies.for_weight + _bytes(shapes.weight) - kept)
     return max(peaks)
 
@@ -198,10 +203,10 @@ class _Copies:
 
 
 def _in_plain_layout(shapes: _Shapes) -> _Copies:
-    """All of input, weight and output are copied, their channels filled up to whole blocks."""
+    """Input, weight and output are copied, with their channels padded to whole blocks."""
     given, made = shapes.image.shape[1], shapes.weight.shape[0]
     weight, image, output = _bytes(shapes.weight), shapes.input, shapes.output
-    if shapes.groups == 1 or shapes.depthwise:  # other groups are not filled up
+    if shapes.groups == 1 or shapes.depthwise:  # other groups are not padded
         image = image // given * _whole_blocks(given)
         output = output // made * _whole_blocks(made)
         weight = weight // made * _whole_blocks(made)
@@ -224,7 +229,7 @@ def _in_plain_layout(shapes: _Shapes) -> _Copies:
 
 
 def _in_channels_last(shapes: _Shapes) -> _Copies:
-    """Input and output are read and written as they are; the weight is copied, maybe twice."""
+    """Input and output are not copied; the weight is, once or twice."""
     made, given = shapes.weight.shape[:2]
     made = made if shapes.depthwise else made // shapes.groups
     weight = _bytes(shapes.weight)
@@ -235,13 +240,13 @@ def _in_channels_last(shapes: _Shapes) -> _Copies:
     wider = wide // given * _whole_blocks(given) if given > FEW_CHANNELS else wide
     plain = not shapes.weight.is_contiguous(memory_format=torch.channels_last)
     first = weight if plain and not shapes.single_places else 0
-    if shapes.groups > 1:  # filled up for the gradient of the weight alone
+    if shapes.groups > 1:  # padded only for the gradient of the weight
         return _Copies(first + weight, first + weight, first + weight + wider)
     return _Copies(first + wide, first + wider, first + weight + wider)
 
 
 def _has_code_for_weight(shapes: _Shapes) -> bool:
-    """Tell whether the gradient of the weight is made without unfolding each group of the input."""
+    """Return whether the weight's gradient is computed without unfolding groups of the input."""
     if shapes.groups == 1:
         return shapes.weight.shape[3] <= WIDEST
     if not shapes.depthwise:

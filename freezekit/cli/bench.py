@@ -84,8 +84,8 @@ def bench(
     """Compare strategies: memory and step time.
 
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
-    Without MODEL: torchvision:resnet18 at 128 px. Without -s: the six strategies that -s lists;
-    those that the model cannot take are left out, and a note says so. Images are synthetic.
+    Without MODEL: torchvision:resnet18 at 128 px. Without -s: `full` and the defaults of -s;
+    strategies that the model cannot take are left out, with a note. Images are synthetic.
 
     Exit codes: 0 all measured and all conditions passed, 1 a --fail-if condition holds, 2 wrong
     usage, 3 too noisy to judge a condition, 4 a strategy or the process of a model failed (the

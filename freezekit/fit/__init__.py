@@ -1,1 +1,1 @@
-"""What fits into a memory."""
+"""The largest batch that fits into a memory, for each strategy."""

@@ -10,17 +10,17 @@ from freezekit.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_TRIED = 2, 4  # not 1: a batch norm in train mode may refuse a batch of one
-MOST = 1 << 16
-FARTHEST = 64  # times the largest batch that is known to fit: flat lines lead anywhere
+FIRST_TRIED = 2, 4  # not 1: a batch norm in train mode refuses one image of one place
+MAX_BATCH = 1 << 16  # a larger batch is not tried
+MAX_GROWTH = 64  # times the largest batch known to fit: the crossing of a flat line may be far
 
 
 @dataclass(frozen=True)
 class Largest:
-    """A batch that fits beside the next one, which does not.
+    """The largest batch that fits.
 
     Attributes:
-        batch: 0 where not even one image fits; `MOST` where a larger one was not tried.
+        batch: 0 where not even one image fits; `MAX_BATCH` where no larger one was tried.
         next_peak_bytes: Of the next larger batch; None where that was not tried.
         tried: Batches whose peak was predicted.
     """
@@ -30,15 +30,15 @@ class Largest:
     tried: int
 
 
-def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> Largest:
+def largest_batch(peak: Callable[[int], int], limit: int, most: int = MAX_BATCH) -> Largest:
     """Return the largest batch whose peak is within a limit.
 
-    A peak is the highest of several moments of a step, each nearly a straight line in the batch.
-    The line through the two largest batches that fit is followed, which leads too far where another
-    moment takes over; then the line between the largest that fits and the smallest that does not,
-    which falls short of it. Where neither leads anywhere, the middle of what is left is asked. The
-    batch returned and the next one are asked; that all smaller ones fit and all larger ones do not
-    is not.
+    A peak is the highest of several moments of a step, and each grows almost linearly with the
+    batch. The search follows the line through the two largest batches that fit. It overshoots where
+    another moment becomes the highest. Then it takes the line between the largest batch that fits
+    and the smallest that does not, which falls short. Where neither helps, it takes the middle. The
+    peaks of the returned batch and of the next one are computed. That all smaller batches fit, and
+    that no larger one does, is assumed.
 
     Args:
         peak: From a batch size to bytes; may raise `ModelError` for a batch of one.
@@ -73,20 +73,20 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MOST) -> L
         if fits == most:
             return Largest(fits, None, len(tried))
         if over is None:
-            led = _meeting(tried, fitting[-2], fits, limit)
-            guess = min(led or 2 * fits, FARTHEST * fits, most)
+            led = _crossing(tried, fitting[-2], fits, limit)
+            guess = min(led or 2 * fits, MAX_GROWTH * fits, most)
         else:
             widths.append(over - fits)
             slow = len(widths) > 2 and widths[-1] > widths[-3] / 2
             from_below = len(fitting) > 1 and len(widths) % 2
             one, other = (fitting[-2], fits) if from_below else (fits, over)
-            led = None if slow else _meeting(tried, one, other, limit)
+            led = None if slow else _crossing(tried, one, other, limit)
             guess = led if led and led < over else (fits + over) // 2
         guess = max(guess, fits + 1)
         tried[guess] = peak(guess)
 
 
-def _meeting(tried: dict[int, int], one: int, other: int, limit: int) -> int | None:
-    """Return the batch at which the line through two batches meets a limit; None for no such."""
+def _crossing(tried: dict[int, int], one: int, other: int, limit: int) -> int | None:
+    """Return the batch at which the line through two batches crosses a limit, None if flat."""
     rise = tried[other] - tried[one]
     return one + (limit - tried[one]) * (other - one) // rise if rise > 0 else None

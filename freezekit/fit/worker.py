@@ -46,7 +46,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     )
     yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
     limit = limit_bytes(memory_bytes, margin)
-    gc.freeze()  # what imports left is half of what each prediction would look through
+    gc.freeze()  # imported objects are half of what each garbage collection would traverse
     for variant in variants_of(job):
         predicted: dict[int, Memory] = {}
 

@@ -150,7 +150,7 @@ def test_threads_beyond_the_free_cores_are_warned_of(threads, load, cores, advic
         assert text.startswith(
             f"{threads} thread{'s' * (threads > 1)} on {cores} cores under a load"
         )
-        assert f"load of {load:.1f}: step times will not be trustworthy" in text
+        assert f"load of {load:.1f}: step times will not be reliable" in text
         assert text.endswith(advice)
 
 

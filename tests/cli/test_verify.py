@@ -121,7 +121,7 @@ def test_a_module_that_says_what_it_takes_and_a_loss_of_its_own(models: str) -> 
     ("args", "message"),
     [
         (("timm:test_vit",), "nothing in 'timm:test_vit' is frozen: say what to freeze with -s"),
-        (("timm:test_vit", "--lean"), "--lean goes with -s SPEC"),
+        (("timm:test_vit", "--lean"), "--lean needs -s SPEC"),
         (("timm:test_vit", "-s", "headonly"), "unknown strategy 'headonly', did you mean"),
         (("timm:test_vit", "-s", "head-only", "--image-size", "90"), "try another image size"),
         (("timm:test_vti", "-s", "head-only"), "did you mean 'test_vit'"),

@@ -9,7 +9,7 @@ import pytest
 
 from freezekit.errors import ModelError, ShortageError, SizeError
 from freezekit.fit.run import FitOptions, FitRun
-from freezekit.fit.search import MOST, Largest, largest_batch
+from freezekit.fit.search import MAX_BATCH, Largest, largest_batch
 from freezekit.results.records import Workload
 from freezekit.results.sizes import read_bytes
 from freezekit.results.variant import Variant
@@ -23,7 +23,7 @@ def test_it_is_what_counting_up_finds(slope: int, limit: int) -> None:
 
     found = largest_batch(peak, limit)
     if found.next_peak_bytes is None:
-        assert found.batch == MOST
+        assert found.batch == MAX_BATCH
         return
     assert found.batch == 0 or peak(found.batch) <= limit
     assert found.next_peak_bytes == peak(found.batch + 1) > limit
