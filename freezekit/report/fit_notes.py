@@ -49,7 +49,7 @@ def _timed(fit: Fit, timing: Sequence[Result]) -> list[Note]:
         if row.label in last:
             run = last[row.label]
             elsewhere = ", ".join(differing(run.env, fit.env))
-            text = f"measured at batch {run.workload.batch_size}; another batch may differ"
+            text = f"as measured at batch {run.workload.batch_size}; another batch may differ"
             text += f"; measured with another {elsewhere}" if elsewhere else ""
             said.append((row.label, text))
     found = rows_by_text(said)

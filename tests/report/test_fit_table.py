@@ -150,14 +150,14 @@ def test_speeds_are_of_the_last_run_that_has_them() -> None:
     text = said(*rows, timing=runs)
     for words in ("full 8 97.0 97.0% 32.0", "surgical 8 97.0 97.0% 16.0", "norm 8 97.0 97.0% 8.00"):
         assert words in text
-    assert "- images/s: measured at batch 8; another batch may differ -" in text
+    assert "- images/s: as measured at batch 8; another batch may differ -" in text
 
 
 def test_speeds_at_several_batches_are_told_apart() -> None:
     rows = [replace(row(8, 97), strategy=name) for name in ("full", "surgical", "norm")]
     text = said(*rows, timing=[timed(8, full=1), timed(16, surgical=1), timed(32, other=1)])
-    assert "images/s of full: measured at batch 8; another batch may differ" in text
-    assert "images/s of surgical: measured at batch 16;" in text
+    assert "images/s of full: as measured at batch 8; another batch may differ" in text
+    assert "images/s of surgical: as measured at batch 16;" in text
     assert "batch 32" not in text
 
 
