@@ -256,7 +256,7 @@ class Row(OfVariant, frozen=True):
 
 
 class Control(Record, frozen=True):
-    """A second copy of the baseline: how far identical code came apart; the noise floor.
+    """A second copy of the baseline, timed like a row: how much two copies differ.
 
     `ratio_ci` is None where there is one block only.
     """

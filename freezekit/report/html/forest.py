@@ -1,4 +1,4 @@
-"""Ratios of step times with their intervals, over what identical code showed."""
+"""Ratios of step times with their intervals, over the band of noise."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def draw(result: Result) -> Drawing:
                 for name in SHAPES
                 if any(_verdict(row) == name for row in shown)
             ),
-            *((Key("noise", "noise of identical code"),) if floor is not None else ()),
+            *((Key("noise", "noise of two copies of full"),) if floor is not None else ()),
         ),
     )
 
@@ -77,11 +77,11 @@ def draw(result: Result) -> Drawing:
 def _band(floor: float | None) -> str:
     how = "A point is the ratio of paired turns, a bar its 95 % interval; left of 1 is faster. "
     if floor is None:
-        return f"{how}No band is drawn: how far identical code came apart is not known."
+        return f"{how}No band is drawn, because the noise floor is unknown."
     return (
         f"{how}The band, from {1 / (1 + floor):.3f} to {1 + floor:.3f}, is the noise floor of "
-        f"{share(floor)}: so far may identical code come apart in this run, and no difference "
-        "within it is called one."
+        f"{share(floor)}. Two copies of `full` may differ by this much in this run, so that no smaller "
+        "difference is shown as one."
     )
 
 
