@@ -80,7 +80,7 @@ def _band(floor: float | None) -> str:
         return f"{how}No band is drawn, because the noise floor is unknown."
     return (
         f"{how}The band, from {1 / (1 + floor):.3f} to {1 + floor:.3f}, is the noise floor of "
-        f"{share(floor)}. Two copies of `full` may differ by this much in this run, so that no smaller "
+        f"{share(floor)}. Two copies of `full` may differ by this much in this run, so no smaller "
         "difference is shown as one."
     )
 
