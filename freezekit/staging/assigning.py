@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.staging.decisions import LateUse
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
@@ -41,7 +43,7 @@ def place(
         model: The model that was traced.
         trace: What was seen in eval mode.
         groups: The stages.
-        late: Places of parameters that are used in train mode only, from `place_late`.
+        late: Stages of parameters that are used in train mode only, from `place_late`.
     """
     starts = [min((unit.start for unit in group.units), default=None) for group in groups]
     begun = [(tick, at) for at, tick in enumerate(starts) if tick is not None]
@@ -77,8 +79,8 @@ def place(
 
 def place_late(
     trace: Trace, places: Places, unused: Sequence[str], in_training: Trace
-) -> dict[str, int]:
-    """Place parameters that are used in train mode only.
+) -> tuple[LateUse, ...]:
+    """Place parameters that are used in train mode only; those used in neither are left out.
 
     Those of a module that classifies, an auxiliary head, belong to the head, which comes last; all
     others, such as the token of masked patches, to the stage that is at work when they come in.
@@ -101,14 +103,17 @@ def place_late(
         for call in in_training.calls
         if call.module not in called and call.given.width == in_training.output.width
     }
-    late = {}
+    late = []
     for name in unused:
-        if not auxiliary.isdisjoint(_upwards(name)):
-            late[name] = head
+        classifiers = [n for n in _upwards(name) if n in auxiliary]
+        if classifiers:  # innermost first
+            why = f"{classifiers[-1]} is a classifier that only train mode calls"
+            late.append(LateUse(name, head, why))
         elif name in in_training.uses:
             at = bisect_right(begun, (in_training.uses[name][0], head))
-            late[name] = max((stage for _, stage in begun[:at]), default=0)
-    return late
+            stage = max((stage for _, stage in begun[:at]), default=0)
+            late.append(LateUse(name, stage, "this stage is at work when train mode uses it"))
+    return tuple(late)
 
 
 def _upwards(name: str) -> list[str]:

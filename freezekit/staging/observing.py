@@ -48,7 +48,7 @@ def observe(
         >>> seen.calls[0].taken.grid
         (28, 28)
     """
-    return _observed(model, example_input, training)[0]
+    return observe_input(model, example_input, training=training)[0]
 
 
 def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the model's forward takes
@@ -62,11 +62,20 @@ def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the mo
         >>> [image.shape for image in usual_input(model, training=True)]
         [torch.Size([2, 1, 28, 28])]
     """
-    return _observed(model, None, training)[1]
+    return observe_input(model, training=training)[1]
 
 
-def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Trace, Any]:
-    """Return what was seen, and the input that it was seen with."""
+def observe_input(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+    *,
+    training: bool = False,
+) -> tuple[Trace, Any]:
+    """Trace one forward as `observe` does; return what was seen, and with which input.
+
+    Raises:
+        StagingError: The model refuses the input, or all that were tried.
+    """
     given = example_input is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
