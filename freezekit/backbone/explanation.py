@@ -37,9 +37,9 @@ class UnitRow:
     elements: int
     output: tuple[int, ...] | None
     stage: str
-    joined: tuple[str, ...]
-    absorbed: tuple[str, ...]
-    because: str
+    joined: tuple[str, ...] = ()
+    absorbed: tuple[str, ...] = ()
+    because: str = ""
 
 
 @dataclass(frozen=True)

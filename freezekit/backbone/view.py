@@ -8,7 +8,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from freezekit.errors import ModelError
 from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
 
 if TYPE_CHECKING:
@@ -69,29 +68,9 @@ class Backbone:
         Raises:
             ModelError: A lazy module has not been given its shape.
         """
-        from torch.nn.parameter import is_lazy
+        from freezekit.backbone.parameters import find_parameters
 
-        names: dict[int, list[str]] = {}
-        tensors: dict[int, nn.Parameter] = {}
-        for name, parameter in self.model.named_parameters(remove_duplicate=False):
-            if is_lazy(parameter):
-                raise ModelError(
-                    f"parameter {name!r} of {type(self.model).__name__} has no shape yet (a lazy "
-                    "module); call the model once on an input first"
-                )
-            names.setdefault(id(parameter), []).append(name)
-            tensors[id(parameter)] = parameter
-        infos = {}
-        for key, (name, *aliases) in names.items():
-            tensor = tensors[key]
-            infos[name] = ParameterInfo(
-                name=name,
-                shape=tuple(tensor.shape),
-                module=name.rpartition(".")[0],
-                nbytes=tensor.numel() * tensor.element_size(),
-                aliases=tuple(aliases),
-            )
-        return MappingProxyType(infos)
+        return MappingProxyType(find_parameters(self.model))
 
     @cached_property
     def buffers(self) -> tuple[str, ...]:

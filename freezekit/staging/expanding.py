@@ -7,9 +7,9 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from freezekit.staging.cutting import BLOCKS, STEM_LAYERS, Cut, in_backbone
+from freezekit.staging.cutting import STEM_LAYERS, Cut
 from freezekit.staging.decisions import Opening
-from freezekit.staging.units import Unit, lowers
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.staging.cutting import BLOCKS, cut_tail, cut_units, in_backbone, projects
+from freezekit.staging.classifier import cut_tail, projects
+from freezekit.staging.cutting import cut_units
 from freezekit.staging.expanding import (
     absorb,
     as_openings,
@@ -18,7 +19,7 @@ from freezekit.staging.expanding import (
     to_open,
 )
 from freezekit.staging.extent import TOKENS_RANK, layout_text
-from freezekit.staging.units import Unit, lowers
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,8 @@ def _stages(body: Sequence[Unit]) -> list[Group]:
         if unit.kind not in core:
             connects = unit.kind == "bare" or unit.kind in BLOCKS
             if falls or waiting or not groups or connects:
-                ahead = ahead or (fall if falls else f"{unit.name} goes with what follows it")
+                if falls or not ahead:
+                    ahead = fall if falls else f"{unit.name} goes with what follows it"
                 waiting.append(unit)
             else:
                 groups[-1] = _joined(groups[-1], unit)

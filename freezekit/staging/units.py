@@ -22,6 +22,12 @@ FALL = 0.6
 FALL_MODELS
 """
 
+BLOCKS = ("block", "stage")
+"""Kinds of units that a body is made of, in a model that is no plain chain of layers."""
+
+NECKS = ("neck", "fpn")
+"""What models call a part that fuses the maps of a backbone."""
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -91,3 +97,19 @@ def lowers(before: int | None, after: int | None) -> bool:
         (True, False, False)
     """
     return before is not None and after is not None and after < FALL * before
+
+
+def in_backbone(unit: Unit) -> bool:
+    """Tell whether a unit lies in what the model itself calls its backbone.
+
+    Wrappers such as DistributedDataParallel put names of their own before that.
+    """
+    parts = unit.name.split(".")
+    while parts[0] in ("module", "_orig_mod") and len(parts) > 1:
+        parts.pop(0)
+    return parts[0] == "backbone"
+
+
+def is_neck(unit: Unit) -> bool:
+    """Tell whether the model calls this a neck."""
+    return bool(unit.weights) and not set(NECKS).isdisjoint(unit.name.split("."))
