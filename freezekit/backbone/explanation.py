@@ -22,7 +22,7 @@ class UnitRow:
 
     Attributes:
         name: Dotted name of the module or bare parameter.
-        kind: "bare", "light", "norm", "layer", "block" or "stage", as in `staging.units.UnitKind`.
+        kind: "parameter", "op", "norm", "layer", "block" or "stage"; see `staging.units.UnitKind`.
         elements: How many numbers its parameters hold.
         output: Layout of its output, as in `Stage.resolution`.
         stage: Name of the stage that it belongs to.

@@ -36,12 +36,12 @@ def explanation_text(told: Explanation, width: int = 80) -> str:
           unit  kind   parameters  output   stage
           ───────────────────────────────────────
           0     layer         224  222x222  stem
-          1     light           0  111x111  1-2
+          1     op              0  111x111  1-2
           2     layer         584  109x109  1-2
-          3     light           0      1x1  head
-          4     light           0   vector  head
+          3     op              0      1x1  head
+          4     op              0   vector  head
           5     layer          90   vector  head
-          light: no parameters; layer: one weight tensor
+          op: no parameters; layer: one weight tensor
         <BLANKLINE>
         Modules opened, because their parts belong to several stages
           None.

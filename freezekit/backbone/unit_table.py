@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from freezekit.backbone.explanation import UnitRow
 
 _KINDS = {
-    "bare": "a parameter of a module that spans several units",
-    "light": "no parameters",
+    "parameter": "one of a module that spans several units",
+    "op": "no parameters",
     "norm": "parameters, but no weight tensor",
     "layer": "one weight tensor",
     "block": "several weight tensors",

@@ -32,7 +32,7 @@ class Anatomy:
     def __init__(self, model: nn.Module, trace: Trace) -> None:
         self._modules = dict(model.named_modules())
         self._tensors: dict[str, Tensor] = dict(model.named_parameters())
-        # By first use: what is called again, as by a Siamese network, stays where it was.
+        # By first use: a module that is called again, as in a Siamese network, stays where it was.
         self._uses = {n: ticks[0] for n, ticks in trace.uses.items() if n in self._tensors}
         self._flow = trace.flow
         calls: dict[str, list[Call]] = defaultdict(list)
@@ -53,7 +53,7 @@ class Anatomy:
     def _units(self) -> Mapping[str, Unit]:
         units: dict[str, Unit] = {}
         for name in reversed(self._modules):  # children come before their parents
-            unit = self._look(name, units)
+            unit = self._unit(name, units)
             if unit is not None:
                 units[name] = unit
         return units
@@ -61,32 +61,33 @@ class Anatomy:
     def parts(self, name: str) -> tuple[Unit, ...]:
         """Return the units directly inside a module, in the order of first use.
 
-        What the forward did not use is left out, and so is an activation that it calls at several
-        places, which marks none of them.
+        Modules that the forward did not use are left out. So is an activation that it calls several
+        times: it belongs to no single place.
         """
         units = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
-        parts = [u for u in units if u.kind != "light" or len(self._calls.get(u.name, ())) <= 1]
+        parts = [u for u in units if u.kind != "op" or len(self._calls.get(u.name, ())) <= 1]
         parts += [
-            Unit(p, "bare", self._uses[p], self._uses[p], members=(p,))
+            Unit(p, "parameter", self._uses[p], self._uses[p], members=(p,))
             for p in self._own(name)
             if p in self._uses
         ]
         return tuple(sorted(parts, key=lambda unit: unit.start))
 
     def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return the units besides the trunk: nothing that is called later depends on them.
+        """Return the units beside the trunk: nothing that is called later depends on them.
 
-        Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`, which
-        is told from a trunk under `no_grad` by what follows: it begins with the model's own input.
+        Examples are an auxiliary classifier that is called half-way, and a teacher under `no_grad`.
+        A trunk under `no_grad` is no exit: a teacher is recognised by a later unit that takes the
+        model's own input again.
         """
         weighty = [unit for unit in units if unit.weights]
         found = []
         for unit in weighty:
-            needed = [self._given[m] for u in weighty if u.start > unit.stop for m in u.members]
+            needed = [self._reach[m] for u in weighty if u.start > unit.stop for m in u.members]
             own = [self._masks[member] for member in unit.members]
             if not needed or any(mask & reach for mask in own for reach in needed):
                 continue
-            graded = any(self._given[member] for member in unit.members)
+            graded = any(self._reach[member] for member in unit.members)
             if graded or any(u.first and u.start > unit.stop for u in weighty):
                 found.append(unit)
         return tuple(found)
@@ -101,20 +102,20 @@ class Anatomy:
         return masks
 
     @cached_property
-    def _given(self) -> Mapping[str, int]:
+    def _reach(self) -> Mapping[str, int]:
         """The parameters that any output of a module, or of one inside it, depends on."""
-        given: dict[str, int] = defaultdict(int)
+        reach: dict[str, int] = defaultdict(int)
         for module, calls in self._calls.items():
             for call in calls:
                 for around in (*prefixes(module), module):
-                    given[around] |= call.reach
-        return given
+                    reach[around] |= call.reach
+        return reach
 
     def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return the units, with those made as the stages beside them are taken for stages too.
+        """Return the units; those of the same class and parent as a stage become stages too.
 
-        EfficientNetV2 and MobileNetV4 begin with a `Sequential` of single convolutions, of one kind
-        with the `Sequential`s of blocks that follow. One that ends the row is a projection.
+        EfficientNetV2 and MobileNetV4 begin with a `Sequential` of single convolutions beside
+        `Sequential`s of blocks. A single layer after the last stage is a projection and stays one.
         """
         made = {(u.parent, u.type_name) for u in units if u.kind == "stage" and u.called}
         last = max((u.start for u in units if u.kind == "stage"), default=0)
@@ -136,7 +137,7 @@ class Anatomy:
         own = self._modules[name]._parameters
         return tuple(f"{prefix}{p}" for p in own if f"{prefix}{p}" in self._tensors)
 
-    def _look(self, name: str, inner: Mapping[str, Unit]) -> Unit | None:
+    def _unit(self, name: str, inner: Mapping[str, Unit]) -> Unit | None:
         own = [p for p in self._own(name) if p in self._uses]
         parts = [inner[child] for child in self._children.get(name, ()) if child in inner]
         calls = self._calls.get(name, ())
@@ -145,12 +146,12 @@ class Anatomy:
         if not starts:
             return None  # never used
         parts.sort(key=lambda part: part.start)
-        stops = [self._uses[p] for p in own] + [p.stop for p in parts if p.kind != "light"]
+        stops = [self._uses[p] for p in own] + [p.stop for p in parts if p.kind != "op"]
         weights = sum(part.weights for part in parts)
         if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
             weights += sum(map(self._is_weight, own))
-        area_in, given = _layout(calls, parts)
-        kind: UnitKind = "light"
+        area_in, output = _layout(calls, parts)
+        kind: UnitKind = "op"
         if stops:
             kind = "norm" if weights == 0 else "layer" if weights == 1 else "block"
         unit = Unit(
@@ -160,14 +161,14 @@ class Anatomy:
             stop=max(stops, default=min(starts)),
             weights=weights,
             area_in=area_in,
-            area_out=given.area,
-            rank_out=given.rank,
-            grid_out=given.grid,
+            area_out=output.area,
+            rank_out=output.rank,
+            grid_out=output.grid,
             classifies=weights == 1
-            and given.rank in (VECTOR_RANK, TOKENS_RANK)
+            and output.rank in (VECTOR_RANK, TOKENS_RANK)
             and bool(calls)
-            and calls[-1].given.width == self._width_out,
-            levels=_levels(area_in, given.area, parts),
+            and calls[-1].output.width == self._width_out,
+            levels=_levels(area_in, output.area, parts),
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
@@ -193,14 +194,14 @@ class Anatomy:
 
 def _layout(calls: Sequence[Call], parts: Sequence[Unit]) -> tuple[int | None, Extent]:
     """Return the area that enters and the extent that leaves, those of the parts if need be."""
-    area_in = calls[0].taken.area if calls else None
-    given = calls[-1].given if calls else Extent()
+    area_in = calls[0].input.area if calls else None
+    output = calls[-1].output if calls else Extent()
     if area_in is None:
         area_in = next((part.area_in for part in parts if part.area_in), None)
-    if given.area is None:
+    if output.area is None:
         last = next((part for part in reversed(parts) if part.area_out), None)
-        given = Extent(last.grid_out, last.rank_out) if last else Extent()
-    return area_in, given
+        output = Extent(last.grid_out, last.rank_out) if last else Extent()
+    return area_in, output
 
 
 def _levels(area_in: int | None, area_out: int | None, parts: Sequence[Unit]) -> tuple[int, ...]:

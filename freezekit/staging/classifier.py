@@ -39,17 +39,17 @@ def classifier_start(units: Sequence[Unit], area_out: int | None) -> int:
     weighty = [i for i, unit in enumerate(units) if unit.weights]
     if len(weighty) < 2:
         return len(units)
-    at = _before_lights(units, len(units))
+    at = _before_ops(units, len(units))
     total = sum(unit.weights for unit in units)
     while at and _classifies(units[at - 1], total):
-        at = _before_lights(units, at - 1)
+        at = _before_ops(units, at - 1)
     if at - 1 == weighty[-1] and _dense(area_out) and units[at - 1].kind == "layer":
         at -= 1  # a classifier of pixels
     # Nothing but fully connected layers: the last one classifies.
     return at if at > weighty[0] else weighty[-2] + 1
 
 
-def _before_lights(units: Sequence[Unit], at: int) -> int:
+def _before_ops(units: Sequence[Unit], at: int) -> int:
     while at and not units[at - 1].weights:
         at -= 1
     return at

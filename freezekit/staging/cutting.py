@@ -70,8 +70,8 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
     classifier = " before the classifier" if any(unit.weights for unit in units[tail:]) else ""
     chain = _why_chain(units[:tail], units[: blocks[0]] if blocks else None)
     if chain:
-        start = _pass_lights(units, first + 1, tail)
-        stop = _pass_lights(units, tail, len(units)) if tail > start else tail
+        start = _pass_ops(units, first + 1, tail)
+        stop = _pass_ops(units, tail, len(units)) if tail > start else tail
         begin = f"{chain}, so that the stem is the first layer and what belongs to it"
         why = "the classifier follows" if classifier else "no weight tensors follow"
     else:
@@ -117,9 +117,9 @@ def _backbone_end(units: Sequence[Unit]) -> int:
     return inside[-1] + 1 if inside else len(units)
 
 
-def _pass_lights(units: Sequence[Unit], at: int, end: int) -> int:
+def _pass_ops(units: Sequence[Unit], at: int, end: int) -> int:
     """Pass the norms and activations that belong to the layer before them."""
-    while at < end and units[at].kind in ("light", "norm"):
+    while at < end and units[at].kind in ("op", "norm"):
         if lowers(units[at].area_in, units[at].area_out) or units[at].rank_out == VECTOR_RANK:
             break
         at += 1

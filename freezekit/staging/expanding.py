@@ -54,7 +54,7 @@ def as_openings(whole: Mapping[Unit, str]) -> tuple[Opening, ...]:
 
 
 def opened(anatomy: Anatomy, units: Sequence[Unit], whole: Container[Unit]) -> list[Unit]:
-    """Put the parts of those in `whole` in their place."""
+    """Return the units, with each that is in `whole` replaced by its parts."""
     parts = (part for u in units for part in (anatomy.parts(u.name) if u in whole else (u,)))
     return sorted(parts, key=lambda unit: unit.start)
 
@@ -107,7 +107,7 @@ def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
     joined: list[Unit] = []
     for unit in units:
         at = next((i for i, other in enumerate(joined) if unit.start < other.stop), None)
-        if at is None or unit.kind in ("bare", "light"):
+        if at is None or unit.kind in ("parameter", "op"):
             joined.append(unit)
         else:
             joined[at:] = [_merged([*joined[at:], unit])]
@@ -116,7 +116,7 @@ def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
 
 def absorb(cut: Cut) -> Cut:
     """Give a bare parameter that comes in while a unit is at work to that unit."""
-    bare = [unit for unit in (*cut.body, *cut.after) if unit.kind == "bare"]
+    bare = [unit for unit in (*cut.body, *cut.after) if unit.kind == "parameter"]
     taken: list[Unit] = []
 
     def fed(unit: Unit) -> Unit:
@@ -152,7 +152,7 @@ def _merged(units: Sequence[Unit]) -> Unit:
 
 def _interleaved(units: Sequence[Unit]) -> dict[Unit, str]:
     """Return lists whose parts take turns with others: of blocks and of what embeds positions."""
-    weighty = [unit for unit in units if unit.kind not in ("bare", "light")]
+    weighty = [unit for unit in units if unit.kind not in ("parameter", "op")]
     others: dict[Unit, str] = {}
     for unit in units:
         if unit.called or not lowers(unit.area_in, unit.area_out):

@@ -155,7 +155,7 @@ def _stages(body: Sequence[Unit]) -> list[Group]:
         fall = f"the resolution falls from {_layout(before)} to {_layout(unit)} at {unit.name}"
         before = unit if unit.area_out else before
         if unit.kind not in core:
-            connects = unit.kind == "bare" or unit.kind in BLOCKS
+            connects = unit.kind == "parameter" or unit.kind in BLOCKS
             if falls or waiting or not groups or connects:
                 if falls or not ahead:
                     ahead = fall if falls else f"{unit.name} goes with what follows it"
@@ -219,7 +219,7 @@ def group_name(group: Group) -> str:
     """Return the model's own name for a group: "layer1", "features.2-3", "conv2-conv3"."""
     if group.kind in ("stem", "head"):
         return group.kind
-    modules = [unit for unit in group.units if unit.kind != "bare"] or list(group.units)
+    modules = [unit for unit in group.units if unit.kind != "parameter"] or list(group.units)
     weighty = [unit for unit in modules if unit.weights] or modules
     if len(modules) == 1:
         return modules[0].name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import StagingError, some
 from freezekit.model.records import prefixes
-from freezekit.staging.assigning import Places, place
+from freezekit.staging.assigning import Assignment, assign
 from freezekit.staging.decisions import Dependence
 from freezekit.staging.grouping import Group, merged
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find_dependence(
-    model: nn.Module, trace: Trace, places: Places, stages: int
+    model: nn.Module, trace: Trace, assigned: Assignment, stages: int
 ) -> Dependence | None:
     """Return the first stage with an output that depends on a later one; None if there is none.
 
@@ -28,8 +28,8 @@ def find_dependence(
     """
     masks = [0] * stages
     for name, _ in model.named_parameters():
-        masks[places.tensors[name]] |= trace.flow.mask(name)
-    frozen_with = _frozen_with(model, places)
+        masks[assigned.tensors[name]] |= trace.flow.mask(name)
+    frozen_with = _frozen_with(model, assigned)
     for call in trace.calls:
         at = frozen_with.get(call.module)
         for later in reversed(range(stages if at is None else at + 1, stages)):
@@ -40,9 +40,9 @@ def find_dependence(
 
 
 def merge(
-    model: nn.Module, trace: Trace, groups: Sequence[Group], places: Places, found: Dependence
-) -> tuple[Sequence[Group], Places]:
-    """Make one group of those that a dependence spans, and place everything anew.
+    model: nn.Module, trace: Trace, groups: Sequence[Group], assigned: Assignment, found: Dependence
+) -> tuple[Sequence[Group], Assignment]:
+    """Make one group of those that a dependence spans, and assign everything again.
 
     Raises:
         StagingError: It spans all of them.
@@ -51,38 +51,38 @@ def merge(
     if first == 0 and last == len(groups) - 1:
         raise StagingError(
             f"{type(model).__name__} has no order that makes sense: what it uses first depends "
-            f"on what it uses last: {some(_placed(places, first))} on "
-            f"{some(_placed(places, last))}; name its "
+            f"on what it uses last: {some(_names_in(assigned, first))} on "
+            f"{some(_names_in(assigned, last))}; name its "
             "stages with a plugin's freezekit_stages hook"
         )
     groups = [*groups[:first], merged(groups[first : last + 1]), *groups[last + 1 :]]
     late = {
         name: at if at <= first else max(first, at - (last - first))
-        for name, at in places.tensors.items()
+        for name, at in assigned.tensors.items()
         if name not in trace.uses
     }
-    return groups, place(model, trace, groups, late)
+    return groups, assign(model, trace, groups, late)
 
 
-def _placed(places: Places, at: int) -> list[str]:
-    return [name for name, stage in places.tensors.items() if stage == at]
+def _names_in(assigned: Assignment, at: int) -> list[str]:
+    return [name for name, stage in assigned.tensors.items() if stage == at]
 
 
-def _frozen_with(model: nn.Module, places: Places) -> dict[str, int]:
-    """Return, for each module, the stage with which it comes to be frozen.
+def _frozen_with(model: nn.Module, assigned: Assignment) -> dict[str, int]:
+    """Return, for each module, the stage with which it becomes frozen.
 
-    That is when all parameters are, of the module or of one around it, or when the stage is that
-    calls it; the model itself never is.
+    A module is frozen once all parameters of it, or of a module around it, are frozen, or once the
+    stage that it is assigned to is. The model itself never is.
     """
     last: dict[str, int] = {}
     for name, _ in model.named_parameters():
-        at = places.tensors[name]
+        at = assigned.tensors[name]
         for around in prefixes(name):
             last[around] = max(at, last.get(around, 0))
     found = {}
     for name, _ in model.named_modules():
         stages = [last[around] for around in (*prefixes(name), name) if around in last]
-        stages += [places.modules[name]] if name in places.modules else []
+        stages += [assigned.modules[name]] if name in assigned.modules else []
         if stages and name:
             found[name] = min(stages)
     return found

@@ -9,7 +9,7 @@ from freezekit.errors import StagingError, some
 from freezekit.model.nested import shapes_text
 from freezekit.model.records import Stage
 from freezekit.staging.anatomy import Anatomy
-from freezekit.staging.assigning import Places, place, place_late
+from freezekit.staging.assigning import Assignment, assign, assign_late
 from freezekit.staging.decisions import LateUse, Merge
 from freezekit.staging.grouping import Group, Grouping, group_name, group_units, merged
 from freezekit.staging.merging import find_dependence, merge
@@ -117,28 +117,28 @@ def stage_model(
         grouping = group_units(Anatomy(model, trace), trace.output.area)
         found = replace(found, grouping=grouping, groups=grouping.groups)
         _check_groups(model, grouping.groups)
-        places = place(model, trace, found.groups, {})
-        unused = [name for name, _ in model.named_parameters() if name not in places.tensors]
+        assigned = assign(model, trace, found.groups, {})
+        unused = [name for name, _ in model.named_parameters() if name not in assigned.tensors]
         if unused:
-            late = _used_late(model, example_input, trace, places, unused)
+            late = _used_late(model, example_input, trace, assigned, unused)
             found = replace(found, late=late)
-            places = place(model, trace, found.groups, {use.name: use.stage for use in late})
-        while need := find_dependence(model, trace, places, len(found.groups)):
+            assigned = assign(model, trace, found.groups, {use.name: use.stage for use in late})
+        while need := find_dependence(model, trace, assigned, len(found.groups)):
             apart = found.groups[need.first : need.last + 1]
             names = tuple(map(group_name, apart))
             result = group_name(merged(apart)) if len(apart) < len(found.groups) else ""
             one = Merge(names, result, need.consumer, need.parameter)
             found = replace(found, merges=(*found.merges, one))
-            groups, places = merge(model, trace, found.groups, places, need)
+            groups, assigned = merge(model, trace, found.groups, assigned, need)
             found = replace(found, groups=tuple(groups))
-        stages = check_stages(model, _stages_of(model, found.groups, places))
+        stages = check_stages(model, _stages_of(model, found.groups, assigned))
         return replace(found, stages=stages)
     except StagingError as error:
         return replace(found, error=error)
 
 
 def _check_groups(model: nn.Module, groups: Sequence[Group]) -> None:
-    held = sum(any(unit.kind != "light" for unit in group.units) for group in groups)
+    held = sum(any(unit.kind != "op" for unit in group.units) for group in groups)
     if held < LEAST_GROUPS:
         raise StagingError(
             f"{type(model).__name__} has no layers that follow one another: its forward uses "
@@ -146,8 +146,8 @@ def _check_groups(model: nn.Module, groups: Sequence[Group]) -> None:
         )
 
 
-def _stages_of(model: nn.Module, groups: Sequence[Group], places: Places) -> list[Stage]:
-    """Return the groups as stages, by the names of what was placed in each."""
+def _stages_of(model: nn.Module, groups: Sequence[Group], assigned: Assignment) -> list[Stage]:
+    """Return the groups as stages, by the names of what was assigned to each."""
 
     def inside(at: int, names: Iterable[str], where: Mapping[str, int]) -> tuple[str, ...]:
         return tuple(name for name in names if where.get(name) == at)
@@ -159,9 +159,9 @@ def _stages_of(model: nn.Module, groups: Sequence[Group], places: Places) -> lis
         Stage(
             name,
             group.kind,
-            inside(at, parameters, places.tensors),
-            inside(at, buffers, places.tensors),
-            inside(at, modules, places.modules),
+            inside(at, parameters, assigned.tensors),
+            inside(at, buffers, assigned.tensors),
+            inside(at, modules, assigned.modules),
             group.resolution,
         )
         for at, (name, group) in enumerate(zip(_names(groups), groups, strict=True))
@@ -172,7 +172,7 @@ def _used_late(
     model: nn.Module,
     example_input: Any,  # Any: whatever the model's forward takes
     trace: Trace,
-    places: Places,
+    assigned: Assignment,
     unused: Sequence[str],
 ) -> tuple[LateUse, ...]:
     """Return the stages of parameters that are used in train mode only.
@@ -181,11 +181,11 @@ def _used_late(
         StagingError: Some are used in neither mode.
     """
     try:
-        late = place_late(trace, places, unused, observe(model, example_input, training=True))
+        late = assign_late(trace, assigned, unused, observe(model, example_input, training=True))
     except StagingError:
         late = ()
-    placed = {use.name for use in late}
-    never = [name for name in unused if name not in placed]
+    used = {use.name for use in late}
+    never = [name for name in unused if name not in used]
     if never:
         raise StagingError(
             f"{type(model).__name__} has parameters that belong to no stage, because its forward "

@@ -9,10 +9,10 @@ from torch import nn
 
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK
 
-UnitKind = Literal["bare", "light", "norm", "layer", "block", "stage"]
+UnitKind = Literal["parameter", "op", "norm", "layer", "block", "stage"]
 """What a unit is.
 
-bare: a parameter of a module that spans several units, such as `pos_embed`; light: no parameters;
+parameter: one of a module that spans several units, such as `pos_embed`; op: no parameters;
 norm: parameters, but no weight matrix; layer: one weight; block: several; stage: holds blocks.
 """
 
