@@ -147,13 +147,25 @@ def environment(python: str = sys.executable, code: Sequence[str] = CODE) -> Lin
 
 
 def _code(paths: Sequence[str]) -> str:
-    """Return a digest of the code that the results come from; comments do not count."""
+    """Return a digest of the code that the results come from; no comments or docstrings."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted((ROOT / path).rglob("*.py")) if (ROOT / path).is_dir() else [ROOT / path]
         for file in files:
-            digest.update(ast.dump(ast.parse(file.read_text(encoding="utf-8"))).encode())
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                    node.body = [part for part in node.body if not _is_text(part)]
+            digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _sort(output: Path, facts: Line, done: list[Line], took: float) -> None:
