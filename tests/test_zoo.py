@@ -8,14 +8,26 @@ import json
 import sys
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.zoo import coverage, frozen, models, pool, reach, sweep, table, tabulate
+from benchmarks.zoo import (
+    coverage,
+    diff,
+    frozen,
+    models,
+    pool,
+    reach,
+    stage_lines,
+    sweep,
+    table,
+    tabulate,
+)
 from benchmarks.zoo.timm_groups import coarse_groups
 from freezekit import Backbone
 
@@ -36,7 +48,29 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("module", [coverage, frozen, models, reach, sweep, table, tabulate])
+DOCUMENTED = [coverage, diff, frozen, models, reach, stage_lines, sweep, table, tabulate]
+
+COMMITTED = (
+    "torchvision:resnet50",
+    "torchvision:vgg11_bn",
+    "torchvision:densenet121",
+    "torchvision:googlenet",
+    "torchvision:r3d_18",
+    "torchvision:deeplabv3_resnet50",
+    "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn",
+    "timm:vit_tiny_patch16_224",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:convnext_tiny",
+    "timm:efficientnetv2_rw_t",
+    "timm:hrnet_w18_small",
+    "timm:coat_tiny",
+    "timm:mobilenetv4_conv_small",
+)
+"""Models of different families whose stages are held against the committed ones in each test run;
+`python -m benchmarks.zoo diff` compares all models."""
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
 def test_what_the_docstrings_show(module: object) -> None:
     name = module.__name__  # type: ignore[attr-defined]
     assert doctest.testmod(importlib.import_module(name)).failed == 0
@@ -134,6 +168,90 @@ def test_timm_groups_are_asked_the_same() -> None:
     assert found["unmatched"] > 0.4  # no rule of timm's names what follows its stages
 
 
+@pytest.mark.filterwarnings("ignore")  # the models' own
+@pytest.mark.parametrize("text", COMMITTED)
+def test_the_stages_are_those_committed(text: str) -> None:
+    facts, committed = diff.read_golden(diff.GOLDEN)
+    (model,) = models.zoo((text.partition(":")[0],), text)
+    line = stage_lines.examine(asdict(model))
+    if line["names"] != committed[text]["names"]:
+        pytest.skip(f"another version of the library than {facts} makes other parameters")
+    told = diff.moves(committed[text], line)
+    assert told == "", "python -m benchmarks.zoo diff shows what moved; --accept commits it"
+
+
+def test_every_model_is_committed_as_it_is_listed() -> None:
+    facts, committed = diff.read_golden(diff.GOLDEN)
+    listed = {model.text for model in models.zoo()}
+    for name in ("timm", "torchvision"):
+        if facts[name].partition("+")[0] == version(name).partition("+")[0]:
+            mine = {text for text in committed if text.startswith(f"{name}:")}
+            assert mine == {text for text in listed if text.startswith(f"{name}:")}
+    assert diff.GOLDEN.stat().st_size < 1_000_000
+    assert diff.GOLDEN.read_text(encoding="utf-8") == diff.written(facts, committed)
+
+
+class TestDiff:
+    MODELS = tuple(models.zoo(("torchvision",), "squeezenet1_?"))
+
+    def run(self, folder: Path, **options: Any) -> int:  # Any: as `diff` takes
+        return diff.diff(
+            self.MODELS,
+            whole=False,
+            golden=folder / "golden.jsonl",
+            state=folder / "state.jsonl",
+            workers=1,
+            **options,
+        )
+
+    @pytest.mark.slow
+    def test_says_what_moved_until_it_is_accepted(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(tmp_path) == 1
+        assert "not in the committed file\n2 models compared, 2 moved" in capsys.readouterr().out
+        assert self.run(tmp_path, accept=True) == 0
+        assert "2 in " in capsys.readouterr().err  # nothing is staged again
+        assert self.run(tmp_path) == 0
+        assert capsys.readouterr().out == "2 models compared, 0 moved\n"
+        golden = tmp_path / "golden.jsonl"
+        golden.write_text(
+            golden.read_text().replace("| features.6-7 14-25 |", "| features.6-7 14-19 | y 20-25 |")
+        )
+        assert self.run(tmp_path) == 1
+        print(capsys.readouterr().out)
+
+    def test_same_parameters_in_other_order_are_told(self) -> None:
+        line = {"stages": "stem 0 | head 1", "names": "a", "rest": "b", "parameters": ["x", "y"]}
+        assert "other names" in diff.moves(line | {"names": "c"}, line)
+        assert "buffers" in diff.moves(line | {"rest": "c"}, line)
+        assert diff.moves(None, line) == "not in the committed file"
+        refused = {"status": "refused", "reason": "StagingError: no"}
+        assert diff.moves(line, refused) == "was: staged\nis: StagingError: no"
+        assert diff.moves(refused, refused) == ""
+
+    def test_a_stage_with_another_name_is_told_as_such(self) -> None:
+        now = {"stages": "stem 0 | b 1 | head 2", "names": "a", "rest": "b", "parameters": "xyz"}
+        before = now | {"stages": "stem 0 | a 1 | head 2"}
+        told = diff.moves(before, now).splitlines()
+        assert told == ["stages: stem | a | head -> stem | b | head", "a is now called b"]
+
+    def test_a_stage_without_ranges_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="'stem' is no stage with its ranges"):
+            stage_lines.expanded("stem | head 0", ["x"])
+
+
+def test_comments_and_docstrings_do_not_change_the_digest_of_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "ROOT", tmp_path)
+    digests = []
+    for text in ("a = 1\n", "a = 1  # one\n", '"""Of one."""\na = 1\n"""One."""\n', "a = 2\n"):
+        (tmp_path / "code.py").write_text(text)
+        digests.append(sweep._code(["code.py"]))
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
 class TestAfterTraining:
     def net(self) -> nn.Sequential:
         return nn.Sequential(
@@ -176,7 +294,7 @@ class TestSweep:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(sweep, "_code", lambda: "of one moment")
+        monkeypatch.setattr(sweep, "_code", lambda _: "of one moment")
         output = tmp_path / "zoo.jsonl"
         done = sweep.sweep("coverage", self.JOBS[1:], output=output, workers=1)
         assert done[0]["status"] == "refused"

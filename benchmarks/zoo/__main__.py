@@ -3,6 +3,10 @@
 Stages and checks every model (coverage), trains one of every family with every strategy (verify),
 asks other tools the same questions (peers), and writes results/zoo.md. What is done is kept: after
 Ctrl-C the same command goes on. Some minutes on two cores.
+
+`diff`, which runs only if it is asked for, compares the stages of every model with the committed
+ones in results/zoo-stages.jsonl, prints what moved, and exits with 1 if anything did. Run it after
+a change of the staging rules; `--accept` then rewrites the file.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Any
 
 import click
 
+from benchmarks.zoo.diff import diff
 from benchmarks.zoo.models import LIBRARIES, smallest_of_families, zoo
 from benchmarks.zoo.peers import PEERS
 from benchmarks.zoo.pool import ROOT
@@ -25,12 +30,13 @@ PARTS = ("coverage", "verify", "peers", "table")
 
 
 @click.command(help=__doc__)
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, "diff")))
 @click.option("--only", default="*", metavar="PATTERN", help="Names that match, such as 'swin*'.")
 @click.option("--library", type=click.Choice(LIBRARIES), multiple=True, default=LIBRARIES)
 @click.option("--workers", default=2, show_default=True, help="Processes of one thread each.")
 @click.option("--fresh", is_flag=True, help="Begin anew, whatever the files hold.")
 @click.option("-o", "--output", default=RESULTS, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--accept", is_flag=True, help="With `diff`: commit the stages as they are now.")
 @click.option(
     "--peers-python",
     default=ROOT / "build" / "peers" / "bin" / "python",
@@ -44,10 +50,18 @@ def main(
     workers: int,
     fresh: bool,
     output: Path,
+    accept: bool,
     peers_python: Path,
 ) -> None:
     wanted = parts or PARTS
     options: dict[str, Any] = {"workers": workers, "fresh": fresh}
+    if accept and "diff" not in wanted:
+        raise click.UsageError("--accept is of use with `diff` only")
+    if "diff" in wanted:
+        if len(wanted) > 1:
+            raise click.UsageError("`diff` runs by itself: leave out the other parts")
+        whole = only == "*" and set(library) == set(LIBRARIES)
+        sys.exit(diff(zoo(library, only), whole=whole, accept=accept, **options))
     coverage = output / "zoo-coverage.jsonl"
     if "coverage" in wanted:
         jobs = [asdict(model) for model in zoo(library, only)]

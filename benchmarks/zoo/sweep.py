@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -24,6 +25,9 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 Line = dict[str, Any]  # Any: JSON
 
+CODE = ("freezekit", "plugins/freezekit_strategies", "benchmarks/zoo", "benchmarks/lean")
+"""Where the code is that results depend on, unless a sweep says less."""
+
 _VERSIONS = """
 import json
 from importlib.metadata import distributions
@@ -42,6 +46,8 @@ def sweep(
     fresh: bool = False,
     limit: float = 300.0,
     python: str = sys.executable,
+    code: Sequence[str] = CODE,
+    restart: bool = False,
 ) -> list[Line]:
     """Do the jobs whose answers are not in the file, appending each as it comes; return all.
 
@@ -53,12 +59,17 @@ def sweep(
         fresh: Begin anew.
         limit: Seconds for one job.
         python: The interpreter of the workers; its packages are on record.
+        code: Files and folders that the answers depend on.
+        restart: Begin anew if the file was made with other code or versions, instead of refusing.
     """
-    facts = environment(python)
+    facts = environment(python, code)
     if fresh:
         output.unlink(missing_ok=True)
     before, done = read(output)
-    if before and {k: before.get(k) for k in facts["of"]} != {k: facts[k] for k in facts["of"]}:
+    other = {k: before.get(k) for k in facts["of"]} != {k: facts[k] for k in facts["of"]}
+    if before and other and restart:
+        before, done = {}, []
+    elif before and other:
         sys.exit(f"{output} was made with other code or versions; --fresh begins it anew")
     missing = [job for job in jobs if key(job) not in {key(line) for line in done}]
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -116,16 +127,17 @@ def read(path: Path) -> tuple[Line, list[Line]]:
     return (lines[0], lines[1:]) if lines else ({}, [])
 
 
-def environment(python: str = sys.executable) -> Line:
+def environment(python: str = sys.executable, code: Sequence[str] = CODE) -> Line:
     """Return the facts that a result depends on; "of" names those that must agree to go on.
 
     Args:
         python: The interpreter whose packages do the work.
+        code: Files and folders that the answers depend on.
     """
     versions = json.loads(subprocess.check_output([python, "-c", _VERSIONS], text=True))
     return {
         **versions,
-        "code": _code(),
+        "code": _code(code),
         "of": [*versions, "code"],
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -134,18 +146,26 @@ def environment(python: str = sys.executable) -> Line:
     }
 
 
-def _code() -> str:
-    """Return a digest of the code that the results come from."""
+def _code(paths: Sequence[str]) -> str:
+    """Return a digest of the code that the results come from; no comments or docstrings."""
     digest = hashlib.sha256()
-    for folder in (
-        "freezekit",
-        "plugins/freezekit_strategies",
-        "benchmarks/zoo",
-        "benchmarks/lean",
-    ):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in paths:
+        files = sorted((ROOT / path).rglob("*.py")) if (ROOT / path).is_dir() else [ROOT / path]
+        for file in files:
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                    node.body = [part for part in node.body if not _is_text(part)]
+            digest.update(ast.dump(tree).encode())
     return digest.hexdigest()[:12]
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _sort(output: Path, facts: Line, done: list[Line], took: float) -> None:

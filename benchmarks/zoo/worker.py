@@ -10,6 +10,7 @@ import warnings
 
 TASKS = {
     "coverage": "benchmarks.zoo.coverage",
+    "stages": "benchmarks.zoo.stage_lines",
     "verify": "benchmarks.zoo.verify_families",
     "peers": "benchmarks.zoo.peers",
     "lean": "benchmarks.lean.compare",

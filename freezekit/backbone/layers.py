@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from freezekit.model.records import Stage
 
 
+LEAST_BLOCKS = 2
+"""Blocks that a list of blocks has at least.
+
+With 3, `resnet18` has no lists, and 6 layers instead of 10. With 1, a `Sequential` around one block
+counts, and `convnext_atto` loses the layer of a downsampling.
+"""
+
+LEAST_WEIGHTS = 2
+"""Weight tensors that each block of a list has at least.
+
+With 3, the blocks of `resnet18` and `densenet121` are none. With 1, each linear layer of a
+transformer is a block: `vit_tiny_patch16_224` has 50 layers instead of 14.
+"""
+
+
 def find_layers(model: nn.Module, stages: Sequence[Stage]) -> tuple[tuple[str, ...], ...]:
     """Return the parameters of each layer, in the order of use.
 
@@ -59,4 +74,4 @@ def _is_list_of_blocks(module: nn.Module) -> bool:
     children = [child for child in module.children() if next(child.parameters(), None) is not None]
     weights = [sum(p.ndim >= 2 for p in child.parameters()) for child in children]
     alike = isinstance(module, CONTAINERS) or len({type(child) for child in children}) == 1
-    return alike and len(weights) > 1 and min(weights) > 1
+    return alike and len(weights) >= LEAST_BLOCKS and min(weights) >= LEAST_WEIGHTS

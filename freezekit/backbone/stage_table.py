@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from freezekit.backbone.stage_rows import StageRow, contents, stage_rows
+from freezekit.staging.extent import layout_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ def stage_table(backbone: Backbone, width: int = 80, observed: str = "") -> str:
 
 def _cells(row: StageRow) -> list[str]:
     modules = ", ".join(_short(contents(row))) or "-"
-    figures = [f"{row.elements:,}", _share(row.share), _output(row.resolution)]
+    figures = [f"{row.elements:,}", _share(row.share), layout_text(row.resolution)]
     return [row.name, row.kind, modules, *figures, _counts(row.norms)]
 
 
@@ -85,20 +86,6 @@ def _short(names: list[str]) -> list[str]:
 
 def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _output(resolution: tuple[int, ...] | None) -> str:
-    """Return the layout of an output in words.
-
-    Example:
-        >>> [_output(layout) for layout in ((56, 56), (8, 28, 28), (197,), (), None)]
-        ['56x56', '8x28x28', '197 tokens', 'vector', '-']
-    """
-    if resolution is None:
-        return "-"
-    if len(resolution) == 1:
-        return f"{resolution[0]} tokens"
-    return "x".join(map(str, resolution)) or "vector"
 
 
 def _counts(norms: Mapping[str, int]) -> str:
@@ -122,16 +109,16 @@ def _fitted(cells: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     widths[_STAGE] = min(widths[_STAGE], max(free - widths[_MODULES], free // 2, _NARROWEST))
     widths[_MODULES] = max(free - widths[_STAGE], 1)
     return [
-        [_broken(text, widths[at]) if at in breakable else text for at, text in enumerate(row)]
+        [broken(text, widths[at]) if at in breakable else text for at, text in enumerate(row)]
         for row in cells
     ]
 
 
-def _broken(text: str, width: int) -> str:
+def broken(text: str, width: int) -> str:
     """Break a list of dotted names into lines: between names, else after dots, else anywhere.
 
     Example:
-        >>> print(_broken("conv1, backbone.features.denseblock1, bn1", 15))
+        >>> print(broken("conv1, backbone.features.denseblock1, bn1", 15))
         conv1,
         backbone.
         features.

@@ -8,11 +8,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from freezekit.errors import ModelError
 from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from freezekit.backbone.explanation import Explanation
+    from freezekit.staging.stages import Staging
 
 # What needs torch is imported where it is used: plugins import Backbone to annotate with, and
 # listing them must not take as long as importing torch does.
@@ -54,6 +56,7 @@ class Backbone:
         self.model = model
         self.example_input = example_input
         self._stager = stager
+        self._found: Staging | None = None
 
     def __repr__(self) -> str:
         return f"Backbone({type(self.model).__name__}, {len(self.parameters)} parameters)"
@@ -65,29 +68,9 @@ class Backbone:
         Raises:
             ModelError: A lazy module has not been given its shape.
         """
-        from torch.nn.parameter import is_lazy
+        from freezekit.backbone.parameters import find_parameters
 
-        names: dict[int, list[str]] = {}
-        tensors: dict[int, nn.Parameter] = {}
-        for name, parameter in self.model.named_parameters(remove_duplicate=False):
-            if is_lazy(parameter):
-                raise ModelError(
-                    f"parameter {name!r} of {type(self.model).__name__} has no shape yet (a lazy "
-                    "module); call the model once on an input first"
-                )
-            names.setdefault(id(parameter), []).append(name)
-            tensors[id(parameter)] = parameter
-        infos = {}
-        for key, (name, *aliases) in names.items():
-            tensor = tensors[key]
-            infos[name] = ParameterInfo(
-                name=name,
-                shape=tuple(tensor.shape),
-                module=name.rpartition(".")[0],
-                nbytes=tensor.numel() * tensor.element_size(),
-                aliases=tuple(aliases),
-            )
-        return MappingProxyType(infos)
+        return MappingProxyType(find_parameters(self.model))
 
     @cached_property
     def buffers(self) -> tuple[str, ...]:
@@ -121,14 +104,72 @@ class Backbone:
             StagingError: The model cannot be staged; the message says why and what to do.
             ModelError: A lazy module has not been given its shape.
         """
-        from freezekit.staging.stages import check_stages, find_stages
+        given = self._given_stages
+        if given is not None:
+            return given
+        found = self._staging()
+        if found.error is not None:
+            raise found.error
+        return found.stages
+
+    @cached_property
+    def explanation(self) -> Explanation:
+        """Why the stages are as they are; for a model that cannot be staged, how far that came.
+
+        Raises:
+            StagingError: The stages that a plugin named do not fit the model.
+            ModelError: A lazy module has not been given its shape.
+        """
+        from freezekit.backbone.explanation import explain_plugin, explain_staging
+
+        name = type(self.model).__name__
+        given = self._given_stages
+        if given is not None:
+            return explain_plugin(name, given)
+        return explain_staging(name, self._staging(), self.parameters)
+
+    def explain(self) -> str:
+        """Return `explanation` as plain text of 80 columns.
+
+        Raises:
+            StagingError: The stages that a plugin named do not fit the model.
+            ModelError: A lazy module has not been given its shape.
+
+        Example:
+            >>> from freezekit import Backbone, load_backbone
+            >>> text = Backbone(load_backbone("torchvision:resnet18", device="meta")).explain()
+            >>> [line.strip() for line in text.splitlines() if "It begins" in line]
+            ['It begins with layer1: layer1 is the first list of blocks.']
+        """
+        from freezekit.backbone.explanation_text import explanation_text
+
+        return explanation_text(self.explanation)
+
+    @cached_property
+    def _given_stages(self) -> tuple[Stage, ...] | None:
+        """The stages that a plugin named, None where it does not know the model."""
+        from freezekit.staging.partition import check_stages
 
         _ = self.parameters  # a lazy module says what to do
         given = self._stager(self.model) if self._stager else None
-        if given is not None:
-            told = [s if s.modules else replace(s, modules=self._inside(s)) for s in given]
-            return check_stages(self.model, told)
-        return find_stages(self.model, self.example_input)
+        if given is None:
+            return None
+        told = [s if s.modules else replace(s, modules=self._inside(s)) for s in given]
+        return check_stages(self.model, told)
+
+    def _staging(self) -> Staging:
+        """Return the stages by freezekit's own rules.
+
+        A failure is not kept: its traceback holds the copy of the model that was observed.
+        """
+        from freezekit.staging.stages import stage_model
+
+        if self._found is not None:
+            return self._found
+        found = stage_model(self.model, self.example_input)
+        if found.error is None:
+            self._found = found
+        return found
 
     @cached_property
     def layers(self) -> tuple[tuple[str, ...], ...]:
@@ -213,7 +254,12 @@ class Backbone:
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """What is derived is found anew by a copy; plugins do not travel."""
-        return {"model": self.model, "example_input": self.example_input, "_stager": None}
+        return {
+            "model": self.model,
+            "example_input": self.example_input,
+            "_stager": None,
+            "_found": None,
+        }
 
     def _aliases(self, name: str) -> tuple[str, ...]:
         return self.parameters[name].aliases

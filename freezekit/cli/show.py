@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,6 +40,9 @@ NARROWEST, WIDEST = 70, 80
     is_flag=True,
     help="List each parameter: NAME: STAGE; with -s NAME: True (trained) or False.",
 )
+@click.option(
+    "--explain", is_flag=True, help="Print why the stages are as they are; not with -s or --params."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Classes of the classifier.")
 @click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
@@ -47,6 +51,7 @@ def show(
     model: str,
     spec: str | None,
     params: bool,
+    explain: bool,
     as_json: bool,
     num_classes: int | None,
     image_size: int | None,
@@ -58,11 +63,15 @@ def show(
     it has. With one, stage by stage: what is trained, frozen, held in eval mode, with which
     learning rate.
 
+    With --explain: the parts of the model in the order of use, where its body begins and ends,
+    which parts make a stage, which stages were merged, and why.
+
     No weights are loaded: the model is built from shapes and observed on them.
 
     \b
     Examples:
       freezekit show torchvision:resnet50
+      freezekit show torchvision:resnet50 --explain
       freezekit show timm:vit_small_patch16_224 --image-size 384 --json
       freezekit show torchvision:resnet50 -s first-n-stages:n=2
       freezekit show timm:vit_small_patch16_224 -s head-only --params
@@ -71,6 +80,9 @@ def show(
 
     from freezekit.plugins.registry import load_registry
 
+    if explain and (spec is not None or params):
+        other = "-s" if spec is not None else "--params"
+        raise click.UsageError(f"--explain is about the stages of a model: leave out {other}")
     registry = load_registry(block)
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
@@ -86,9 +98,13 @@ def show(
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
         backbone = view(built, _example(built, image_size), registry)
         plan = None if spec is None else decide(backbone, spec, registry)
-        if plan is None:
+        if explain:
+            _ = backbone.explanation
+        elif plan is None:
             _ = backbone.stages  # observed while the status is shown
-    if spec is not None and plan is not None:
+    if explain:
+        _show_explanation(backbone, {"model": model}, as_json)
+    elif spec is not None and plan is not None:
         _show_plan(backbone, plan, {"model": model, "strategy": spec}, params, as_json)
     else:
         _show_stages(backbone, {"model": model}, image_size, params, as_json)
@@ -103,6 +119,22 @@ def _example(model: nn.Module, image_size: int | None) -> tuple[Any, ...] | None
     detects = task_of(model) == "detection"
     inputs = make_inputs(model, input_shape(model, 1 if detects else 2, image_size))
     return inputs[:1] if detects else inputs  # without targets
+
+
+def _show_explanation(backbone: Backbone, about: dict[str, str], as_json: bool) -> None:
+    from freezekit.backbone.explanation_text import explanation_text
+
+    told = backbone.explanation
+    if as_json:
+        click.echo(json.dumps({**about, "explanation": asdict(told)}, indent=2))
+    else:
+        click.echo(explanation_text(told, width=_width()))
+    if told.error:
+        _ = backbone.stages  # raises what it says
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
 
 
 def _show_stages(
@@ -129,8 +161,7 @@ def _show_stages(
             click.echo(f"{name}: {stage_of[name]}")
     else:
         observed = f"{image_size} pixels" if image_size else ""
-        width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-        click.echo(stage_table(backbone, width=width, observed=observed))
+        click.echo(stage_table(backbone, width=_width(), observed=observed))
 
 
 def _show_plan(

@@ -7,6 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.staging.decisions import LateUse
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Index of the stage of each name; what lies in none, or in several, is missing.
+class Assignment:
+    """Index of the stage of each name; a name that lies in no stage, or in several, is missing.
 
     Attributes:
         tensors: For parameters and buffers.
@@ -29,19 +31,19 @@ class Places:
     modules: Mapping[str, int]
 
 
-def place(
+def assign(
     model: nn.Module, trace: Trace, groups: Sequence[Group], late: Mapping[str, int]
-) -> Places:
-    """Place everything in a model.
+) -> Assignment:
+    """Assign every parameter, buffer and module of a model to a stage.
 
-    Parameters go where the module that uses them goes; buffers with their module, or where they
-    are used first; modules without parameters by when they are called.
+    A parameter goes with the module that uses it. A buffer goes with its module, or else where it
+    is used first. A module without parameters goes where it is called.
 
     Args:
         model: The model that was traced.
         trace: What was seen in eval mode.
         groups: The stages.
-        late: Places of parameters that are used in train mode only, from `place_late`.
+        late: Stages of parameters that are used in train mode only, from `assign_late`.
     """
     starts = [min((unit.start for unit in group.units), default=None) for group in groups]
     begun = [(tick, at) for at, tick in enumerate(starts) if tick is not None]
@@ -72,43 +74,46 @@ def place(
             around = next((n for n in _upwards(owner) if n and len(spans[n]) == 1), None)
             tensors[name] = min(spans[around if around is not None else owner], default=0)
     modules = {name: next(iter(span)) for name, span in spans.items() if name and len(span) == 1}
-    return Places(tensors, modules)
+    return Assignment(tensors, modules)
 
 
-def place_late(
-    trace: Trace, places: Places, unused: Sequence[str], in_training: Trace
-) -> dict[str, int]:
-    """Place parameters that are used in train mode only.
+def assign_late(
+    trace: Trace, assigned: Assignment, unused: Sequence[str], in_training: Trace
+) -> tuple[LateUse, ...]:
+    """Assign parameters that are used in train mode only; those used in neither are left out.
 
-    Those of a module that classifies, an auxiliary head, belong to the head, which comes last; all
-    others, such as the token of masked patches, to the stage that is at work when they come in.
+    Parameters of an auxiliary classifier belong to the head, which comes last. All others, such as
+    the token of masked patches, belong to the stage that is at work when they are used.
 
     Args:
         trace: What was seen in eval mode.
-        places: Of all other parameters.
+        assigned: Of all other parameters.
         unused: Parameters that eval mode did not use.
         in_training: What was seen in train mode.
     """
-    head = max(places.tensors.values())
+    head = max(assigned.tensors.values())
     begun = sorted(
-        (ticks[0], places.tensors[name])
+        (ticks[0], assigned.tensors[name])
         for name, ticks in in_training.uses.items()
-        if name in places.tensors
+        if name in assigned.tensors
     )
     called = {call.module for call in trace.calls}
     auxiliary = {
         call.module
         for call in in_training.calls
-        if call.module not in called and call.given.width == in_training.output.width
+        if call.module not in called and call.output.width == in_training.output.width
     }
-    late = {}
+    late = []
     for name in unused:
-        if not auxiliary.isdisjoint(_upwards(name)):
-            late[name] = head
+        classifiers = [n for n in _upwards(name) if n in auxiliary]
+        if classifiers:  # innermost first
+            why = f"{classifiers[-1]} is a classifier that only train mode calls"
+            late.append(LateUse(name, head, why))
         elif name in in_training.uses:
             at = bisect_right(begun, (in_training.uses[name][0], head))
-            late[name] = max((stage for _, stage in begun[:at]), default=0)
-    return late
+            stage = max((stage for _, stage in begun[:at]), default=0)
+            late.append(LateUse(name, stage, "this stage is at work when train mode uses it"))
+    return tuple(late)
 
 
 def _upwards(name: str) -> list[str]:
@@ -139,7 +144,7 @@ def _spans(
             spans[name].update(calls.get(name, ()) if holder is None else {members[holder]})
         if name:
             spans[name.rpartition(".")[0]].update(spans[name])
-    for name, span in spans.items():  # what is never called goes with what is around it
+    for name, span in spans.items():  # a module that is never called goes with its parent
         if name and not span:
             span.update(spans[name.rpartition(".")[0]])
     return spans

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from freezekit.staging.cutting import BLOCKS, STEM_LAYERS, Cut, in_backbone
-from freezekit.staging.units import Anatomy, Unit, lowers
+from freezekit.staging.cutting import STEM_LAYERS, Cut
+from freezekit.staging.decisions import Opening
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Mapping, Sequence
+
+    from freezekit.staging.anatomy import Anatomy
+
+SEVERAL_LEVELS = 2
+"""Resolutions reached inside a module from which its parts may be stages."""
+
+SPANNING_SHARE = Fraction(1, 2)
+"""A module without lists of blocks in it is opened if it holds this share of the weights."""
+
+LONG_LIST_SHARE = Fraction(1, 3)
+"""A list on one resolution is opened if it holds more than this share of the body's weights."""
 
 
-def settle(anatomy: Anatomy) -> tuple[Unit, ...]:
+@dataclass(frozen=True)
+class Expanded:
+    """The units of a model, and which modules were replaced by their parts to reach them."""
+
+    units: tuple[Unit, ...]
+    openings: tuple[Opening, ...]
+
+
+def expand(anatomy: Anatomy) -> Expanded:
     """Return the units of a model, in order of use, with each on about one resolution.
 
-    Opened is what reaches several: `features`, `stages`, a wrapped backbone. A patchifying stem
-    reaches several too, but it holds no lists of blocks, and few of the weights.
+    Modules that reach several are opened: `features`, `stages`, a wrapped backbone. A patchifying
+    stem reaches several too, but it holds no lists of blocks, and few of the weights.
     """
     units: Sequence[Unit] = anatomy.parts("")
+    openings: list[Opening] = []
     while whole := _interleaved(units) or _spanning(anatomy, units):
         units = opened(anatomy, units, whole)
-    return join(anatomy.promote(units))
+        openings += as_openings(whole)
+    return Expanded(join(anatomy.promote(units)), tuple(openings))
 
 
-def opened(anatomy: Anatomy, units: Sequence[Unit], whole: Sequence[Unit]) -> list[Unit]:
-    """Put the parts of those in `whole` in their place."""
+def as_openings(whole: Mapping[Unit, str]) -> tuple[Opening, ...]:
+    """Return modules that were opened, and why, as records."""
+    return tuple(Opening(unit.name, because) for unit, because in whole.items())
+
+
+def opened(anatomy: Anatomy, units: Sequence[Unit], whole: Container[Unit]) -> list[Unit]:
+    """Return the units, with each that is in `whole` replaced by its parts."""
     parts = (part for u in units for part in (anatomy.parts(u.name) if u in whole else (u,)))
     return sorted(parts, key=lambda unit: unit.start)
 
@@ -37,39 +65,41 @@ def even(units: Sequence[Unit]) -> bool:
     return not any(lowers(a, b) for a, b in pairwise(areas))
 
 
-def to_open(body: Sequence[Unit]) -> tuple[Unit, ...]:
-    """Return the lists of blocks to open where the body, or most of it, keeps one resolution."""
+def to_open(body: Sequence[Unit]) -> dict[Unit, str]:
+    """Return the lists to open where the body, or most of it, keeps one resolution, and why."""
     blocks = [unit for unit in body if unit.kind in BLOCKS]
     stages = [unit for unit in blocks if unit.kind == "stage" and len(unit.members) == 1]
     if len(blocks) == 1:
-        return tuple(stages)
+        return dict.fromkeys(stages, "it is the only list of blocks in the body")
     if even(blocks):  # unless they are the parts of a list that has been opened already
-        return () if any(unit.parent for unit in stages) else tuple(stages)
+        flat = "the resolution never falls from one block of the body to the next"
+        return {} if any(unit.parent for unit in stages) else dict.fromkeys(stages, flat)
     total = sum(unit.weights for unit in blocks)
-    return tuple(
-        unit
+    return {
+        unit: f"the resolution is the same all through it, and it holds {unit.weights} of the "
+        f"{total} weight tensors of the body"
         for unit in stages
-        if 3 * unit.weights > total
+        if unit.weights > LONG_LIST_SHARE * total
         and not unit.levels
         and not any(other.parent == unit.parent for other in blocks if other is not unit)
-    )
+    }
 
 
-def open_lists(anatomy: Anatomy, cut: Cut, whole: Sequence[Unit]) -> Cut:
+def open_lists(anatomy: Anatomy, cut: Cut, whole: Mapping[Unit, str]) -> Cut:
     """Open lists in the body; beside stages, each block of a plain list is a stage too."""
-    stem, body, tail = cut
-    end = max(unit.stop for unit in body)
-    amidst = [unit for unit in tail if unit.start < end]  # a class token that comes in half-way
-    units = opened(anatomy, [*body, *amidst], whole)
+    end = max(unit.stop for unit in cut.body)
+    amidst = [unit for unit in cut.after if unit.start < end]  # a class token, half-way
+    units = opened(anatomy, [*cut.body, *amidst], whole)
     if any(unit.kind == "stage" for unit in units):
         plain = {unit.name for unit in whole if not anatomy.contains_stage(unit.name)}
         units = [
-            replace(unit, kind="stage", alone=True)
+            replace(unit, kind="stage", alone=True, because="it is a block of a list beside stages")
             if unit.kind == "block" and unit.parent in plain
             else unit
             for unit in units
         ]
-    return stem, join(anatomy.promote(units)), tuple(u for u in tail if u not in amidst)
+    after = tuple(unit for unit in cut.after if unit not in amidst)
+    return replace(cut, body=join(anatomy.promote(units)), after=after)
 
 
 def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
@@ -77,7 +107,7 @@ def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
     joined: list[Unit] = []
     for unit in units:
         at = next((i for i, other in enumerate(joined) if unit.start < other.stop), None)
-        if at is None or unit.kind in ("bare", "light"):
+        if at is None or unit.kind in ("parameter", "op"):
             joined.append(unit)
         else:
             joined[at:] = [_merged([*joined[at:], unit])]
@@ -86,7 +116,7 @@ def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
 
 def absorb(cut: Cut) -> Cut:
     """Give a bare parameter that comes in while a unit is at work to that unit."""
-    bare = [unit for part in cut[1:] for unit in part if unit.kind == "bare"]
+    bare = [unit for unit in (*cut.body, *cut.after) if unit.kind == "parameter"]
     taken: list[Unit] = []
 
     def fed(unit: Unit) -> Unit:
@@ -96,11 +126,12 @@ def absorb(cut: Cut) -> Cut:
         taken.extend(inside)
         return replace(unit, members=(*unit.members, *(m for b in inside for m in b.members)))
 
-    stem, body, tail = (tuple(fed(unit) for unit in part) for part in cut)
-    return (
-        stem,
-        tuple(unit for unit in body if unit not in taken),
-        tuple(unit for unit in tail if unit not in taken),
+    stem, body, after = (tuple(map(fed, part)) for part in (cut.stem, cut.body, cut.after))
+    return replace(
+        cut,
+        stem=stem,
+        body=tuple(unit for unit in body if unit not in taken),
+        after=tuple(unit for unit in after if unit not in taken),
     )
 
 
@@ -119,30 +150,38 @@ def _merged(units: Sequence[Unit]) -> Unit:
     )
 
 
-def _interleaved(units: Sequence[Unit]) -> list[Unit]:
+def _interleaved(units: Sequence[Unit]) -> dict[Unit, str]:
     """Return lists whose parts take turns with others: of blocks and of what embeds positions."""
-    weighty = [unit for unit in units if unit.kind not in ("bare", "light")]
-    return [
-        unit
-        for unit in units
-        if not unit.called
-        and lowers(unit.area_in, unit.area_out)
-        and any(o.start < unit.stop and unit.start < o.stop for o in weighty if o is not unit)
-    ]
+    weighty = [unit for unit in units if unit.kind not in ("parameter", "op")]
+    others: dict[Unit, str] = {}
+    for unit in units:
+        if unit.called or not lowers(unit.area_in, unit.area_out):
+            continue
+        turns = (o for o in weighty if o.start < unit.stop and unit.start < o.stop)
+        other = next((o for o in turns if o is not unit), None)
+        if other is not None:
+            others[unit] = f"the forward uses its parts and {other.name} in turns"
+    return others
 
 
-def _spanning(anatomy: Anatomy, units: Sequence[Unit]) -> list[Unit]:
+def _spanning(anatomy: Anatomy, units: Sequence[Unit]) -> dict[Unit, str]:
+    """Return the modules that reach over several stages, and why."""
     weighty = [unit for unit in units if unit.weights]
     if len(weighty) == 1:
-        return [unit for unit in weighty if unit.kind in BLOCKS]
+        one = weighty[0]
+        return {one: "it holds all the weight tensors"} if one.kind in BLOCKS else {}
     total = sum(unit.weights for unit in weighty if unit.levels or not unit.vector)
-    return [
-        unit
-        for unit in weighty
-        if unit.kind in BLOCKS
-        and (
-            (len(unit.levels) >= 2 and in_backbone(unit) and unit.weights > STEM_LAYERS)
-            or (len(unit.levels) >= 2 and anatomy.contains_stage(unit.name))
-            or ((len(unit.levels) >= 2 or unit is weighty[0]) and 2 * unit.weights >= total)
-        )
-    ]
+
+    def because(unit: Unit) -> str:
+        reaches = f"the resolution falls {len(unit.levels)} times in it"
+        falls = len(unit.levels) >= SEVERAL_LEVELS
+        if falls and in_backbone(unit) and unit.weights > STEM_LAYERS:
+            return f"{reaches}, and it lies in the model's backbone"
+        if falls and anatomy.contains_stage(unit.name):
+            return f"{reaches}, and it holds lists of blocks"
+        if (falls or unit is weighty[0]) and unit.weights >= SPANNING_SHARE * total:
+            where = reaches if falls else "it comes first"
+            return f"{where}, and it holds half of the weight tensors or more"
+        return ""
+
+    return {unit: why for unit in weighty if unit.kind in BLOCKS and (why := because(unit))}

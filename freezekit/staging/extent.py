@@ -11,6 +11,15 @@ from freezekit.model.nested import tensors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+VECTOR_RANK = 2
+"""Dimensions of a vector per sample: (batch, channels)."""
+
+TOKENS_RANK = 3
+"""Dimensions of a row of tokens: (batch, tokens, channels)."""
+
+ASPECT_TOLERANCE = 0.3
+"""How far the logarithm of height / width may lie from that of the input for an image."""
+
 # Any in this file: what a forward takes and returns is the model's own business.
 
 
@@ -36,6 +45,20 @@ class Extent:
         Frames do not count: a change of resolution is one of height and width.
         """
         return None if self.grid is None else math.prod(self.grid[-2:])
+
+
+def layout_text(grid: tuple[int, ...] | None) -> str:
+    """Return the layout of a tensor in words.
+
+    Example:
+        >>> [layout_text(grid) for grid in ((56, 56), (8, 28, 28), (197,), (), None)]
+        ['56x56', '8x28x28', '197 tokens', 'vector', '-']
+    """
+    if grid is None:
+        return "-"
+    if len(grid) == 1:
+        return f"{grid[0]} tokens"
+    return "x".join(map(str, grid)) or "vector"
 
 
 def aspect_of(example_input: Any) -> float:
@@ -77,15 +100,17 @@ def _grid(shape: Sequence[int], aspect: float) -> tuple[int, ...] | None:
     height and the width, which tells attention maps and heads apart from images. With five
     dimensions the one before them counts the frames.
     """
-    if len(shape) == 2:
+    if len(shape) == VECTOR_RANK:
         return ()
-    if len(shape) == 3:
+    if len(shape) == TOKENS_RANK:
         return (int(shape[1]),) if shape[1] != 1 else None  # a class token has no resolution
     if len(shape) not in (4, 5):
         return None
     for last in (len(shape) - 1, len(shape) - 2):
         height, width = int(shape[last - 1]), int(shape[last])
-        if height == width or (height and width and abs(math.log(height / width / aspect)) < 0.3):
+        if height == width or (
+            height and width and abs(math.log(height / width / aspect)) < ASPECT_TOLERANCE
+        ):
             frames = (int(shape[last - 2]),) if len(shape) == 5 else ()
             return (*frames, height, width)
     return None

@@ -32,7 +32,7 @@ class Flow:
         self._names = tuple(name for name, _ in model.named_parameters())
         self._mask_of = {name: 1 << at for at, name in enumerate(self._names)}
         self._bits = {id(p): 1 << at for at, p in enumerate(model.parameters())}
-        # Nodes are the keys, not their ids: a node that is kept cannot give its id to another.
+        # The nodes themselves are the keys: the id of a node that is freed may be used again.
         self._seen: dict[Any, int] = {}  # Any: torch has no public type for them all
 
     def names(self, reach: int) -> tuple[str, ...]:

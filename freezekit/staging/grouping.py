@@ -6,22 +6,45 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.staging.cutting import BLOCKS, cut_tail, cut_units, in_backbone, projects
-from freezekit.staging.expanding import absorb, even, join, open_lists, opened, settle, to_open
-from freezekit.staging.units import Anatomy, Unit, lowers
+from freezekit.staging.classifier import cut_tail, projects
+from freezekit.staging.cutting import cut_units
+from freezekit.staging.expanding import (
+    absorb,
+    as_openings,
+    even,
+    expand,
+    join,
+    open_lists,
+    opened,
+    to_open,
+)
+from freezekit.staging.extent import TOKENS_RANK, layout_text
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.model.records import StageKind
+    from freezekit.staging.anatomy import Anatomy
+    from freezekit.staging.decisions import Opening
+
+MOST_STAGES = 8
+"""Stages of one class that lie side by side; if there are more, they are blocks of one stage."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Units that make up one stage."""
+    """Units that make up one stage.
+
+    Attributes:
+        kind: Of the stage.
+        units: In the order of use.
+        because: Why a stage begins with the first of them.
+    """
 
     kind: StageKind
     units: tuple[Unit, ...]
+    because: str = ""
 
     @property
     def resolution(self) -> tuple[int, ...] | None:
@@ -30,15 +53,36 @@ class Group:
         return max(told, key=lambda unit: unit.stop).grid_out if told else None
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """A model divided into groups, and what was decided on the way.
+
+    Attributes:
+        groups: Stem, body stages, neck (where there is one) and head, in this order.
+        openings: Modules that were replaced by their parts, in the order of the decisions.
+        begin: Why the body begins where it does.
+        end: Why the body ends where it does.
+        neck: Why the neck ends where it does; "" if there is no neck.
+        aside: Names of units on which nothing later depends, such as an auxiliary classifier.
+    """
+
+    groups: tuple[Group, ...]
+    openings: tuple[Opening, ...]
+    begin: str
+    end: str
+    neck: str
+    aside: tuple[str, ...]
+
+
 def merged(groups: Sequence[Group]) -> Group:
     """Return one group of several neighbours: the stem's if it is among them, then the body's."""
     kinds: Sequence[StageKind] = [group.kind for group in groups]
     kind = "head" if "head" in kinds else kinds[0]
-    return Group(kind, tuple(unit for group in groups for unit in group.units))
+    return Group(kind, tuple(unit for group in groups for unit in group.units), groups[0].because)
 
 
-def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
-    """Divide a model into stem, body stages, neck (where there is one) and head, in this order.
+def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
+    """Divide a model into stem, body stages, neck (where there is one) and head.
 
     Modules are opened until the changes of resolution lie side by side, or else the blocks.
 
@@ -46,39 +90,52 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> tuple[Group, ...]:
         anatomy: The model and its trace.
         area_out: Positions in the model's output.
     """
-    units = settle(anatomy)
-    aside = anatomy.exits(units)
-    cut = cut_units(tuple(unit for unit in units if unit not in aside), area_out)
-    while whole := to_open(cut[1]):
+    expanded = expand(anatomy)
+    openings = list(expanded.openings)
+    aside = anatomy.exits(expanded.units)
+    cut = cut_units(tuple(unit for unit in expanded.units if unit not in aside), area_out)
+    while whole := to_open(cut.body):
+        openings += as_openings(whole)
         if all(unit.alone for unit in whole):  # lists of blocks: the ends of the body stay
             cut = open_lists(anatomy, cut, whole)
         else:
-            parts = opened(anatomy, [*chain(*cut)], whole)
+            parts = opened(anatomy, cut.units, whole)
             cut = cut_units(join(anatomy.promote(parts)), area_out)
-    stem, body, tail = absorb(cut)
-    if any(in_backbone(unit) for unit in chain(stem, body)):
+    cut = absorb(cut)
+    if any(in_backbone(unit) for unit in chain(cut.stem, cut.body)):
         area_out = None  # whatever comes last is the head, as detection models have several
-    neck, head = cut_tail(_open_head(anatomy, tail), area_out)
-    groups = [Group("stem", stem)]
-    groups += [Group("body", units) for units in _stages(body)]
-    groups += [Group("neck", neck)] if neck else []
-    end = max(unit.stop for unit in units) + 1  # what is called half-way comes last all the same
-    return (*groups, Group("head", (*head, *(replace(u, start=end, stop=end) for u in aside))))
+    projections = _head_to_open(anatomy, cut.after)
+    openings += as_openings(projections)
+    after = tuple(opened(anatomy, cut.after, projections)) if projections else cut.after
+    tail = cut_tail(after, area_out)
+    groups = [Group("stem", cut.stem), *_stages(cut.body)]
+    groups += [Group("neck", tail.neck)] if tail.neck else []
+    # What is called half-way comes last all the same.
+    end = max(unit.stop for unit in expanded.units) + 1
+    head = Group("head", (*tail.head, *(replace(u, start=end, stop=end) for u in aside)))
+    return Grouping(
+        groups=(*groups, head),
+        openings=tuple(openings),
+        begin=cut.begin,
+        end=cut.end,
+        neck=tail.because,
+        aside=tuple(unit.name for unit in aside),
+    )
 
 
-def _open_head(anatomy: Anatomy, tail: tuple[Unit, ...]) -> tuple[Unit, ...]:
-    """Open a head that pools, projects and classifies, to tell its projection apart."""
-    last = next((unit for unit in reversed(tail) if unit.weights), None)
+def _head_to_open(anatomy: Anatomy, after: tuple[Unit, ...]) -> dict[Unit, str]:
+    """Return a head that pools, projects and classifies: its projection is told apart inside."""
+    last = next((unit for unit in reversed(after) if unit.weights), None)
     if last is None or last.kind not in BLOCKS or len(last.members) != 1 or not last.vector:
-        return tail
+        return {}
     weighty = [part for part in anatomy.parts(last.name) if part.weights]
     # Queries and keys of an attention that pools are no projections: they keep its tokens.
-    if not any(projects(part) and part.rank_out != 3 for part in weighty):
-        return tail
-    return tuple(opened(anatomy, tail, [last]))
+    found = (part for part in weighty if projects(part) and part.rank_out != TOKENS_RANK)
+    projection = next(found, None)
+    return {last: f"{projection.name} in it projects before it classifies"} if projection else {}
 
 
-def _stages(body: Sequence[Unit]) -> list[tuple[Unit, ...]]:
+def _stages(body: Sequence[Unit]) -> list[Group]:
     """Group the body at changes of resolution; where there are none, block by block.
 
     Stages stand by themselves, blocks and layers with those beside them. What comes before a stage
@@ -89,24 +146,49 @@ def _stages(body: Sequence[Unit]) -> list[tuple[Unit, ...]]:
     core = _core_kinds(weighty)
     one_by_one = even(weighty)
     made = [(unit.parent, unit.type_name) for unit in weighty]
-    groups: list[list[Unit]] = []
+    groups: list[Group] = []
     waiting: list[Unit] = []
-    level: int | None = None
+    ahead = ""  # why the first of those that wait belongs to what follows
+    before: Unit | None = None  # the last one that has a layout
     for unit in body:
-        falls = lowers(level, unit.area_out)
-        level = unit.area_out or level
+        falls = before is not None and lowers(before.area_out, unit.area_out)
+        fall = f"the resolution falls from {_layout(before)} to {_layout(unit)} at {unit.name}"
+        before = unit if unit.area_out else before
         if unit.kind not in core:
-            connects = unit.kind == "bare" or unit.kind in BLOCKS
-            ahead = falls or bool(waiting) or not groups or connects
-            (waiting if ahead else groups[-1]).append(unit)
-        elif falls or one_by_one or waiting or not groups or _apart(groups[-1][-1], unit, made):
-            groups.append([*waiting, unit])
-            waiting = []
+            connects = unit.kind == "parameter" or unit.kind in BLOCKS
+            if falls or waiting or not groups or connects:
+                if falls or not ahead:
+                    ahead = fall if falls else f"{unit.name} goes with what follows it"
+                waiting.append(unit)
+            else:
+                groups[-1] = _joined(groups[-1], unit)
+            continue
+        reasons = (
+            "the body begins here" if not groups else "",
+            fall if falls else "",
+            ahead,
+            "the resolution never falls in the body" if one_by_one else "",
+            _apart(groups[-1].units[-1], unit, made) if groups else "",
+        )
+        because = next(filter(None, reasons), "")
+        if because:
+            groups.append(Group("body", (*waiting, unit), because))
+            waiting, ahead = [], ""
         else:
-            groups[-1].append(unit)
-    if waiting:
-        groups = [*groups[:-1], [*groups[-1], *waiting]] if groups else [waiting]
-    return [tuple(group) for group in groups]
+            groups[-1] = _joined(groups[-1], unit)
+    if waiting and groups:
+        groups[-1] = _joined(groups[-1], *waiting)
+    elif waiting:
+        groups = [Group("body", tuple(waiting), "the body has no blocks or layers")]
+    return groups
+
+
+def _joined(group: Group, *units: Unit) -> Group:
+    return replace(group, units=(*group.units, *units))
+
+
+def _layout(unit: Unit | None) -> str:
+    return layout_text(unit.grid_out if unit else None)
 
 
 def _core_kinds(units: Sequence[Unit]) -> tuple[str, ...]:
@@ -119,20 +201,25 @@ def _core_kinds(units: Sequence[Unit]) -> tuple[str, ...]:
     return ("block",)
 
 
-def _apart(before: Unit, unit: Unit, made: Sequence[tuple[str, str]]) -> bool:
-    """Tell whether two units on one resolution belong to different stages."""
+def _apart(before: Unit, unit: Unit, made: Sequence[tuple[str, str]]) -> str:
+    """Say why two units on one resolution belong to different stages, "" if they do not."""
     if unit.kind != "stage":
-        return before.parent != unit.parent
+        where = f"it lies in {unit.parent or 'the model itself'}, what comes before it does not"
+        return where if before.parent != unit.parent else ""
     make = (unit.parent, unit.type_name)
+    if unit.alone:
+        return unit.because or "it is a list of blocks"
+    if make != (before.parent, before.type_name):
+        return f"what comes before it is no {unit.type_name} beside it"
     # A model has few stages: more than these of one class are blocks that hold lists of their own.
-    return unit.alone or made.count(make) <= 8 or make != (before.parent, before.type_name)
+    return f"it is a {unit.type_name} that holds blocks" if made.count(make) <= MOST_STAGES else ""
 
 
 def group_name(group: Group) -> str:
     """Return the model's own name for a group: "layer1", "features.2-3", "conv2-conv3"."""
     if group.kind in ("stem", "head"):
         return group.kind
-    modules = [unit for unit in group.units if unit.kind != "bare"] or list(group.units)
+    modules = [unit for unit in group.units if unit.kind != "parameter"] or list(group.units)
     weighty = [unit for unit in modules if unit.weights] or modules
     if len(modules) == 1:
         return modules[0].name

@@ -1,4 +1,4 @@
-"""What to feed a model whose stages are to be observed."""
+"""Observing a model: which inputs are tried, on which copy of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def observe(
     Args:
         model: The model; it is not touched.
         example_input: What its forward takes (a tuple: several arguments; a dict: keywords). None:
-            what its kind of model takes, in the size that the model names, else in the usual ones.
+            what its kind of model takes, in the size that the model names, or else in usual sizes.
         training: Run it in train mode.
 
     Raises:
@@ -45,10 +45,10 @@ def observe(
 
     Example:
         >>> seen = observe(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(2704, 10)))
-        >>> seen.calls[0].taken.grid
+        >>> seen.calls[0].input.grid
         (28, 28)
     """
-    return _observed(model, example_input, training)[0]
+    return observe_input(model, example_input, training=training)[0]
 
 
 def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the model's forward takes
@@ -62,11 +62,20 @@ def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the mo
         >>> [image.shape for image in usual_input(model, training=True)]
         [torch.Size([2, 1, 28, 28])]
     """
-    return _observed(model, None, training)[1]
+    return observe_input(model, training=training)[1]
 
 
-def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Trace, Any]:
-    """Return what was seen, and the input that it was seen with."""
+def observe_input(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+    *,
+    training: bool = False,
+) -> tuple[Trace, Any]:
+    """Trace one forward as `observe` does; return what was seen, and with which input.
+
+    Raises:
+        StagingError: The model refuses the input, or all that were tried.
+    """
     given = example_input is not None
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -102,7 +111,7 @@ def _observed(model: nn.Module, example_input: Any, training: bool) -> tuple[Tra
 
 
 def _candidates(model: nn.Module, training: bool) -> list[Any]:
-    """Return inputs to try, on `meta`: of two samples, or one where values will be needed."""
+    """Return inputs to try: of two samples, or of one for detection, which needs values."""
     task = task_of(model)
     if own_input(model) is not None:
         size = default_image_size(model)
@@ -147,7 +156,7 @@ def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
 
 
 def _needs_data(error: Exception) -> bool:
-    """Tell whether a forward failed for want of values, and not for want of the right shape."""
+    """Tell whether a forward failed because `meta` holds no values, not because of the shape."""
     text = str(error).lower()
     return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import StagingError, some
+from freezekit.model.nested import shapes_text
 from freezekit.model.records import Stage
-from freezekit.staging.assigning import Places, place, place_late
-from freezekit.staging.grouping import Group, group_name, group_units
-from freezekit.staging.merging import cleaned
-from freezekit.staging.observing import observe
-from freezekit.staging.units import Anatomy
+from freezekit.staging.anatomy import Anatomy
+from freezekit.staging.assigning import Assignment, assign, assign_late
+from freezekit.staging.decisions import LateUse, Merge
+from freezekit.staging.grouping import Group, Grouping, group_name, group_units, merged
+from freezekit.staging.merging import find_dependence, merge
+from freezekit.staging.observing import observe, observe_input
+from freezekit.staging.partition import check_stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +24,34 @@ if TYPE_CHECKING:
     from freezekit.staging.trace import Trace
 
 _TEACH = "name its stages with a plugin's freezekit_stages hook"
+
+LEAST_GROUPS = 2
+"""Groups with parameters in them that a model needs: what to freeze, and what to train."""
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The stages of a model with all that was decided on the way to them.
+
+    Where the model cannot be staged, what was decided before that is kept, and the rest is empty.
+
+    Attributes:
+        input_text: Shape of the input that the model was observed with.
+        grouping: The model divided into groups.
+        late: Parameters that are used in train mode only, and the group that each was given to.
+        merges: Groups that became one because of a dependence, in the order of the merges.
+        groups: The groups after the merges: one for each stage.
+        stages: The stages.
+        error: Why the model cannot be staged; None if it can.
+    """
+
+    input_text: str = ""
+    grouping: Grouping | None = None
+    late: tuple[LateUse, ...] = ()
+    merges: tuple[Merge, ...] = ()
+    groups: tuple[Group, ...] = ()
+    stages: tuple[Stage, ...] = ()
+    error: StagingError | None = None
 
 
 def find_stages(
@@ -54,26 +85,69 @@ def find_stages(
         2-4 ('3.weight', '3.bias')
         head ('7.weight', '7.bias')
     """
+    found = stage_model(model, example_input)
+    if found.error is not None:
+        raise found.error
+    return found.stages
+
+
+def stage_model(
+    model: nn.Module,
+    example_input: Any = None,  # Any: whatever the model's forward takes
+) -> Staging:
+    """Return the stages of a model and how they were found; errors of staging are in the answer.
+
+    Args:
+        model: As in `find_stages`.
+        example_input: As in `find_stages`.
+
+    Example:
+        >>> from torch import nn
+        >>> found = stage_model(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 3)))
+        >>> found.grouping.begin.partition(",")[0]
+        'no unit between the first layer and the classifier is a block'
+    """
+    found = Staging()
     if next(model.parameters(), None) is None:
-        raise StagingError(f"{type(model).__name__} has no parameters: nothing to stage or freeze")
-    trace = observe(model, example_input)
-    groups: Sequence[Group] = group_units(Anatomy(model, trace), trace.output.area)
-    if sum(any(unit.kind != "light" for unit in group.units) for group in groups) < 2:
+        none = f"{type(model).__name__} has no parameters: nothing to stage or freeze"
+        return replace(found, error=StagingError(none))
+    try:
+        trace, given = observe_input(model, example_input)
+        found = replace(found, input_text=shapes_text(given))
+        grouping = group_units(Anatomy(model, trace), trace.output.area)
+        found = replace(found, grouping=grouping, groups=grouping.groups)
+        _check_groups(model, grouping.groups)
+        assigned = assign(model, trace, found.groups, {})
+        unused = [name for name, _ in model.named_parameters() if name not in assigned.tensors]
+        if unused:
+            late = _used_late(model, example_input, trace, assigned, unused)
+            found = replace(found, late=late)
+            assigned = assign(model, trace, found.groups, {use.name: use.stage for use in late})
+        while need := find_dependence(model, trace, assigned, len(found.groups)):
+            apart = found.groups[need.first : need.last + 1]
+            names = tuple(map(group_name, apart))
+            result = group_name(merged(apart)) if len(apart) < len(found.groups) else ""
+            one = Merge(names, result, need.consumer, need.parameter)
+            found = replace(found, merges=(*found.merges, one))
+            groups, assigned = merge(model, trace, found.groups, assigned, need)
+            found = replace(found, groups=tuple(groups))
+        stages = check_stages(model, _stages_of(model, found.groups, assigned))
+        return replace(found, stages=stages)
+    except StagingError as error:
+        return replace(found, error=error)
+
+
+def _check_groups(model: nn.Module, groups: Sequence[Group]) -> None:
+    held = sum(any(unit.kind != "op" for unit in group.units) for group in groups)
+    if held < LEAST_GROUPS:
         raise StagingError(
             f"{type(model).__name__} has no layers that follow one another: its forward uses "
             f"{some([p for p, _ in model.named_parameters()])} as one piece; {_TEACH}"
         )
-    places = place(model, trace, groups, {})
-    unused = [name for name, _ in model.named_parameters() if name not in places.tensors]
-    if unused:
-        late = _used_late(model, example_input, trace, places, unused)
-        places = place(model, trace, groups, late)
-    groups, places = cleaned(model, trace, groups, places)
-    return check_stages(model, _stages_of(model, groups, places))
 
 
-def _stages_of(model: nn.Module, groups: Sequence[Group], places: Places) -> list[Stage]:
-    """Return the groups as stages, by the names of what was placed in each."""
+def _stages_of(model: nn.Module, groups: Sequence[Group], assigned: Assignment) -> list[Stage]:
+    """Return the groups as stages, by the names of what was assigned to each."""
 
     def inside(at: int, names: Iterable[str], where: Mapping[str, int]) -> tuple[str, ...]:
         return tuple(name for name in names if where.get(name) == at)
@@ -85,9 +159,9 @@ def _stages_of(model: nn.Module, groups: Sequence[Group], places: Places) -> lis
         Stage(
             name,
             group.kind,
-            inside(at, parameters, places.tensors),
-            inside(at, buffers, places.tensors),
-            inside(at, modules, places.modules),
+            inside(at, parameters, assigned.tensors),
+            inside(at, buffers, assigned.tensors),
+            inside(at, modules, assigned.modules),
             group.resolution,
         )
         for at, (name, group) in enumerate(zip(_names(groups), groups, strict=True))
@@ -98,19 +172,20 @@ def _used_late(
     model: nn.Module,
     example_input: Any,  # Any: whatever the model's forward takes
     trace: Trace,
-    places: Places,
+    assigned: Assignment,
     unused: Sequence[str],
-) -> dict[str, int]:
+) -> tuple[LateUse, ...]:
     """Return the stages of parameters that are used in train mode only.
 
     Raises:
         StagingError: Some are used in neither mode.
     """
     try:
-        late = place_late(trace, places, unused, observe(model, example_input, training=True))
+        late = assign_late(trace, assigned, unused, observe(model, example_input, training=True))
     except StagingError:
-        late = {}
-    never = [name for name in unused if name not in late]
+        late = ()
+    used = {use.name for use in late}
+    never = [name for name in unused if name not in used]
     if never:
         raise StagingError(
             f"{type(model).__name__} has parameters that belong to no stage, because its forward "
@@ -118,59 +193,6 @@ def _used_late(
             f"them, or {_TEACH}"
         )
     return late
-
-
-def check_stages(model: nn.Module, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Return the stages if they are an ordered, complete and disjoint partition of the model.
-
-    Args:
-        model: The module that they belong to.
-        stages: As found, or as a plugin's `freezekit_stages` gave them.
-
-    Raises:
-        StagingError: They do not begin with one stem and end with one head, two have the same
-            name, or a parameter, persistent buffer or module is missing, unknown or named twice.
-
-    Example:
-        >>> from torch import nn
-        >>> stages = [Stage("stem", "stem", ("weight",)), Stage("head", "head")]
-        >>> try:
-        ...     check_stages(nn.Linear(2, 2), stages)
-        ... except StagingError as error:
-        ...     print(error)
-        the stages of Linear are no partition of its parameters: in no stage: 'bias'
-    """
-    whose = f"the stages of {type(model).__name__}"
-    order = [("stem", "body", "neck", "head").index(stage.kind) for stage in stages]
-    kinds = [stage.kind for stage in stages]
-    if order != sorted(order) or kinds[:1] != ["stem"] or kinds[-1:] != ["head"]:
-        raise StagingError(
-            f"{whose} are of kinds {kinds!r}, expected 'stem', then 'body' stages, then perhaps "
-            "'neck', then 'head'"
-        )
-    if kinds.count("stem") != 1 or kinds.count("head") != 1:
-        raise StagingError(f"{whose} are of kinds {kinds!r}, expected one 'stem' and one 'head'")
-    twice = _repeated(stage.name for stage in stages)
-    if twice:
-        raise StagingError(f"{whose} must have names of their own; twice: {some(twice)}")
-    parameters = {name for name, _ in model.named_parameters()}
-    buffers = {name for name, _ in model.named_buffers()}
-    modules = {name for name, _ in model.named_modules()} - {""}
-    stateful = buffers & model.state_dict().keys()
-    for what, given, needed, known in (
-        ("parameters", [p for s in stages for p in s.parameters], parameters, parameters),
-        ("buffers", [b for s in stages for b in s.buffers], stateful, buffers),
-        ("modules", [m for s in stages for m in s.modules], set(), modules),
-    ):
-        faults = {
-            "in no stage": sorted(needed - set(given)),
-            "unknown": sorted(set(given) - known),
-            "named twice": _repeated(given),
-        }
-        said = "; ".join(f"{fault}: {some(names)}" for fault, names in faults.items() if names)
-        if said:
-            raise StagingError(f"{whose} are no partition of its {what}: {said}")
-    return tuple(stages)
 
 
 def _names(groups: Sequence[Group]) -> list[str]:
@@ -181,7 +203,3 @@ def _names(groups: Sequence[Group]) -> list[str]:
         reserved = group.kind in ("body", "neck") and name in ("stem", "head")
         names.append(group.kind if reserved else name)
     return names
-
-
-def _repeated(names: Iterable[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)

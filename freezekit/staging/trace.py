@@ -1,4 +1,4 @@
-"""Watch one forward of a copy of a model: which module runs when, on which resolution.
+"""Observe one forward pass of a copy of a model: which module runs when, on which resolution.
 
 The copy lives on the `meta` device, so that a big model costs neither memory nor time and nothing
 about the user's model changes: flags, modes, buffers, hooks, caches, random state.
@@ -33,8 +33,8 @@ class Call:
         module: Dotted name of the module.
         start: Tick at which it was entered.
         stop: Tick at which it was left.
-        taken: Layout of its input.
-        given: Layout of its output.
+        input: Layout of its input.
+        output: Layout of its output.
         reach: The parameters that its output depends on, as in `Trace.flow`.
         fed: Those that its input depends on.
         first: Whether the model's own input is handed to it.
@@ -43,8 +43,8 @@ class Call:
     module: str
     start: int
     stop: int
-    taken: Extent
-    given: Extent
+    input: Extent
+    output: Extent
     reach: int
     fed: int
     first: bool
@@ -52,13 +52,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """What was seen in one forward.
+    """What was observed in one forward pass.
 
     Attributes:
         calls: Every call of a module, in the order of entering.
         uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
         output: Layout of the model's output; of several, the smallest.
-        flow: What tells which parameters `Call.reach` stands for.
+        flow: Names the parameters in the sets `Call.reach` and `Call.fed`.
     """
 
     calls: tuple[Call, ...]
@@ -68,11 +68,11 @@ class Trace:
 
 
 def trace_forward(model: nn.Module, example_input: Any) -> Trace:
-    """Run the model once and return what was seen. Whatever its forward raises passes through.
+    """Run the model once and return what was observed; exceptions of its forward are not caught.
 
     Args:
-        model: A copy that may be run and that nobody else needs, from `meta_copy` or `real_copy`;
-            all its parameters will require gradients.
+        model: A copy that nobody else needs, from `meta_copy` or `real_copy`; it is run, and all
+            its parameters require gradients afterwards.
         example_input: The input, on the model's device: a tuple is taken as several arguments, a
             dict as keyword arguments.
 
@@ -80,7 +80,7 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
         >>> from freezekit.model.copies import meta_copy
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8))
         >>> seen = trace_forward(meta_copy(model), torch.empty(2, 3, 32, 32, device="meta"))
-        >>> [(call.module, call.taken.grid, call.given.grid) for call in seen.calls]
+        >>> [(call.module, call.input.grid, call.output.grid) for call in seen.calls]
         [('', (32, 32), (16, 16)), ('0', (32, 32), (16, 16)), ('1', (16, 16), (16, 16))]
         >>> list(seen.uses)
         ['0.weight', '0.bias', '1.running_mean', '1.running_var', '1.weight', '1.bias']
@@ -106,7 +106,7 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes when each parameter and buffer is first handed to a function that returns a tensor."""
+    """Records each use of a parameter or buffer by a function that returns a tensor."""
 
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        # Reading a shape or a dtype is no use of a parameter: nothing flows from it.
+        # Reading a shape or a dtype is no use of a parameter: no tensor comes of it.
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             for leaf in tree_leaves((args, kwargs)):
                 name = self._names.get(id(leaf)) if isinstance(leaf, Tensor) else None
@@ -141,9 +141,9 @@ class _Recorder(TorchFunctionMode):
             self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed, first))
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
-            start, taken, fed, first = self._open.pop()
-            given, reach = extent_of(output, self.aspect), self.flow.reach(output)
-            self.calls.append(Call(name, start, self._now(), taken, given, reach, fed, first))
+            start, entered, fed, first = self._open.pop()
+            left, reach = extent_of(output, self.aspect), self.flow.reach(output)
+            self.calls.append(Call(name, start, self._now(), entered, left, reach, fed, first))
 
         return enter, leave
 

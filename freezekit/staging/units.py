@@ -1,28 +1,32 @@
-"""The parts of a model in the order in which a forward uses them: what stages are made of."""
+"""The parts of a model that stages are made of."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from freezekit.model.records import prefixes
-from freezekit.staging.extent import Extent
+from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from freezekit.staging.trace import Call, Trace
-
-UnitKind = Literal["bare", "light", "norm", "layer", "block", "stage"]
+UnitKind = Literal["parameter", "op", "norm", "layer", "block", "stage"]
 """What a unit is.
 
-bare: a parameter of a module that spans several units, such as `pos_embed`; light: no parameters;
+parameter: one of a module that spans several units, such as `pos_embed`; op: no parameters;
 norm: parameters, but no weight matrix; layer: one weight; block: several; stage: holds blocks.
 """
+
+FALL = 0.6
+"""A fall of the resolution leaves fewer positions than this fraction of those before it.
+
+FALL_MODELS
+"""
+
+BLOCKS = ("block", "stage")
+"""Kinds of units that a body is made of, in a model that is no plain chain of layers."""
+
+NECKS = ("neck", "fpn")
+"""What models call a part that fuses the maps of a backbone."""
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -51,6 +55,7 @@ class Unit:
         first: Whether the model's own input is handed to it.
         loops: Whether it is called again on what came of it, as in recurrent refinement.
         members: Names of all modules and bare parameters in it, where several had to be joined.
+        because: Why it counts as a stage, where what it holds does not say.
     """
 
     name: str
@@ -70,6 +75,7 @@ class Unit:
     first: bool = False
     loops: bool = False
     members: tuple[str, ...] = ()
+    because: str = ""
 
     @property
     def parent(self) -> str:
@@ -79,7 +85,8 @@ class Unit:
     @property
     def vector(self) -> bool:
         """Whether it returns a vector per sample: (batch, channels) or 1x1 pixels."""
-        return self.rank_out == 2 or (self.area_out == 1 and self.rank_out != 3)
+        one_pixel = self.area_out == 1 and self.rank_out != TOKENS_RANK
+        return self.rank_out == VECTOR_RANK or one_pixel
 
 
 def lowers(before: int | None, after: int | None) -> bool:
@@ -89,200 +96,20 @@ def lowers(before: int | None, after: int | None) -> bool:
         >>> lowers(56 * 56, 28 * 28), lowers(149 * 149, 147 * 147), lowers(197, 196)
         (True, False, False)
     """
-    return before is not None and after is not None and after < 0.6 * before
+    return before is not None and after is not None and after < FALL * before
 
 
-class Anatomy:
-    """A model and its trace, asked for units.
+def in_backbone(unit: Unit) -> bool:
+    """Tell whether a unit lies in what the model itself calls its backbone.
 
-    Args:
-        model: The module that was traced (or one of the same structure).
-        trace: What was seen.
+    Wrappers such as DistributedDataParallel put names of their own before that.
     """
-
-    def __init__(self, model: nn.Module, trace: Trace) -> None:
-        self._modules = dict(model.named_modules())
-        self._tensors: dict[str, Tensor] = dict(model.named_parameters())
-        # By first use: what is called again, as by a Siamese network, stays where it was.
-        self._uses = {n: ticks[0] for n, ticks in trace.uses.items() if n in self._tensors}
-        self._flow = trace.flow
-        calls: dict[str, list[Call]] = defaultdict(list)
-        for call in trace.calls:
-            calls[call.module].append(call)
-        self._width_out = trace.output.width
-        self._calls: Mapping[str, Sequence[Call]] = calls
-
-    @cached_property
-    def _children(self) -> Mapping[str, tuple[str, ...]]:
-        children: dict[str, list[str]] = defaultdict(list)
-        for name in self._modules:
-            if name:
-                children[name.rpartition(".")[0]].append(name)
-        return {name: tuple(found) for name, found in children.items()}
-
-    @cached_property
-    def _units(self) -> Mapping[str, Unit]:
-        units: dict[str, Unit] = {}
-        for name in reversed(self._modules):  # children come before their parents
-            unit = self._look(name, units)
-            if unit is not None:
-                units[name] = unit
-        return units
-
-    def parts(self, name: str) -> tuple[Unit, ...]:
-        """Return the units directly inside a module, in the order of first use.
-
-        What the forward did not use is left out, and so is an activation that it calls at several
-        places, which marks none of them.
-        """
-        units = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
-        parts = [u for u in units if u.kind != "light" or len(self._calls.get(u.name, ())) <= 1]
-        parts += [
-            Unit(p, "bare", self._uses[p], self._uses[p], members=(p,))
-            for p in self._own(name)
-            if p in self._uses
-        ]
-        return tuple(sorted(parts, key=lambda unit: unit.start))
-
-    def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return the units besides the trunk: nothing that is called later depends on them.
-
-        Such as an auxiliary classifier that is called half-way, or a teacher under `no_grad`, which
-        is told from a trunk under `no_grad` by what follows: it begins with the model's own input.
-        """
-        weighty = [unit for unit in units if unit.weights]
-        found = []
-        for unit in weighty:
-            needed = [self._given[m] for u in weighty if u.start > unit.stop for m in u.members]
-            own = [self._masks[member] for member in unit.members]
-            if not needed or any(mask & reach for mask in own for reach in needed):
-                continue
-            graded = any(self._given[member] for member in unit.members)
-            if graded or any(u.first and u.start > unit.stop for u in weighty):
-                found.append(unit)
-        return tuple(found)
-
-    @cached_property
-    def _masks(self) -> Mapping[str, int]:
-        """The parameters in each module that were used, as a set of `Trace.flow`."""
-        masks: dict[str, int] = defaultdict(int)
-        for name in self._uses:
-            for around in (*prefixes(name), name):
-                masks[around] |= self._flow.mask(name)
-        return masks
-
-    @cached_property
-    def _given(self) -> Mapping[str, int]:
-        """The parameters that any output of a module, or of one inside it, depends on."""
-        given: dict[str, int] = defaultdict(int)
-        for module, calls in self._calls.items():
-            for call in calls:
-                for around in (*prefixes(module), module):
-                    given[around] |= call.reach
-        return given
-
-    def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return the units, with those made as the stages beside them are taken for stages too.
-
-        EfficientNetV2 and MobileNetV4 begin with a `Sequential` of single convolutions, of one kind
-        with the `Sequential`s of blocks that follow. One that ends the row is a projection.
-        """
-        made = {(u.parent, u.type_name) for u in units if u.kind == "stage" and u.called}
-        last = max((u.start for u in units if u.kind == "stage"), default=0)
-        return tuple(
-            replace(unit, kind="stage")
-            if (unit.kind == "block" or (unit.kind == "layer" and unit.start < last))
-            and (unit.parent, unit.type_name) in made
-            and any(part.name in self._children for part in self.parts(unit.name))
-            else unit
-            for unit in units
-        )
-
-    def contains_stage(self, name: str) -> bool:
-        """Tell whether a list of blocks lies strictly inside a module."""
-        return any(unit.kind == "stage" for unit in self.parts(name))
-
-    def _own(self, name: str) -> tuple[str, ...]:
-        prefix = f"{name}." if name else ""
-        own = self._modules[name]._parameters
-        return tuple(f"{prefix}{p}" for p in own if f"{prefix}{p}" in self._tensors)
-
-    def _look(self, name: str, inner: Mapping[str, Unit]) -> Unit | None:
-        own = [p for p in self._own(name) if p in self._uses]
-        parts = [inner[child] for child in self._children.get(name, ()) if child in inner]
-        calls = self._calls.get(name, ())
-        starts = [call.start for call in calls] + [self._uses[p] for p in own]
-        starts += [part.start for part in parts]
-        if not starts:
-            return None  # never used
-        parts.sort(key=lambda part: part.start)
-        stops = [self._uses[p] for p in own] + [p.stop for p in parts if p.kind != "light"]
-        weights = sum(part.weights for part in parts)
-        if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
-            weights += sum(map(self._is_weight, own))
-        area_in, given = _layout(calls, parts)
-        kind: UnitKind = "light"
-        if stops:
-            kind = "norm" if weights == 0 else "layer" if weights == 1 else "block"
-        unit = Unit(
-            name,
-            kind,
-            start=min(starts),
-            stop=max(stops, default=min(starts)),
-            weights=weights,
-            area_in=area_in,
-            area_out=given.area,
-            rank_out=given.rank,
-            grid_out=given.grid,
-            classifies=weights == 1
-            and given.rank in (2, 3)
-            and bool(calls)
-            and calls[-1].given.width == self._width_out,
-            levels=_levels(area_in, given.area, parts),
-            type_name=type(self._modules[name]).__name__,
-            alone=isinstance(self._modules[name], CONTAINERS),
-            called=bool(calls),
-            first=bool(calls) and calls[0].first,
-            loops=any(call.fed & self._masks[name] for call in calls),
-            members=(name,),
-        )
-        return replace(unit, kind="stage") if self._is_stage(name, parts) else unit
-
-    def _is_stage(self, name: str, parts: Sequence[Unit]) -> bool:
-        if any(part.kind == "stage" for part in parts):
-            return True
-        weighty = [part for part in parts if part.weights]
-        container = isinstance(self._modules[name], CONTAINERS)
-        return container and bool(weighty) and all(part.kind == "block" for part in weighty)
-
-    def _is_weight(self, name: str) -> bool:
-        shape = self._tensors[name].shape
-        wide = sum(size > 1 for size in shape) >= 2  # not so a layer scale or a class token
-        return len(shape) >= 2 and (wide or name.endswith("weight"))
+    parts = unit.name.split(".")
+    while parts[0] in ("module", "_orig_mod") and len(parts) > 1:
+        parts.pop(0)
+    return parts[0] == "backbone"
 
 
-def _layout(calls: Sequence[Call], parts: Sequence[Unit]) -> tuple[int | None, Extent]:
-    """Return the area that enters and the extent that leaves, those of the parts if need be."""
-    area_in = calls[0].taken.area if calls else None
-    given = calls[-1].given if calls else Extent()
-    if area_in is None:
-        area_in = next((part.area_in for part in parts if part.area_in), None)
-    if given.area is None:
-        last = next((part for part in reversed(parts) if part.area_out), None)
-        given = Extent(last.grid_out, last.rank_out) if last else Extent()
-    return area_in, given
-
-
-def _levels(area_in: int | None, area_out: int | None, parts: Sequence[Unit]) -> tuple[int, ...]:
-    """Resolutions reached inside, one below the other, ending with that of the output.
-
-    Squeezes that come back up (squeeze-and-excitation, windows) are no changes.
-    """
-    if area_in is None or area_out is None or not lowers(area_in, area_out):
-        return ()
-    inner = {area for part in parts for area in part.levels if area_out <= area < area_in}
-    levels: list[int] = []
-    for area in sorted(inner | {area_out}, reverse=True):
-        if lowers(levels[-1] if levels else area_in, area):
-            levels.append(area)
-    return tuple(levels)
+def is_neck(unit: Unit) -> bool:
+    """Tell whether the model calls this a neck."""
+    return bool(unit.weights) and not set(NECKS).isdisjoint(unit.name.split("."))

@@ -117,6 +117,53 @@ def test_show_params_without_a_strategy_tells_the_stage_of_each() -> None:
 
 
 @pytest.mark.parametrize(
+    "model",
+    [
+        "torchvision:resnet50",
+        "timm:vit_small_patch16_224",
+        "timm:hrnet_w18",
+        "torchvision:densenet121",
+        pytest.param("torchvision:fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
+    ],
+)
+def test_explain_says_why_within_80_columns(model: str) -> None:
+    result = run("show", model, "--explain")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(r"\w+: why it has these \d+ stages", lines[0])
+    assert "Units, in the order of use" in lines
+    assert any(line.startswith("  It begins with ") for line in lines)
+    assert any(line.startswith("  It ends with ") for line in lines)
+
+
+def test_explain_json_is_the_same_as_data() -> None:
+    data = json.loads(run("show", "torchvision:resnet18", "--explain", "--json").stdout)
+    assert list(data) == ["model", "explanation"]
+    told = data["explanation"]
+    assert told["units"][0] == {
+        "name": "conv1",
+        "kind": "layer",
+        "elements": 9408,
+        "output": [112, 112],
+        "stage": "stem",
+        "joined": [],
+        "absorbed": [],
+        "because": "",
+    }
+    assert told["body_begin"] == "layer1 is the first list of blocks"
+    assert [group["name"] for group in told["groups"]] == told["stages"]
+    assert (told["source"], told["openings"], told["merges"]) == ("rules", [], [])
+
+
+@pytest.mark.parametrize("option", [("-s", "full"), ("--params",)])
+def test_explain_is_not_for_plans_and_parameters(option: tuple[str, ...]) -> None:
+    result = run("show", "torchvision:resnet18", "--explain", *option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--explain is about the stages of a model: leave out {option[0]}" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("model", "size", "resolution"),
     [
         ("torchvision:resnet18", 64, [16, 16]),
@@ -151,6 +198,11 @@ def test_what_cannot_be_staged_is_told_by_its_parameters(tmp_path: Path) -> None
     assert (result.exit_code, result.stdout) == (2, "")
     assert "belong to no stage" in result.stderr
     assert "'unused.weight', 'unused.bias'" in result.stderr
+    explained = run("show", f"{source}:Net", "--explain")
+    assert explained.exit_code == 2
+    assert explained.stdout.startswith("Net: how far its staging came\n")
+    assert "It begins with 1: no unit between" in explained.stdout
+    assert "belong to no stage" in explained.stderr
     planned = run("show", f"{source}:Net", "-s", "by-name:contains=0.")
     assert planned.exit_code == 0
     assert "listed by top-level module" in planned.stdout

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from freezekit.errors import StagingError
 from freezekit.model.records import Stage
-from freezekit.staging.stages import check_stages, find_stages
+from freezekit.staging.partition import check_stages
+from freezekit.staging.stages import find_stages
 
 LAYERS = ["stem", "layer1", "layer2", "layer3", "layer4", "head"]
 STAGES = ["stem", "stages.0", "stages.1", "stages.2", "stages.3", "head"]

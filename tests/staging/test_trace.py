@@ -41,7 +41,11 @@ def test_calls_know_their_resolution_wherever_the_channels_are() -> None:
             model = timm.create_model(name)
         calls = {call.module: call for call in observe(model).calls}
         body = "layer4" if name == "resnet18" else "layers.3" if "swin" in name else "blocks.11"
-        first_and_last[name] = (calls[""].taken.area, calls[body].given.area, calls[""].given.width)
+        first_and_last[name] = (
+            calls[""].input.area,
+            calls[body].output.area,
+            calls[""].output.width,
+        )
     assert first_and_last == {
         "resnet18": (224 * 224, 49, 1000),
         "swin_tiny_patch4_window7_224": (224 * 224, 49, 1000),
@@ -114,7 +118,7 @@ def test_several_arguments_and_keywords() -> None:
 
 def test_sizes_are_tried_until_one_fits() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 5))
-    assert observe(model).calls[0].taken.area == 28 * 28
+    assert observe(model).calls[0].input.area == 28 * 28
 
 
 def test_a_refused_input_is_said_with_the_models_own_words() -> None:
