@@ -59,7 +59,7 @@ class Fit(Record, frozen=True):
     Attributes:
         kind: Tells the file from that of a bench run.
         memory_bytes: The memory that a step has to fit into.
-        margin: The fraction of the predicted peak that is left free; None until it is known.
+        margin: The fraction of the predicted peak that is left free.
         asked_batch_size: None where the largest was searched.
         workspace_check: None where no workspace is counted, as on CUDA, or in older files.
     """
