@@ -46,7 +46,9 @@ from freezekit.bench.timing import run_timing
 from freezekit.bench.workload import Session, load, prepare, with_shape
 from freezekit.errors import FreezekitError
 from freezekit.fit.search import largest_batch
-from freezekit.lean import bits
+from freezekit.lean import bits_in_torch
+from freezekit.lean.bit_operators import cuda_kernels
+from freezekit.lean.bits import bits_backward, pack_bits
 from freezekit.model.tasks import make_inputs
 from freezekit.results.records import Raw, Workload
 from freezekit.results.variant import Variant
@@ -186,24 +188,26 @@ def kernels() -> list[Row]:
     for dtype in (torch.float32, torch.bfloat16):
         values = torch.randn(10**8, device="cuda", dtype=dtype).relu_()
         grad = torch.randn_like(values)
-        packed = bits.pack_bits(values, 0.0, inf)
+        packed = pack_bits(values, 0.0, inf)
         asked = packed, 1.0, 0.0, "threshold_backward"
         numbers = [0.0]
         rows.append(
             {
                 "dtype": str(dtype).removeprefix("torch."),
                 "elements": values.numel(),
-                "by_kernels": bits._kernels() is not None,
+                "by_kernels": cuda_kernels() is not None,
                 "seconds": {
                     "stock backward": _seconds(
                         partial(torch.ops.aten.threshold_backward, grad, values, 0.0)
                     ),
                     "pack, plain": _seconds(
-                        partial(bits._pack_elsewhere, values, 0.0, inf, inside=False)
+                        partial(bits_in_torch.pack, values, 0.0, inf, inside=False)
                     ),
-                    "pack": _seconds(partial(bits.pack_bits, values, 0.0, inf)),
-                    "backward, plain": _seconds(partial(bits._backward, grad, *asked, numbers)),
-                    "backward": _seconds(partial(bits.bits_backward, grad, *asked, numbers)),
+                    "pack": _seconds(partial(pack_bits, values, 0.0, inf)),
+                    "backward, plain": _seconds(
+                        partial(bits_in_torch.backward, grad, *asked, numbers)
+                    ),
+                    "backward": _seconds(partial(bits_backward, grad, *asked, numbers)),
                 },
             }
         )

@@ -26,7 +26,7 @@ _COUNTING = "bound.py", "cases.py", "frozen_batch_norm.py", "needs.py", "session
 def code_digest() -> str:
     """Return what tells one state of the code that is counted, or counts, from another."""
     package = Path(freezekit.__file__).parent
-    files = [*sorted((package / "lean").glob("*.py"))]
+    files = [*sorted((package / "lean").rglob("*.py"))]
     files += [package / "bench" / name for name in ("tracker.py", "fake.py")]
     files += [Path(__file__).with_name(name) for name in _COUNTING]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""How a model carries lean: attributes of instances that stand in for their forward."""
+"""How a model carries lean: attributes of its modules' instances that replace their `forward`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from freezekit.lean.rules.table import RULES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HAVE_FAST_PATHS = nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder
+FAST_PATH_LAYERS = nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder
 
 
 class Lean:
-    """What makes a model lean, and what is put aside for it in its layers.
+    """What makes a model lean, and what suspends lean in some of its layers.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2))
@@ -35,59 +35,59 @@ class Lean:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        layers = [m for m in model.modules() if isinstance(m, HAVE_FAST_PATHS) and m is not model]
-        self._stand_ins = [LeanForward(model), *map(AsideForward, layers)]
+        layers = [m for m in model.modules() if isinstance(m, FAST_PATH_LAYERS) and m is not model]
+        self._replacements = [LeanForward(model), *map(FastPathForward, layers)]
 
     def attach(self) -> None:
-        """Put the stand-ins in place."""
-        for stand_in in self._stand_ins:
-            stand_in.attach()
+        """Replace the forwards."""
+        for replacement in self._replacements:
+            replacement.attach()
 
     def detach(self) -> None:
-        """Leave the model as it was; what somebody has put around a stand-in stays there."""
-        for stand_in in self._stand_ins:
-            stand_in.detach()
+        """Restore the forwards; a wrapper that somebody has put around one stays in place."""
+        for replacement in self._replacements:
+            replacement.detach()
 
 
-class _StandIn(ABC):
-    """Stands in for one module's `forward`.
+class _ForwardReplacement(ABC):
+    """Replaces one module's `forward`.
 
-    An attribute of the instance, not a hook, a subclass or a swapped module: keys of the state
-    dict, types and hooks stay, and deepcopy and pickle carry it along.
+    It is an attribute of the instance, not a hook, a subclass or another module. So keys of the
+    state dict, types and hooks stay as they are, and deepcopy and pickle copy it along.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.before = module.__dict__.get("forward")  # somebody's own
-        self.in_force = False
+        self.previous = module.__dict__.get("forward")  # one that somebody else put there
+        self.is_active = False
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Any: whatever the module takes
         """Do what the module's forward does."""
 
     def attach(self) -> None:
-        """Put the stand-in in place."""
+        """Replace the module's forward."""
         self.module.__dict__["forward"] = self
         self.module.__dict__["_replicate_for_data_parallel"] = self.replicate
-        self.in_force = True
+        self.is_active = True
 
     def detach(self) -> None:
-        """Leave the module as it was; what somebody has put around the stand-in stays there."""
-        self.in_force = False
-        held = self.module.__dict__
-        held.pop("_replicate_for_data_parallel", None)
-        if held.get("forward") is not self:
+        """Restore the module; a wrapper that somebody has put around this one stays in place."""
+        self.is_active = False
+        attributes = self.module.__dict__
+        attributes.pop("_replicate_for_data_parallel", None)
+        if attributes.get("forward") is not self:
             return
-        del held["forward"]
-        if self.before is not None:
-            held["forward"] = self.before
+        del attributes["forward"]
+        if self.previous is not None:
+            attributes["forward"] = self.previous
 
     def replicate(self) -> nn.Module:
         """Copy the module as `DataParallel` does: a replica must not run the original's forward."""
         replica: nn.Module = type(self.module)._replicate_for_data_parallel(self.module)
-        stand_in = type(self)(replica)
-        stand_in.before = self.before
-        stand_in.attach()
+        replacement = type(self)(replica)
+        replacement.previous = self.previous
+        replacement.attach()
         return replica
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -103,46 +103,47 @@ class _StandIn(ABC):
 
     @property
     def _forward(self) -> Callable[..., Any]:
-        if self.before is not None:
-            return self.before  # type: ignore[no-any-return]  # what somebody put there
+        if self.previous is not None:
+            return self.previous  # type: ignore[no-any-return]  # what somebody put there
         return partial(type(self.module).forward, self.module)
 
 
-class LeanForward(_StandIn):
-    """Runs a model's forward so that autograd keeps less."""
+class LeanForward(_ForwardReplacement):
+    """Runs a model's forward so that autograd saves less."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what the model's forward does; only what autograd keeps is different."""
-        if not self.in_force or stands_down():
+        """Do what the model's forward does; only what autograd saves differs."""
+        if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
         with LeanMode(RULES):
             return self._forward(*args, **kwargs)
 
 
-class AsideForward(_StandIn):
-    """Puts lean aside where a layer needs no gradient at all.
+class FastPathForward(_ForwardReplacement):
+    """Suspends lean while a layer runs that needs no gradient at all.
 
-    There it has nothing to save, and PyTorch takes a fast path of slightly other numbers, though
-    under no torch function mode.
+    Such a layer saves nothing. PyTorch then runs a fast path whose results differ slightly from
+    those of the slow path, but never under a torch function mode. With lean suspended the layer
+    takes the fast path, as it does in the stock model.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what the layer's forward does, fast path and all."""
-        lean = not stands_down() and isinstance(_get_current_function_mode(), LeanMode)
-        if not lean or self._needs_grad(args, kwargs):
+        """Do what the layer's forward does, on the fast path where the stock model takes it."""
+        is_lean = not must_not_act() and isinstance(_get_current_function_mode(), LeanMode)
+        if not is_lean or self._needs_grad(args, kwargs):
             return self._forward(*args, **kwargs)
         with _pop_mode_temporarily():
             return self._forward(*args, **kwargs)
 
-    def _needs_grad(self, *given: Any) -> bool:
-        return any(map(needs_grad, [*tree_leaves(given), *self.module.parameters()]))
+    def _needs_grad(self, *arguments: Any) -> bool:
+        return any(map(needs_grad, [*tree_leaves(arguments), *self.module.parameters()]))
 
 
-def stands_down() -> bool:
-    """Tell whether there is nothing to keep, or somebody else decides what is kept.
+def must_not_act() -> bool:
+    """Tell whether nothing will be saved, or somebody else decides what is saved.
 
-    Without gradients nothing is saved. `torch.compile` decides on its own what to keep, and
-    `torch.func`, forward-mode differentiation and tracers see the model as it is.
+    Without gradients nothing is saved. `torch.compile` decides for itself what to save.
+    `torch.func`, forward-mode differentiation and tracers must see the model as it is.
     """
     return (
         not torch.is_grad_enabled()

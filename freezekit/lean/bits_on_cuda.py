@@ -1,7 +1,7 @@
-"""Packing, unpacking and using bits on CUDA, each in one kernel that reads and writes once.
+"""Packing, unpacking and using bits on CUDA: one kernel each, which reads and writes memory once.
 
-Written in Triton, which comes with torch on Linux. With the environment variable TRITON_INTERPRET=1
-the kernels run on tensors of the CPU, slowly.
+The kernels are written in Triton, which torch installs on Linux. With the environment variable
+TRITON_INTERPRET=1 they run on CPU tensors, slowly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BLOCK = 2048  # elements for each program
-TYPES = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.uint8})  # float32 holds them
+BLOCK = 2048
+"""Elements per program; a multiple of 8, so that no two programs write one byte."""
+
+TYPES = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.uint8})
+"""Types that the kernels take: float32, in which they compute, holds every value of these."""
 
 
 def pack(values: Tensor, low: float, high: float, inside: bool) -> Tensor:
-    """Return a bit for each element, as `freezekit.lean.bits.pack_bits` does; of `TYPES`."""
+    """Pack as `freezekit.lean.bits.pack_bits` does; `values` is of one of `TYPES`."""
     numel = values.numel()
     bits = values.new_empty((numel + 7) // 8, dtype=torch.uint8)
     _launch(_pack, values, (values, bits, numel, low, high, high != inf, inside))
@@ -31,7 +34,7 @@ def pack(values: Tensor, low: float, high: float, inside: bool) -> Tensor:
 
 
 def unpack(bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtype) -> Tensor:
-    """Return a value for each bit, as `freezekit.lean.bits.unpack_bits` does."""
+    """Unpack as `freezekit.lean.bits.unpack_bits` does."""
     values = bits.new_empty(numel, dtype=dtype)
     stored = values.view(torch.uint8) if dtype == torch.bool else values
     _launch(_unpack, values, (bits, stored, numel, zero, one))
@@ -39,10 +42,13 @@ def unpack(bits: Tensor, numel: int, zero: float, one: float, dtype: torch.dtype
 
 
 def backward(
-    grad: Tensor, bits: Tensor, zero: float, one: float, operator: str, numbers: tuple[float, ...]
+    grad: Tensor, bits: Tensor, zero: float, one: float, operator: str, constants: tuple[float, ...]
 ) -> Tensor:
-    """Run a backward operator on bits, as `freezekit.lean.bits.bits_backward` does; of `TYPES`."""
-    factors = _factors(operator, zero, one, numbers)
+    """Run a backward operator on bits as `freezekit.lean.bits.bits_backward` does.
+
+    `grad` is of one of `TYPES`.
+    """
+    factors = _factors(operator, zero, one, constants)
     out = torch.empty_like(grad)
     _launch(_multiply, grad, (grad, bits, out, grad.numel(), *factors))
     return out
@@ -50,16 +56,16 @@ def backward(
 
 @lru_cache(maxsize=256)
 def _factors(
-    operator: str, zero: float, one: float, numbers: tuple[float, ...]
+    operator: str, zero: float, one: float, constants: tuple[float, ...]
 ) -> tuple[float, float]:
-    """Return what torch's operator multiplies a gradient with at each of two values."""
+    """Return the factor that torch's operator applies to a gradient, at each of two values."""
     run = getattr(torch.ops.aten, operator)
     values = torch.tensor([zero, one], dtype=torch.float32, device="cpu")
-    at_zero, at_one = run(torch.ones_like(values), values, *numbers).tolist()
+    at_zero, at_one = run(torch.ones_like(values), values, *constants).tolist()
     return at_zero, at_one
 
 
-def _launch(kernel: Any, tensor: Tensor, args: tuple[Any, ...]) -> None:  # Any: Triton has no types
+def _launch(kernel: Any, tensor: Tensor, args: tuple[Any, ...]) -> None:  # Any: Triton is untyped
     if tensor.numel():
         with torch.cuda.device_of(tensor):
             kernel[(triton.cdiv(tensor.numel(), BLOCK),)](*args, block=BLOCK)
@@ -69,7 +75,7 @@ _kernel: Callable[[Callable[..., None]], Any] = triton.jit  # Any: as above
 
 
 @_kernel
-def _pack(  # type: ignore[no-untyped-def]  # Triton has none, here and below
+def _pack(  # type: ignore[no-untyped-def]  # Triton is untyped, here and below
     values, bits, numel, low, high, bounded: tl.constexpr, inside: tl.constexpr, block: tl.constexpr
 ):
     first = tl.program_id(0).to(tl.int64) * (block // 8)
@@ -106,5 +112,5 @@ def _multiply(  # type: ignore[no-untyped-def]
     bit = (byte >> (7 - at % 8).to(tl.int32)) & 1
     factor = tl.where(bit == 1, at_one, at_zero)
     given = tl.load(grad + at, mask=at < numel, other=0).to(tl.float32)
-    # where nothing passes it is 0, and not the infinity, NaN or sign of what came
+    # A factor of 0 gives 0, as in torch's operators; a product would pass on NaN and sign.
     tl.store(out + at, tl.where(factor == 0, 0.0, given * factor), mask=at < numel)

@@ -1,4 +1,4 @@
-"""Activation functions whose gradient asks one bit of each element."""
+"""Activation functions whose gradient needs one bit of each element."""
 
 from __future__ import annotations
 
@@ -11,80 +11,88 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from freezekit.lean.bits import Question, bits_backward, is_dense, unpack_bits
-from freezekit.lean.deferred_packing import Pending
+from freezekit.lean.bits import BitEncoding, bits_backward, unpack_bits
+from freezekit.lean.deferred_packing import PackableActivation
+from freezekit.lean.dense import is_dense
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.lean.deferred_packing import Settling
+    from freezekit.lean.deferred_packing import DeferredPacking
 
 
 @dataclass(frozen=True)
-class Activation:
-    """One activation function, its numbers given.
+class ActivationFunction:
+    """One activation function with its constants.
+
+    Its *saved tensor* is the one that torch's backward operator reads: the output or the input.
 
     Attributes:
         forward: From the input, and `inplace`, to the output.
-        operator: The name of torch's own backward operator; called with the gradient of the output,
-            the tensor that is asked or what stands for it, and `numbers`.
-        numbers: The operator's further arguments.
-        question: What the operator asks of each element.
-        numbers_for_bits: Instead of `numbers`, with what stands for the bits.
-        of_input: It asks the input, not the output: the one that torch would save.
+        operator: Name of torch's backward operator. It takes the gradient of the output, the saved
+            tensor and `constants`.
+        constants: The operator's further arguments.
+        encoding: How the saved tensor becomes one bit per element.
+        constants_for_bits: Takes the place of `constants` where the operator is given the values
+            that stand for the bits.
+        saves_input: Whether the saved tensor is the input.
     """
 
     forward: Callable[..., Tensor]
     operator: str
-    numbers: tuple[float, ...]
-    question: Question
-    numbers_for_bits: tuple[float, ...]
-    of_input: bool = False
+    constants: tuple[float, ...]
+    encoding: BitEncoding
+    constants_for_bits: tuple[float, ...]
+    saves_input: bool = False
 
-    def backward(self, grad: Tensor, kept: Tensor, stride: tuple[int, ...]) -> Tensor:
+    def backward(self, grad: Tensor, saved: Tensor, stride: tuple[int, ...]) -> Tensor:
         """Return the gradient of the input.
 
         Args:
-            grad: Of the output.
-            kept: The tensor that is asked, or its bits.
-            stride: Of the tensor that is asked.
+            grad: Gradient of the output.
+            saved: The saved tensor, or its bits.
+            stride: Strides of the saved tensor.
         """
-        zero, one = self.question.zero, self.question.one
-        packed = kept.dtype == torch.uint8
-        plain = not torch.is_grad_enabled() and not _stands_for_many(grad)
-        if packed and plain and grad.stride() == stride:
-            return bits_backward(grad, kept, zero, one, self.operator, self.numbers_for_bits)
-        numbers = self.numbers_for_bits if packed else self.numbers
+        zero, one = self.encoding.zero, self.encoding.one
+        packed = saved.dtype == torch.uint8
+        runs_kernel = not torch.is_grad_enabled() and not _is_batch_of_gradients(grad)
+        if packed and runs_kernel and grad.stride() == stride:
+            return bits_backward(grad, saved, zero, one, self.operator, self.constants_for_bits)
+        constants = self.constants_for_bits if packed else self.constants
         if packed:
-            values = unpack_bits(kept, grad.numel(), zero, one, grad.dtype)
-            kept = values.as_strided(grad.shape, stride)
+            values = unpack_bits(saved, grad.numel(), zero, one, grad.dtype)
+            saved = values.as_strided(grad.shape, stride)
         run = getattr(torch.ops.aten, self.operator)
-        return run(grad, kept, *numbers)  # type: ignore[no-any-return]
+        return run(grad, saved, *constants)  # type: ignore[no-any-return]
 
 
-def _stands_for_many(grad: Tensor) -> bool:
-    """Tell whether it is a batch of gradients in disguise, as `is_grads_batched=True` passes."""
+def _is_batch_of_gradients(grad: Tensor) -> bool:
+    """Tell whether vmap runs, as under `is_grads_batched=True`: then one tensor stands for many."""
     functorch = torch._C._functorch
     return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 def run_bitwise(
-    settling: Settling, image: Tensor, activation: Activation, *, inplace: bool
+    deferred_packing: DeferredPacking,
+    image: Tensor,
+    function: ActivationFunction,
+    *,
+    inplace: bool,
 ) -> Tensor:
-    """Run an activation function so that autograd keeps a bit of each element.
+    """Run an activation function so that autograd holds one bit per element.
 
-    Or it shares the tensor, where something else keeps that. Forward and backward run torch's own
-    kernels.
+    Where something else holds the saved tensor anyway, autograd shares it instead. Forward and
+    backward run torch's own kernels.
     """
-    pending = Pending(activation.question)
-    if activation.of_input:
-        settling.watch(pending, image)
-        if inplace:  # it is about to be overwritten
-            pending.pack()
-    with saved_tensors_hooks(lambda _: pending, Pending.tensor):
-        out: Tensor = _Bitwise.apply(image, activation, inplace)
-    if not activation.of_input:
-        settling.watch(pending, out)
+    packable = PackableActivation(function.encoding)
+    if function.saves_input:
+        deferred_packing.watch(packable, image)
+        if inplace:  # the function is about to overwrite it
+            packable.pack()
+    with saved_tensors_hooks(lambda _: packable, PackableActivation.whole_or_bits):
+        out: Tensor = _Bitwise.apply(image, function, inplace)
+    if not function.saves_input:
+        deferred_packing.watch(packable, out)
     return out
 
 
@@ -92,22 +100,23 @@ def can_run_bitwise(image: Tensor, *, inplace: bool) -> bool:
     """Tell whether `run_bitwise` takes this input."""
     if not image.is_floating_point() or not is_dense(image):
         return False
-    return not (inplace and (image._is_view() or image.is_leaf))  # in torch's own hands
+    # Torch itself tracks, or refuses, a change in place of a view or of a leaf.
+    return not (inplace and (image._is_view() or image.is_leaf))
 
 
 class _Bitwise(torch.autograd.Function):
-    """Saves one tensor, and leaves it to hooks which."""
+    """Saves one placeholder, and leaves it to hooks what is held in its place."""
 
     @staticmethod
     def forward(  # Any: the context is torch's own, as in `backward`
-        ctx: Any, image: Tensor, activation: Activation, inplace: bool
+        ctx: Any, image: Tensor, function: ActivationFunction, inplace: bool
     ) -> Tensor:
         """Return the output, of the same shape."""
-        out = activation.forward(image, inplace=inplace)
+        out = function.forward(image, inplace=inplace)
         if inplace:
             ctx.mark_dirty(image)
-        ctx.activation = activation
-        ctx.stride = image.stride() if activation.of_input else out.stride()
+        ctx.function = function
+        ctx.stride = image.stride() if function.saves_input else out.stride()
         ctx.save_for_backward(image.new_empty(0))
         ctx.set_materialize_grads(False)
         return out
@@ -115,52 +124,53 @@ class _Bitwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return the gradient of the input."""
-        if grad is None:  # as torch's own functions, which pass nothing on
+        if grad is None:  # then torch's own functions return no gradient either
             return None, None, None
-        (kept,) = ctx.saved_tensors
-        return ctx.activation.backward(grad, kept, ctx.stride), None, None
+        (saved,) = ctx.saved_tensors
+        return ctx.function.backward(grad, saved, ctx.stride), None, None
 
 
-RELU = Activation(
+RELU = ActivationFunction(
     nn.functional.relu,
     "threshold_backward",
     (0.0,),
-    Question(low=0.0, high=inf, zero=1.0, one=0.0),
-    numbers_for_bits=(0.0,),
+    BitEncoding(low=0.0, high=inf, zero=1.0, one=0.0),
+    constants_for_bits=(0.0,),
 )
-HARDSIGMOID = Activation(
+HARDSIGMOID = ActivationFunction(
     nn.functional.hardsigmoid,
     "hardsigmoid_backward",
     (),
-    Question(-3.0, 3.0, zero=3.0, one=0.0, inside=True),
-    numbers_for_bits=(),
-    of_input=True,
+    BitEncoding(-3.0, 3.0, zero=3.0, one=0.0, inside=True),
+    constants_for_bits=(),
+    saves_input=True,
 )
 
 
-def clipped(low: float, high: float) -> Activation:
-    """Return hardtanh between finite bounds, of which ReLU6 is one.
+def hardtanh(low: float, high: float) -> ActivationFunction:
+    """Return hardtanh between finite bounds; ReLU6 is hardtanh from 0 to 6.
 
-    For the bits the operator is given bounds that any type of tensor has values at and between.
+    With bits, the operator is given the bounds 0 and 2 and the values 0 and 1. Every type of tensor
+    holds these exactly.
     """
-    return Activation(
+    return ActivationFunction(
         partial(nn.functional.hardtanh, min_val=low, max_val=high),
         "hardtanh_backward",
         (low, high),
-        Question(low, high, zero=0.0, one=1.0, inside=True),
-        numbers_for_bits=(0.0, 2.0),
-        of_input=True,
+        BitEncoding(low, high, zero=0.0, one=1.0, inside=True),
+        constants_for_bits=(0.0, 2.0),
+        saves_input=True,
     )
 
 
-def leaky_relu(slope: float, of_input: bool) -> Activation:
-    """Return leaky ReLU of a slope above 0, so that either tensor answers alike."""
-    is_result = 0.0  # the operator is told that it is asked about the input
-    return Activation(
+def leaky_relu(slope: float, saves_input: bool) -> ActivationFunction:
+    """Return leaky ReLU of a slope above 0: then input and output have the same sign."""
+    self_is_result = 0.0  # false: the operator's formula for the input holds for either tensor
+    return ActivationFunction(
         partial(nn.functional.leaky_relu, negative_slope=slope),
         "leaky_relu_backward",
-        (slope, is_result),
-        Question(0.0, inf, zero=-1.0, one=1.0, inside=True),
-        numbers_for_bits=(slope, is_result),
-        of_input=of_input,
+        (slope, self_is_result),
+        BitEncoding(0.0, inf, zero=-1.0, one=1.0, inside=True),
+        constants_for_bits=(slope, self_is_result),
+        saves_input=saves_input,
     )

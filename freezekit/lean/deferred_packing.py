@@ -1,4 +1,8 @@
-"""Bits of an activation that its consumers may keep whole: decided when it has died."""
+"""Bits replace an activation only after every consumer has released it.
+
+Whether a consumer saves the whole activation is known only later in the forward. As long as
+somebody holds it, bits would cost memory instead of saving it.
+"""
 
 from __future__ import annotations
 
@@ -8,103 +12,109 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from freezekit.lean.saved_tensors import Whole
+from freezekit.lean.saved_tensors import SavedAsIs
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
-    from freezekit.lean.bits import Question
+    from freezekit.lean.bits import BitEncoding
 
-_ALONE = 2  # references to a storage: those of one tensor, and of the object that is asked
+_UNSHARED_USE_COUNT = 2
+"""References to a storage that nobody shares: one by the tensor, one by the Python object that is
+asked for the count."""
 
 
-class Pending:
-    """An activation of which a bit per element would do.
+class PackableActivation:
+    """An activation of which one bit per element is enough.
 
-    As long as something else holds it, bits beside it would cost memory, not save any. So it is
-    held whole, and packed once it has died and nobody shares its storage.
+    It is held whole until it has died (no Python object refers to it) and nobody shares its
+    storage. Then it is packed into bits.
     """
 
-    __slots__ = ("__weakref__", "_bits", "_death", "_question", "_stream", "_whole")
+    __slots__ = ("__weakref__", "_bits", "_death", "_encoding", "_stream", "_whole")
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._whole: Whole | None = None
+    def __init__(self, encoding: BitEncoding) -> None:
+        self._encoding = encoding
+        self._whole: SavedAsIs | None = None
         self._bits: Tensor | None = None
         self._death: weakref.ref[Tensor] | None = None
         self._stream: torch.cuda.Stream | None = None
 
     def hold(self, activation: Tensor, death: weakref.ref[Tensor]) -> None:
-        """Hold the activation, and the reference whose callback tells of its death."""
-        self._whole, self._death = Whole(activation), death
+        """Hold the activation, and the weak reference whose callback reports its death."""
+        self._whole, self._death = SavedAsIs(activation), death
         if type(activation) is torch.Tensor and activation.is_cuda:
             self._stream = torch.cuda.current_stream(activation.device)
 
-    def tensor(self) -> Tensor:
-        """Return the activation, or its bits."""
+    def whole_or_bits(self) -> Tensor:
+        """Return the activation, or its bits where it was packed."""
         if self._bits is not None:
             return self._bits
         assert self._whole is not None
         return self._whole.restore()
 
     def pack(self) -> None:
-        """Let go of the activation but for its bits."""
-        if self._whole is not None and not self._whole.changed:
-            with _on(self._stream):
-                self._bits = self._question.ask(self._whole.tensor)
+        """Replace the activation by its bits, unless it was changed in place."""
+        if self._whole is not None and not self._whole.is_modified:
+            with _on_stream(self._stream):
+                self._bits = self._encoding.encode(self._whole.tensor)
                 self._whole = self._death = None
 
     @property
     def is_shared(self) -> bool:
-        """Whether others hold its memory: by an alias, or as something else of our own."""
+        """Whether somebody else holds its storage: an alias, or another saved tensor."""
         if self._whole is None:
             return False
         storage = self._whole.tensor.untyped_storage()
-        return torch._C._storage_Use_Count(storage._cdata) > _ALONE
+        return torch._C._storage_Use_Count(storage._cdata) > _UNSHARED_USE_COUNT
 
 
-def _on(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
-    """Run on the stream that an activation was made on, and on which its gradient will be."""
+def _on_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
+    """Run on the stream that computed an activation, on which its gradient will run too."""
     if stream is None or stream == torch.cuda.current_stream(stream.device):
         return nullcontext()
     return torch.cuda.stream(stream)
 
 
-class Settling:
-    """The pending activations of one forward; they live as long as the graph that needs them."""
+class DeferredPacking:
+    """The activations of one forward that may be packed; they live as long as their graph.
+
+    Attributes:
+        died: Keys of the activations that died since `pack_dead` was last called.
+    """
 
     def __init__(self) -> None:
-        self._alive: dict[int, weakref.ref[Pending]] = {}
-        self._shared: list[weakref.ref[Pending]] = []
+        self._alive: dict[int, weakref.ref[PackableActivation]] = {}
+        self._shared: list[weakref.ref[PackableActivation]] = []
         self._watched = 0
-        self.died: list[int] = []  # keys of those that died since `settle` was last called
+        self.died: list[int] = []
 
-    def watch(self, pending: Pending, activation: Tensor) -> None:
+    def watch(self, packable: PackableActivation, activation: Tensor) -> None:
         """Hold the activation until it dies."""
         self._watched += 1
-        died, key = self.died, self._watched  # a callback must not hold what holds it
-        pending.hold(activation, weakref.ref(activation, lambda _: died.append(key)))
-        self._alive[key] = weakref.ref(pending)
+        died, key = self.died, self._watched  # a callback that held self would keep it alive
+        packable.hold(activation, weakref.ref(activation, lambda _: died.append(key)))
+        self._alive[key] = weakref.ref(packable)
 
-    def settle(self) -> None:
-        """Pack those that have died, but for those whose memory is shared."""
+    def pack_dead(self) -> None:
+        """Pack the activations that have died, except those whose storage is shared."""
         while self.died:
             reference = self._alive.pop(self.died.pop(), None)
-            if reference is None or (pending := reference()) is None:
+            if reference is None or (packable := reference()) is None:
                 continue
-            if pending.is_shared:
+            if packable.is_shared:
                 self._shared.append(reference)
             else:
-                pending.pack()
+                packable.pack()
 
     def finish(self) -> None:
         """Pack what can be packed at the end of the forward; the rest stays whole."""
-        self.settle()
+        self.pack_dead()
         for reference in self._shared:
-            pending = reference()
-            if pending is not None and not pending.is_shared:
-                pending.pack()
+            packable = reference()
+            if packable is not None and not packable.is_shared:
+                packable.pack()
         self._shared.clear()
         self._alive.clear()

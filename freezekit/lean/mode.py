@@ -1,4 +1,4 @@
-"""Watches the torch functions that a forward calls, and has autograd keep less for some of them."""
+"""Watches the torch functions that a forward calls, and makes autograd save less for some."""
 
 from __future__ import annotations
 
@@ -11,44 +11,58 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from freezekit.lean.deferred_packing import Settling
-from freezekit.lean.saved_tensors import Derived, Form, Kept, Recomputed, Whole, restore
+from freezekit.lean.deferred_packing import DeferredPacking
+from freezekit.lean.saved_tensors import (
+    Recomputation,
+    Recomputed,
+    SavedAsIs,
+    SavedTensor,
+    TensorMetadata,
+    restore,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-LEAST_BYTES = 1 << 12  # below, a tensor is not worth the microseconds
-MOST_CALLS = 8  # to compute an activation again: chains of cheap functions must not grow
-_KNOWN_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})
+MIN_BYTES = 1 << 12
+"""Size below which no rule applies: a smaller tensor is not worth the microseconds of a rule."""
 
-_DATA: Any = Tensor.data
+MAX_RECOMPUTED_CALLS = 8
+"""Function calls to compute one activation again. Without a limit, a chain of cheap functions would
+cost time that grows with the square of its length."""
 
-Call = tuple[Any, tuple[Any, ...], dict[str, Any]]  # Any: torch's own protocol, here and below
+_ELIGIBLE_TYPES = frozenset({Tensor, torch.nn.Parameter, torch._subclasses.FakeTensor})
+
+_DATA: Any = Tensor.data  # Any: torch's own descriptor
+
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+"""A function, its positional and its keyword arguments. Any: torch's protocol, here and below."""
 
 
 class LeanMode(TorchFunctionMode):
     """Active during one forward of a lean model.
 
-    The model's own functions run as they are, and so do their backward kernels; what changes is
-    what autograd holds in between. A function that has a rule runs by it: hooks on its saved
-    tensors return something smaller (`freezekit.lean.saved_tensors`).
+    The model's functions run as they are, and so do their backward kernels. Only what autograd
+    holds in between differs. A function that has a rule runs by it: hooks on its saved tensors
+    return something smaller (`freezekit.lean.saved_tensors`).
 
-    Two things are known only as the forward goes on, and are followed here: when an activation of
-    which a bit per element would do has died (`settling`), and how an activation can be computed
-    again from what is kept (`derive`): then its consumers, whatever they are, do not keep it.
+    Two facts become known only as the forward goes on, and the mode keeps track of them. One is the
+    death of an activation of which one bit per element is enough (`deferred_packing`). The other is
+    how an activation can be computed again from what is saved anyway (`add_recomputation`). No
+    consumer of such an activation saves it, whatever function the consumer is.
     """
 
     def __init__(self, rules: Mapping[Any, Callable[[LeanMode, Call], Any]]) -> None:
         super().__init__()
         self._rules = rules
-        self._derived: dict[int, tuple[weakref.ref[Tensor], int, Derived]] = {}
-        self.settling = Settling()
+        self._recomputations: dict[int, tuple[weakref.ref[Tensor], int, Recomputation]] = {}
+        self.deferred_packing = DeferredPacking()
 
     def __exit__(self, *exception: object) -> None:
         """Pack what can be packed, and forget the tensors."""
         super().__exit__(*exception)  # type: ignore[no-untyped-call]  # untyped in torch
-        self.settling.finish()
-        self._derived.clear()
+        self.deferred_packing.finish()
+        self._recomputations.clear()
 
     def __torch_function__(
         self,
@@ -59,96 +73,105 @@ class LeanMode(TorchFunctionMode):
     ) -> Any:
         """Run the function, by its rule if it has one."""
         kwargs = kwargs or {}
-        if torch.compiler.is_compiling():  # a part of the model: it decides itself what it keeps
+        if torch.compiler.is_compiling():  # a compiled part decides for itself what it saves
             return func(*args, **kwargs)
-        if self.settling.died:
-            self.settling.settle()
+        if self.deferred_packing.died:
+            self.deferred_packing.pack_dead()
         rule = self._rules.get(func)
-        if rule is None and not self._takes_derived(func, args):
+        if rule is None and not self._takes_recomputable(func, args):
             return func(*args, **kwargs)
-        if not _may_hook():
+        if not _can_set_hooks():
             return func(*args, **kwargs)
         call = func, args, kwargs
         return self.run(call) if rule is None else rule(self, call)
 
     # --- for rules -------------------------------------------------------------------------------
 
-    def run(self, call: Call, keep: Callable[[Tensor], Kept] | None = None) -> Any:
-        """Run the function; autograd holds what `keep` makes of each tensor that it would save."""
+    def run(self, call: Call, save: Callable[[Tensor], SavedTensor] | None = None) -> Any:
+        """Run the function; autograd holds `save(tensor)` for each tensor that it would save.
+
+        Args:
+            call: The function and its arguments.
+            save: From a tensor to what is held in its place; by default `LeanMode.save`.
+        """
         func, args, kwargs = call
-        hook = _Hook(keep or self.keep)
+        hook = _PackHook(save or self.save)
         with saved_tensors_hooks(hook, restore):
             out = func(*args, **kwargs)
-        hook.keep = None
-        if self._derived and isinstance(out, Tensor) and out._is_view():
-            self._pass_on(out)
+        hook.save = None
+        if self._recomputations and isinstance(out, Tensor) and out._is_view():
+            self._add_view(out)
         return out
 
-    def keep(self, tensor: Tensor) -> Kept:
-        """Keep a tensor by what it derives from, or whole."""
-        known = self._derived.get(id(tensor))
+    def save(self, tensor: Tensor) -> SavedTensor:
+        """Save a tensor by its recomputation where one is known, and as it is otherwise."""
+        known = self._recomputations.get(id(tensor))
         view = None
-        if known is None and self._derived and _is_placed(tensor):
-            known = self._derived.get(id(tensor._base))
-            view = _placed(tensor)
+        if known is None and self._recomputations and _shows_values_of_base(tensor):
+            known = self._recomputations.get(id(tensor._base))
+            view = _geometry(tensor)
         if known is None or known[1] != tensor._version or not tensor.requires_grad:
-            return Whole(tensor)  # of a detached one, stock lets go of what it was made from
+            # of a detached tensor, stock autograd does not hold what it was computed from
+            return SavedAsIs(tensor)
         return Recomputed(known[2], view)
 
-    def derive(self, out: Any, function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> None:
-        """Remember how an activation can be computed again; arguments as in `Derived`."""
+    def add_recomputation(
+        self, out: Any, function: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> None:
+        """Note how an activation can be computed again; arguments as in `Recomputation`."""
         if isinstance(out, Tensor) and out.requires_grad and is_strided(out) and not out._is_view():
-            derived = Derived(Form.of(out), function, args, kwargs)
-            if derived.calls <= MOST_CALLS:
-                self._remember(out, derived)
+            recomputation = Recomputation(TensorMetadata.of(out), function, args, kwargs)
+            if recomputation.call_count <= MAX_RECOMPUTED_CALLS:
+                self._note(out, recomputation)
 
-    def derivation(self, tensor: Tensor) -> Derived | None:
+    def recomputation_of(self, tensor: Tensor) -> Recomputation | None:
         """Return how an activation can be computed again, None where that is not known."""
-        known = self._derived.get(id(tensor))
+        known = self._recomputations.get(id(tensor))
         return known[2] if known and known[1] == tensor._version else None
 
     # --- bookkeeping -----------------------------------------------------------------------------
 
-    def _takes_derived(self, func: Any, args: tuple[Any, ...]) -> bool:
-        if not self._derived:
+    def _takes_recomputable(self, func: Any, args: tuple[Any, ...]) -> bool:
+        if not self._recomputations:
             return False
         if func.__name__ in ("__get__", "__set__"):  # an attribute, such as the shape
-            if func.__self__ is _DATA:  # a way to change values that no version tells
+            if func.__self__ is _DATA:  # values changed through `data` leave the version as it is
                 self._forget(args[0])
             return False
-        return any(id(arg) in self._derived for arg in args)
+        return any(id(arg) in self._recomputations for arg in args)
 
-    def _remember(self, tensor: Tensor, derived: Derived) -> None:
-        key, known = id(tensor), self._derived
-        known[key] = weakref.ref(tensor, partial(_forget, known, key)), tensor._version, derived
+    def _note(self, tensor: Tensor, recomputation: Recomputation) -> None:
+        key, known = id(tensor), self._recomputations
+        reference = weakref.ref(tensor, partial(_discard, known, key))
+        known[key] = reference, tensor._version, recomputation
 
     def _forget(self, tensor: Tensor) -> None:
         base = id(tensor._base) if tensor._is_view() else id(tensor)
-        for key in [k for k, (seen, *_) in self._derived.items() if _base_of(seen()) == base]:
-            del self._derived[key]
+        for key in [k for k, (ref, *_) in self._recomputations.items() if _base_id(ref()) == base]:
+            del self._recomputations[key]
 
-    def _pass_on(self, view: Tensor) -> None:
-        known = self._derived.get(id(view._base)) if _is_placed(view) else None
+    def _add_view(self, view: Tensor) -> None:
+        known = self._recomputations.get(id(view._base)) if _shows_values_of_base(view) else None
         if known is not None and known[1] == view._version:
-            placed = Recomputed(known[2]), *_placed(view)
-            self._remember(view, Derived(Form.of(view), torch.as_strided, placed))
+            args = Recomputed(known[2]), *_geometry(view)
+            self._note(view, Recomputation(TensorMetadata.of(view), torch.as_strided, args))
 
 
-class _Hook:
-    """A hook on saved tensors that can be emptied: autograd holds it as long as the graph."""
+class _PackHook:
+    """A hook on saved tensors that can be emptied, as autograd holds it as long as the graph."""
 
-    __slots__ = ("keep",)
+    __slots__ = ("save",)
 
-    def __init__(self, keep: Callable[[Tensor], Kept]) -> None:
-        self.keep: Callable[[Tensor], Kept] | None = keep
+    def __init__(self, save: Callable[[Tensor], SavedTensor]) -> None:
+        self.save: Callable[[Tensor], SavedTensor] | None = save
 
-    def __call__(self, tensor: Tensor) -> Kept:
-        assert self.keep is not None
-        return self.keep(tensor)
+    def __call__(self, tensor: Tensor) -> SavedTensor:
+        assert self.save is not None
+        return self.save(tensor)
 
 
-def _is_placed(tensor: Tensor) -> bool:
-    """Tell whether a tensor is a view that shows its base's own values, not parts or conjugates."""
+def _shows_values_of_base(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a view of its base's own values, not of parts or conjugates."""
     if not tensor._is_view() or not is_strided(tensor):
         return False
     assert tensor._base is not None
@@ -156,23 +179,24 @@ def _is_placed(tensor: Tensor) -> bool:
     return kind == (tensor._base.dtype, tensor._base.is_conj(), tensor._base.is_neg())
 
 
-def _base_of(tensor: Tensor | None) -> int | None:
+def _base_id(tensor: Tensor | None) -> int | None:
     return None if tensor is None else id(tensor._base if tensor._is_view() else tensor)
 
 
-def _placed(view: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Return where a view lies in its base's storage, as `as_strided` takes it."""
+def _geometry(view: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Return shape, strides and storage offset of a view, as `as_strided` takes them."""
     return tuple(view.shape), view.stride(), int(view.storage_offset())
 
 
-def _forget(known: dict[int, Any], key: int, _: object) -> None:
+def _discard(known: dict[int, Any], key: int, _: object) -> None:
     known.pop(key, None)
 
 
-def _may_hook() -> bool:
-    """Tell whether nobody else has hooks on saved tensors, as checkpointing has.
+def _can_set_hooks() -> bool:
+    """Tell whether lean may set hooks on saved tensors.
 
-    Nor differentiates forward, of which what lean runs knows nothing.
+    It may not where somebody else has set such hooks, as checkpointing does, nor in forward-mode
+    differentiation, which lean's own functions do not support.
     """
     autograd: Any = torch._C._autograd  # its stubs lack some
     return (
@@ -183,9 +207,9 @@ def _may_hook() -> bool:
     )
 
 
-def is_worth_it(tensor: Any) -> bool:
-    """Tell whether a rule should apply to this input: a plain tensor, and not a tiny one."""
-    return type(tensor) in _KNOWN_TYPES and is_strided(tensor) and tensor.nbytes >= LEAST_BYTES
+def is_eligible(tensor: Any) -> bool:
+    """Tell whether a rule may apply to this input: a plain tensor of `MIN_BYTES` or more."""
+    return type(tensor) in _ELIGIBLE_TYPES and is_strided(tensor) and tensor.nbytes >= MIN_BYTES
 
 
 def is_strided(tensor: Tensor) -> bool:
@@ -194,17 +218,26 @@ def is_strided(tensor: Tensor) -> bool:
 
 
 def arguments(call: Call, *names: str) -> dict[str, Any]:
-    """Return a function's arguments by name, given the order of its positional ones."""
+    """Return a function's arguments by name.
+
+    Args:
+        call: The function and its arguments.
+        names: Of the positional arguments, in their order.
+
+    Example:
+        >>> arguments((torch.roll, ("image", 1), {"dims": 0}), "input", "shifts", "dims")
+        {'input': 'image', 'shifts': 1, 'dims': 0}
+    """
     _, args, kwargs = call
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def plain(call: Call) -> Any:
+def run_as_is(call: Call) -> Any:
     """Run the function as it is."""
     func, args, kwargs = call
     return func(*args, **kwargs)
 
 
 def needs_grad(tensor: Any) -> bool:
-    """Tell whether a tensor, if it is one, is part of the graph."""
+    """Tell whether the argument is a tensor that requires a gradient."""
     return isinstance(tensor, Tensor) and tensor.requires_grad

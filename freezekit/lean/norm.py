@@ -1,4 +1,4 @@
-"""A batch norm with fixed statistics and frozen weight, which needs nothing of its input."""
+"""A batch norm with fixed statistics and a frozen weight, which saves nothing of its input."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 
 class FixedBatchNorm(torch.autograd.Function):
-    """Batch norm in eval mode where the weight needs no gradient; it does not keep its input.
+    """Batch norm in eval mode whose weight needs no gradient; it does not save its input.
 
-    The gradient of the input is that of the output times a factor per channel. On the CPU that is
-    computed so, with the roundings of torch's kernel, which reads the input in vain. Elsewhere, and
-    for the gradient of the bias, that kernel runs, and reads the gradient in the input's place.
+    The gradient of the input is the gradient of the output times one factor per channel. On the CPU
+    in float32 this is computed directly, with the roundings of torch's kernel; that kernel reads
+    the input without need. In all other cases torch's kernel runs, and the gradient of the output
+    takes the place of its input.
     """
 
     @staticmethod
@@ -44,7 +45,7 @@ class FixedBatchNorm(torch.autograd.Function):
         by_factors = (
             grad.device.type == "cpu"
             and grad.dtype == variance.dtype == torch.float32
-            and grad.stride() == ctx.stride  # the kernel answers in the layout of the input
+            and grad.stride() == ctx.stride  # the kernel returns the layout of the input
             and not wants_bias
         )
         if differentiable or by_factors:
@@ -52,21 +53,25 @@ class FixedBatchNorm(torch.autograd.Function):
             to_bias = grad.sum(others) if wants_bias else None
             to_input = _scaled(grad, variance, weight, ctx.eps) if wants_input else None
             return to_input, None, None, None, to_bias, None
-        stand_in = grad
+        placeholder = grad
         if grad.stride() != ctx.stride:  # the layout of the input decides which kernel runs
-            stand_in = torch.empty_strided(
+            placeholder = torch.empty_strided(
                 grad.shape, ctx.stride, dtype=grad.dtype, device=grad.device
             ).zero_()
         none = variance.new_empty(0)
         mask = [wants_input, False, wants_bias]
         to_input, _, to_bias = torch.ops.aten.native_batch_norm_backward(
-            grad, stand_in, weight, mean, variance, none, none, False, ctx.eps, mask
+            grad, placeholder, weight, mean, variance, none, none, False, ctx.eps, mask
         )
         return to_input, None, None, None, to_bias, None
 
 
 def _scaled(grad: Tensor, variance: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """Multiply by the inverse deviation, computed in double precision, then by the weight."""
+    """Multiply by the inverse standard deviation, then by the weight.
+
+    Torch's kernel computes the deviation in double precision, rounds its inverse, and multiplies in
+    this order; any other order gives other bits.
+    """
     by_channel = (1, -1, *[1] * (grad.ndim - 2))
     deviation = (variance.double() + eps).sqrt()
     scaled = grad * (1 / deviation).to(variance.dtype).view(by_channel)

@@ -1,4 +1,4 @@
-"""What stands for a saved tensor between forward and backward, and makes it again."""
+"""What autograd holds in the place of a saved tensor, and how backward gets the tensor from it."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from freezekit.lean.bits import Question, unpack_bits
+from freezekit.lean.bits import BitEncoding, unpack_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
 
-class Kept(Protocol):
-    """What autograd holds instead of a tensor."""
+class SavedTensor(Protocol):
+    """What autograd holds in the place of a tensor."""
 
     def restore(self) -> Tensor:
-        """Return a tensor that gives the same gradients as the one that was saved."""
+        """Return a tensor that gives the same gradients as the original."""
         ...
 
 
-class Whole:
-    """The tensor itself, as autograd would have kept it."""
+class SavedAsIs:
+    """The tensor itself, as stock autograd would save it."""
 
     __slots__ = ("tensor", "version")
 
     def __init__(self, tensor: Tensor) -> None:
-        # an output must not be held with its graph: it would hold itself
+        # Detached, because an output that is saved with its graph would keep itself alive.
         self.tensor = tensor if tensor.is_leaf else tensor.detach()
         self.version = tensor._version
 
     @property
-    def changed(self) -> bool:
+    def is_modified(self) -> bool:
         """Whether the tensor was changed in place since it was saved."""
         return self.tensor._version != self.version
 
     def restore(self) -> Tensor:
-        """Return the tensor; refuse one that was changed, as autograd itself does."""
-        if self.changed:
+        """Return the tensor; raise autograd's own error where it was changed in place."""
+        if self.is_modified:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
                 f"inplace operation: {self.tensor.type()} {list(self.tensor.shape)} is at version "
@@ -52,8 +52,8 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Form:
-    """Everything of a tensor but its values."""
+class TensorMetadata:
+    """All of a tensor but its values."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -61,115 +61,121 @@ class Form:
     device: torch.device
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Form:
-        """Return the form of a tensor."""
+    def of(cls, tensor: Tensor) -> TensorMetadata:
+        """Return the metadata of a tensor."""
         return cls(tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
 
     def empty(self) -> Tensor:
-        """Return a tensor of this form, with any values."""
+        """Return a tensor with this metadata and arbitrary values."""
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
 
 
 @dataclass(frozen=True)
-class Hollow:
-    """The form of a tensor whose values no gradient asks for.
+class SavedShape:
+    """The metadata of a tensor whose values no gradient needs.
 
     Attributes:
-        form: Of the tensor.
-        readable: Restore zeros: the kernel reads what it then throws away, or copies it into
-            another layout first. Otherwise what is restored has no memory at all.
+        metadata: Of the tensor.
+        needs_memory: Whether the placeholder that backward gets needs memory, filled with zeros:
+            the kernel reads the values and discards them, or first copies them into another layout.
+            Otherwise the placeholder has no memory.
     """
 
-    form: Form
-    readable: bool = False
+    metadata: TensorMetadata
+    needs_memory: bool = False
 
     def restore(self) -> Tensor:
-        """Return a tensor of the same form."""
-        tensor = self.form.empty()
-        if self.readable:
-            return tensor.zero_()
-        tensor.untyped_storage().resize_(0)
-        return tensor
+        """Return a placeholder of the same shape, strides, type and device."""
+        placeholder = self.metadata.empty()
+        if self.needs_memory:
+            return placeholder.zero_()
+        placeholder.untyped_storage().resize_(0)
+        return placeholder
 
 
 @dataclass(frozen=True)
-class TwoValues:
-    """A tensor of two values, such as what dropout multiplies with: a bit for each element."""
+class SavedBits:
+    """A tensor of two values, such as the mask of dropout, as one bit per element."""
 
     bits: Tensor
-    question: Question
-    form: Form
+    encoding: BitEncoding
+    metadata: TensorMetadata
 
     @classmethod
-    def of(cls, tensor: Tensor, question: Question) -> TwoValues:
-        """Keep a dense tensor of the question's `zero` and `one`."""
-        asked = tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor
-        return cls(question.ask(asked), question, Form.of(tensor))
+    def of(cls, tensor: Tensor, encoding: BitEncoding) -> SavedBits:
+        """Save a dense tensor whose values are the encoding's `zero` and `one`."""
+        numbers = tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor
+        return cls(encoding.encode(numbers), encoding, TensorMetadata.of(tensor))
 
     def restore(self) -> Tensor:
-        """Return the tensor."""
-        numel, asked = torch.Size(self.form.shape).numel(), self.question
-        values = unpack_bits(self.bits, numel, asked.zero, asked.one, self.form.dtype)
-        return values.as_strided(self.form.shape, self.form.stride)
+        """Return the tensor, bit for bit."""
+        numel, encoding = torch.Size(self.metadata.shape).numel(), self.encoding
+        values = unpack_bits(self.bits, numel, encoding.zero, encoding.one, self.metadata.dtype)
+        return values.as_strided(self.metadata.shape, self.metadata.stride)
 
 
 @dataclass(frozen=True)
-class Derived:
-    """How to compute an activation again from what is kept anyway.
+class Recomputation:
+    """How to compute an activation again from what is saved anyway.
 
     Attributes:
-        form: Of the activation.
-        function: A deterministic one that costs little, such as an activation function. Its kernels
-            are those of the forward, so that every bit comes out again.
-        args: Its positional arguments; what is `Kept` is restored first.
+        metadata: Of the activation.
+        function: A cheap and deterministic one, such as an activation function. It runs the kernel
+            of the forward again, so that the result has the same bits.
+        args: Its positional arguments. Each `SavedTensor` among them is restored first.
         kwargs: Its keyword arguments, likewise.
     """
 
-    form: Form
+    metadata: TensorMetadata
     function: Callable[..., Tensor]
     args: Sequence[Any]  # Any: whatever the function takes
     kwargs: dict[str, Any] = field(default_factory=dict)  # Any: as above
 
     @cached_property
-    def calls(self) -> int:
-        """How many functions are called to compute it, those of its arguments among them."""
+    def call_count(self) -> int:
+        """Number of function calls that it takes, with those for its arguments."""
         given = (*self.args, *self.kwargs.values())
-        return 1 + sum(a.derived.calls for a in given if isinstance(a, Recomputed))
+        return 1 + sum(a.recomputation.call_count for a in given if isinstance(a, Recomputed))
 
     def compute(self) -> Tensor:
-        """Return the activation; autocast is off: what is kept has been cast already."""
+        """Return the activation. Autocast is off, because the saved arguments are already cast."""
         args = [_restored(a) for a in self.args]
         kwargs = {name: _restored(a) for name, a in self.kwargs.items()}
-        with torch.no_grad(), _no_autocast(self.form.device.type):
+        with torch.no_grad(), _no_autocast(self.metadata.device.type):
             tensor = self.function(*args, **kwargs)
-            if tensor.stride() == self.form.stride:
+            if tensor.stride() == self.metadata.stride:
                 return tensor
-            return self.form.empty().copy_(tensor)
+            return self.metadata.empty().copy_(tensor)
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager[object]:
-    if not torch.amp.is_autocast_available(device_type):  # as on meta
+    if not torch.amp.is_autocast_available(device_type):  # on "meta", for instance
         return nullcontext()
     return torch.autocast(device_type, enabled=False)
 
 
-def _restored(given: Any) -> Any:  # Any: an argument of whatever function
-    return given.restore() if hasattr(given, "restore") else given
+def _restored(argument: Any) -> Any:  # Any: an argument of any function
+    return argument.restore() if hasattr(argument, "restore") else argument
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """An activation, or a view of one, that backward computes again."""
+    """An activation that backward computes again, or a view of one.
 
-    derived: Derived
+    Attributes:
+        recomputation: How the activation is computed.
+        view: Shape, strides and storage offset of the view; None for the activation itself.
+    """
+
+    recomputation: Recomputation
     view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
 
     def restore(self) -> Tensor:
         """Compute it."""
-        tensor = self.derived.compute()
+        tensor = self.recomputation.compute()
         return tensor if self.view is None else tensor.as_strided(*self.view)
 
 
-def restore(kept: Kept) -> Tensor:
-    """Return what was saved: the unpack hook of everything that lean keeps."""
-    return kept.restore()
+def restore(saved: SavedTensor) -> Tensor:
+    """Return the tensor: the unpack hook for all that lean saves."""
+    return saved.restore()

@@ -1,4 +1,4 @@
-"""Functions whose gradient needs no more of their input than its shape."""
+"""Rules for functions whose gradient needs only the shape of their input."""
 
 from __future__ import annotations
 
@@ -8,71 +8,80 @@ import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
-from freezekit.lean.mode import Call, LeanMode, arguments, is_worth_it, needs_grad, plain
+from freezekit.lean.mode import Call, LeanMode, arguments, is_eligible, needs_grad, run_as_is
 from freezekit.lean.norm import FixedBatchNorm
-from freezekit.lean.pooling import Pooled, Window
+from freezekit.lean.pooling import SavedIndices, Window
 from freezekit.lean.rules.recomputing import rearranged
-from freezekit.lean.saved_tensors import Form, Hollow, Kept
+from freezekit.lean.saved_tensors import SavedShape, SavedTensor, TensorMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_CONVOLUTION = "input", "weight", "bias", "stride", "padding"
+_LAYOUTS = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
 
-def convolution(mode: LeanMode, call: Call) -> Any:  # Any: the function's own, here and below
-    """With a frozen weight: the gradient of the input needs the weight and the input's shape."""
+
+def convolution(
+    mode: LeanMode, call: Call
+) -> Any:  # Any: what the function returns, here and below
+    """Save the input's shape where the weight is frozen.
+
+    The gradient of the input needs the weight and the input's shape.
+    """
     return _convolution(mode, call, arguments(call, *_CONVOLUTION, "dilation", "groups"))
 
 
 def transposed_convolution(mode: LeanMode, call: Call) -> Any:
-    """As `convolution`."""
-    return _convolution(
-        mode, call, arguments(call, *_CONVOLUTION, "output_padding", "groups", "dilation")
-    )
-
-
-_CONVOLUTION = "input", "weight", "bias", "stride", "padding"
+    """Save the input's shape where the weight is frozen, as `convolution` does."""
+    names = *_CONVOLUTION, "output_padding", "groups", "dilation"
+    return _convolution(mode, call, arguments(call, *names))
 
 
 def _convolution(mode: LeanMode, call: Call, given: dict[str, Any]) -> Any:
     image, weight, bias = given["input"], given["weight"], given.get("bias")
     if needs_grad(weight):
-        return mode.run(call) if mode.derivation(image) else plain(call)
-    if not (needs_grad(image) or needs_grad(bias)) or not is_worth_it(image):
-        return plain(call)
-    return mode.run(call, hollow_first(mode, readable=_reads_image(image, weight, bias, given)))
+        return mode.run(call) if mode.recomputation_of(image) else run_as_is(call)
+    if not (needs_grad(image) or needs_grad(bias)) or not is_eligible(image):
+        return run_as_is(call)
+    needs_memory = _convolution_reads_placeholder(image, weight, bias, given)
+    return mode.run(call, save_shape_of_input(mode, needs_memory=needs_memory))
 
 
-def _reads_image(image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]) -> bool:
-    """Tell whether the backward kernel reads the input though the gradient does not need it."""
-    # oneDNN makes the gradient of the bias along with the weight's, and reads the input for that
-    if needs_grad(bias) and image.device.type != "cuda":
-        return True
-    # kernels for dilated convolutions take the input image by image
-    if given.get("dilation", 1) not in (1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2)):
-        return True
-    # kernels run in one layout, and an input in another is copied into that
-    if not image.is_contiguous(memory_format=_layout(image, weight)):
-        return True
-    # a row is seen as an image, and copied
-    if weight.ndim == 3:
-        return True
-    return given.get("groups", 1) > 1 and not _runs_groups_at_once(weight)
+def _convolution_reads_placeholder(
+    image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]
+) -> bool:
+    """Tell whether the backward of a convolution reads or copies its input.
+
+    The gradient does not depend on the values. But where a kernel reads them, the placeholder needs
+    memory. There are five such cases.
+    """
+    undilated = 1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2)
+    return (
+        # oneDNN computes the gradient of the bias together with the weight's, from the input.
+        (needs_grad(bias) and image.device.type != "cuda")
+        # Kernels for dilated convolutions slice the input, to take one image at a time.
+        or given.get("dilation", 1) not in undilated
+        # Kernels run in one layout and first copy an input that has another one.
+        or not image.is_contiguous(memory_format=_layout(image, weight))
+        # A 1d convolution runs as a 2d one on a copy of its input.
+        or weight.ndim == 3
+        # Without a kernel for all groups at once, each group runs on a copied slice of the input.
+        or (given.get("groups", 1) > 1 and not _runs_groups_at_once(weight))
+    )
 
 
 def _layout(image: Tensor, weight: Tensor) -> torch.memory_format:
-    """Return the layout in which torch runs a convolution: channels-last where either says so.
+    """Return the layout in which torch runs a convolution: channels-last where either suggests it.
 
-    The order of strides says it: weights of one place or one channel are contiguous in both.
+    `suggest_memory_format` goes by the order of the strides. `is_contiguous` would not do: a weight
+    of one position or one channel is contiguous in both layouts.
     """
     layouts = {suggest_memory_format(image), suggest_memory_format(weight)}
     return max(layouts, key=_LAYOUTS.index)
 
 
-_LAYOUTS = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
-
-
 def _runs_groups_at_once(weight: Tensor) -> bool:
-    """Tell whether a kernel takes all groups; others are given slices of the input, copied."""
+    """Tell whether one kernel takes all groups; other kernels get copied slices of the input."""
     if weight.device.type == "cuda":
         return bool(torch.backends.cudnn.enabled) and torch.backends.cudnn.is_available()
     in_one_dnn = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
@@ -82,15 +91,18 @@ def _runs_groups_at_once(weight: Tensor) -> bool:
 
 
 def shape_only(mode: LeanMode, call: Call) -> Any:
-    """Average pooling, padding: the input tells where the gradient goes, not what it is."""
+    """Save the input's shape: average pooling and padding depend on nothing else."""
     image = call[1][0] if call[1] else call[2].get("input")
-    if not needs_grad(image) or not is_worth_it(image):
-        return plain(call)
-    return mode.run(call, hollow_first(mode))
+    if not needs_grad(image) or not is_eligible(image):
+        return run_as_is(call)
+    return mode.run(call, save_shape_of_input(mode))
 
 
 def pad(mode: LeanMode, call: Call) -> Any:
-    """Padding with the image's own edges; with a constant it keeps nothing, and is a copy."""
+    """Save the input's shape where the padding repeats the image's edges.
+
+    Padding with a constant saves nothing, and only moves elements.
+    """
     given = arguments(call, "input", "pad", "mode")
     if given.get("mode", "constant") in ("reflect", "replicate"):
         return shape_only(mode, call)
@@ -98,12 +110,12 @@ def pad(mode: LeanMode, call: Call) -> Any:
 
 
 def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:
-    """The shape of the input, and for each window the place of its largest value, in a byte."""
+    """Save the input's shape, and for each window the position of its largest value, in a byte."""
     names = "input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
     given = arguments(call, *names)
     image = given["input"]
-    if not needs_grad(image) or not is_worth_it(image):
-        return plain(call)
+    if not needs_grad(image) or not is_eligible(image):
+        return run_as_is(call)
     kernel = _per_dimension(given["kernel_size"], dimensions)
     window = Window(
         size=tuple(image.shape[-dimensions:]),
@@ -112,54 +124,59 @@ def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:
         padding=_per_dimension(given.get("padding", 0), dimensions),
         dilation=_per_dimension(given.get("dilation", 1), dimensions),
     )
-    hollow = hollow_first(mode)
+    save_shape = save_shape_of_input(mode)
+    # Indices that the model gets are alive anyway; positions would be held besides.
     returned = given.get("return_indices") or call[0].__name__.endswith("_with_indices")
-    in_bytes = window.fits and not returned
+    in_bytes = window.fits_byte and not returned
 
-    def keep(tensor: Tensor) -> Kept:
+    def save(tensor: Tensor) -> SavedTensor:
         if tensor.dtype != torch.int64:
-            return hollow(tensor)
-        return Pooled.of(tensor, window) if in_bytes else mode.keep(tensor)
+            return save_shape(tensor)
+        return SavedIndices.of(tensor, window) if in_bytes else mode.save(tensor)
 
-    return mode.run(call, keep)
+    return mode.run(call, save)
 
 
 def batch_norm(mode: LeanMode, call: Call) -> Any:
-    """With fixed statistics and a frozen weight: a factor per channel."""
+    """Save nothing of the input where the statistics are fixed and the weight is frozen."""
     names = "input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"
     given = arguments(call, *names)
     image, mean, weight, bias = (given.get(n) for n in ("input", "running_mean", "weight", "bias"))
     fixed = mean is not None and not given.get("training", False)
-    if not fixed or needs_grad(weight) or not is_worth_it(image):
-        return mode.run(call) if mode.derivation(given["input"]) else plain(call)
+    if not fixed or needs_grad(weight) or not is_eligible(image):
+        return mode.run(call) if mode.recomputation_of(given["input"]) else run_as_is(call)
     if not (needs_grad(image) or needs_grad(bias)):
-        return plain(call)
+        return run_as_is(call)
     variance, eps = given["running_var"], given.get("eps", 1e-5)
     return FixedBatchNorm.apply(image, mean, variance, weight, bias, eps)
 
 
-def hollow_first(mode: LeanMode, *, readable: bool = False) -> Callable[[Tensor], Kept]:
-    """Keep the form alone of the first tensor that is saved, the input, as it went to the kernel.
+def save_shape_of_input(
+    mode: LeanMode, *, needs_memory: bool = False
+) -> Callable[[Tensor], SavedTensor]:
+    """Return a `save` that keeps only the shape of the first saved tensor, which is the input.
 
-    Kernels first ask for the layout that they like. Only an input that has it is not copied, and so
-    can do without memory.
+    It keeps the shape of the tensor that the kernel was given. A kernel first asks for a layout
+    that it supports; an input in another layout would be copied, so that the placeholder needs
+    memory.
     """
     seen = False
 
-    def keep(tensor: Tensor) -> Kept:
+    def save(tensor: Tensor) -> SavedTensor:
         nonlocal seen
         if seen:
-            return mode.keep(tensor)
+            return mode.save(tensor)
         seen = True
-        return Hollow(Form.of(tensor), readable or not _in_usual_layout(tensor))
+        must_copy = needs_memory or not _in_usual_layout(tensor)
+        return SavedShape(TensorMetadata.of(tensor), must_copy)
 
-    return keep
+    return save
 
 
 def _in_usual_layout(tensor: Tensor) -> bool:
     if tensor.is_contiguous():
         return True
-    # kernels for volumes and for double precision know the plain layout only
+    # Kernels for volumes and for double precision support the contiguous layout only.
     if tensor.ndim != 4 or tensor.dtype == torch.float64:
         return False
     return tensor.is_contiguous(memory_format=torch.channels_last)
