@@ -114,6 +114,16 @@ def check(function, expected, *parameters, shape=SHAPE, x=None, dtype=torch.floa
         (lambda x: F.pad(x, (1, 2, 3, 4), mode="reflect"), [], SHAPE),
         (lambda x: F.pad(x, (1, 2, 3, 4), mode="replicate"), [], SHAPE),
         (lambda x: F.pad(x, (1, 2, 3, 4)), [], SHAPE),
+        (lambda x: torch._C._nn.adaptive_avg_pool2d(x, 5), [], SHAPE),
+        (lambda x: torch._C._nn.adaptive_avg_pool3d(x, 5), [], (2, 8, 8, 8, 8)),
+        (lambda x: torch._C._nn.pad(x, (1, 2, 3, 4), mode="reflect"), [], SHAPE),
+        (lambda x: torch._C._nn.pad(x, (1, 2, 3, 4)), [], SHAPE),
+        (lambda x: torch._C._nn.reflection_pad1d(x, (1, 2)), [], (2, 8, 256)),
+        (lambda x: torch._C._nn.reflection_pad2d(x, (1, 2, 3, 4)), [], SHAPE),
+        (lambda x: torch._C._nn.reflection_pad3d(x, [1] * 6), [], (2, 8, 8, 8, 8)),
+        (lambda x: torch._C._nn.replication_pad1d(x, (1, 2)), [], (2, 8, 256)),
+        (lambda x: torch._C._nn.replication_pad2d(x, (1, 2, 3, 4)), [], SHAPE),
+        (lambda x: torch._C._nn.replication_pad3d(x, [1] * 6), [], (2, 8, 8, 8, 8)),
     ],
 )
 def test_what_needs_the_shape_alone_keeps_nothing(function, parameters, shape):
@@ -184,6 +194,9 @@ def _laid_out_as(x, layout):
         lambda x: F.leaky_relu(x + 1, 0.2, inplace=True),
         lambda x: F.dropout(x, 0.3),
         nn.Dropout(0.3),
+        lambda x: torch.dropout(x, 0.3, True),
+        lambda x: torch.dropout(x, p=0.3, train=True),
+        lambda x: torch.dropout_(x * 1, 0.3, True),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -215,6 +228,9 @@ def test_bits_at_the_bounds_beyond_them_and_where_there_is_no_number():
         (lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 0), (1, 2)), 4 * 8 * 8 * 14, SHAPE),
         (lambda x: F.max_pool2d(x, 3, 2, ceil_mode=True), 4 * 8 * 8 * 8, SHAPE),
         (lambda x: F.max_pool1d(x, 3, 2), 2 * 8 * 127, (2, 8, 256)),
+        (lambda x: torch.max_pool1d(x, 3, 2), 2 * 8 * 127, (2, 8, 256)),
+        (lambda x: torch.max_pool2d(x, 3, 2, 1), 4 * 8 * 8 * 8, SHAPE),
+        (lambda x: torch.max_pool3d(x, 2), 2 * 8 * 4 * 4 * 4, (2, 8, 8, 8, 8)),
         (lambda x: F.max_pool3d(x, 2), 2 * 8 * 4 * 4 * 4, (2, 8, 8, 8, 8)),
         (lambda x: F.max_pool2d(x, 2), 8 * 8 * 64, (8, 16, 128)),
     ],
@@ -228,6 +244,9 @@ def test_max_pooling_that_no_byte_tells_keeps_its_indices():
     wider_than_the_image = lambda x: F.max_pool2d(x, 5, 1, 2)  # noqa: E731
     check(wider_than_the_image, None, shape=(64, 8, 3, 3))
     check(lambda x: F.max_pool2d(x, 2, return_indices=True)[0], None)
+    check(lambda x: torch.max_pool1d_with_indices(x, 2)[0], None, shape=(2, 8, 256))
+    check(lambda x: torch._C._nn.max_pool2d_with_indices(x, 2)[0], None)
+    check(lambda x: torch._C._nn.max_pool3d_with_indices(x, 2)[0], None, shape=(2, 8, 8, 8, 8))
 
 
 @pytest.mark.parametrize("function", [F.silu, F.gelu, F.hardswish, F.mish, nn.GELU("tanh")])
@@ -262,11 +281,12 @@ def test_what_is_moved_about_after_it_is_computed_again_too():
     check(windows, 2 * 64 * 64 * 4 + statistics, trained(4, 64), shape=(2, 64, 64))
 
 
-def test_squeeze_and_excitation():
+@pytest.mark.parametrize("product", [torch.mul, torch.multiply, torch.Tensor.multiply])
+def test_squeeze_and_excitation(product):
     def function(x, w, gate):
         x = F.silu(x)
         scale = F.conv2d(x.mean((2, 3), keepdim=True), gate).sigmoid()
-        return F.conv2d(x * scale, w)
+        return F.conv2d(product(x, scale), w)
 
     squeezed = 2 * 4 * 8 * 4  # the mean, and the sigmoid of what comes of it
     check(function, BYTES + squeezed, trained(4, 8, 3, 3), trained(8, 8, 1, 1))

@@ -60,7 +60,8 @@ def dropout(mode: LeanMode, call: Call) -> Any:
     """Save which elements are dropped."""
     given = arguments(call, "input", "p", "training", "inplace")
     image, p = given["input"], given.get("p", 0.5)
-    drops = given.get("training", True) and 0 < p < 1
+    training = given.get("training", given.get("train", True))  # `train` in torch.dropout
+    drops = training and 0 < p < 1
     if not drops or not needs_grad(image) or not is_eligible(image):
         return mode.run(call) if mode.recomputation_of(image) else run_as_is(call)
     shape = image.shape
