@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor
-from torch._C import _nn
 
 from freezekit.lean.rules import one_bit, recomputing, shapes
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     from freezekit.lean.mode import Call, LeanMode
 
     Rule = Callable[[LeanMode, Call], Any]  # Any: what the function returns
+
+_nn: Any = torch._C._nn  # Any: its stubs lack some functions
 
 _BY_RULE: tuple[tuple[Rule, tuple[Any, ...]], ...] = (  # Any: functions, builtin ones too
     # The gradient needs the input's shape.
