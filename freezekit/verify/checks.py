@@ -1,12 +1,13 @@
-"""The checks that look at a copy after it was trained."""
+"""The checks on a copy after its training."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from freezekit.errors import some
 from freezekit.verify.isolation import same_bits
-from freezekit.verify.records import Check, count, some
+from freezekit.verify.records import Check, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.verify.claims import Claims
-    from freezekit.verify.training import Trained
+    from freezekit.verify.training import TrainedCopy
 
 
 def frozen_weights(
-    original: nn.Module, trained: Trained, claims: Claims, stale: Container[str]
+    original: nn.Module, trained: TrainedCopy, claims: Claims, stale: Container[str]
 ) -> Check:
-    """Check that frozen parameters kept every bit, their flag, and got no gradient.
+    """Check that frozen parameters kept every bit and their flag, and got no gradient.
 
     Args:
-        original: The model as it was.
-        trained: Its copy.
+        original: The model before training.
+        trained: Its copy after training.
         claims: What is frozen.
-        stale: Names of the parameters that had a gradient from before.
+        stale: Names of the parameters that had a gradient before training.
     """
     before = dict(original.named_parameters())
     after = dict(trained.model.named_parameters())
@@ -47,23 +48,28 @@ def frozen_weights(
     if not offenders:
         detail = f"{count(len(claims.frozen), 'frozen parameter')} kept every bit in {steps}"
         return Check("frozen-weights", True, detail if claims.frozen else "nothing is frozen")
-    said = ", ".join(f"{len(names)} {what}" for what, names in faults.items() if names)
-    detail = f"of {count(len(claims.frozen), 'frozen parameter')}: {said}"
+    counts = ", ".join(f"{len(names)} {what}" for what, names in faults.items() if names)
+    detail = f"of {count(len(claims.frozen), 'frozen parameter')}: {counts}"
     return Check("frozen-weights", False, detail, offenders)
 
 
 def fixed_statistics(
-    original: nn.Module, trained: Trained, claims: Claims, used: Callable[[], nn.Module]
+    original: nn.Module,
+    trained: TrainedCopy,
+    claims: Claims,
+    make_used_copy: Callable[[], nn.Module],
 ) -> Check:
     """Check that the buffers of held modules kept every bit.
 
+    A buffer that the state dict leaves out may change if it is a cache: that is, if one forward in
+    eval mode gives it the same value as the training did.
+
     Args:
-        original: The model as it was.
-        trained: Its copy.
+        original: The model before training.
+        trained: Its copy after training.
         claims: What is held in eval mode.
-        used: Makes a copy after one forward in eval mode, which fills caches for the size of its
-            input: buffers that the state dict leaves out may be as there. Asked only where some
-            changed.
+        make_used_copy: Returns a copy of the model after one forward in eval mode. Called only
+            where such buffers changed.
     """
     after = dict(trained.model.named_buffers(remove_duplicate=False))
     modules = {n: m for n, m in original.named_modules() if n in claims.eval_modules}
@@ -75,16 +81,17 @@ def fixed_statistics(
     }
     offenders = tuple(n for n, tensor in before.items() if not same_bits(tensor, after.get(n)))
     if caches := set(offenders) - original.state_dict().keys():
-        filled = dict(used().named_buffers(remove_duplicate=False))
+        filled = dict(make_used_copy().named_buffers(remove_duplicate=False))
         same = {n for n in caches if n in filled and same_bits(filled[n], after.get(n))}
         offenders = tuple(n for n in offenders if n not in same)
-    said = []
+    faults = []
     if offenders:
-        said.append(f"{len(offenders)} of {count(len(before), 'buffer')} of frozen modules changed")
+        buffers = count(len(before), "buffer")
+        faults.append(f"{len(offenders)} of {buffers} of frozen modules changed")
     if gone:
-        said.append(f"{count(len(gone), 'frozen module')} no longer in the model")
-    if said:
-        detail = "; ".join(said)
+        faults.append(f"{count(len(gone), 'frozen module')} no longer in the model")
+    if faults:
+        detail = "; ".join(faults)
     elif before:
         detail = f"{count(len(before), 'buffer')} of frozen modules kept every bit"
     else:
@@ -92,42 +99,45 @@ def fixed_statistics(
     return Check("fixed-statistics", not offenders + gone, detail, offenders + gone)
 
 
-def gradients(trained: Trained, claims: Claims, thawed: Callable[[list[str]], set[str]]) -> Check:
+def gradients(
+    trained: TrainedCopy, claims: Claims, reached_when_thawed: Callable[[list[str]], set[str]]
+) -> Check:
     """Check that each trainable parameter got a finite gradient.
 
     Args:
         trained: The copy.
         claims: What is trained.
-        thawed: Which of some parameters get a gradient when the whole model is trained; asked only
-            where some have none.
+        reached_when_thawed: From names of parameters to those that get a gradient when the whole
+            model is trained. Called only where some parameters got none.
     """
     missing = [name for name in claims.trained if name not in trained.finite]
-    reached = thawed(missing) if missing else set()
+    reached = reached_when_thawed(missing) if missing else set()
     lost = [name for name in missing if name in reached]
-    never = [name for name in missing if name not in reached]
-    wild = [name for name, finite in trained.finite.items() if not finite]
-    good = len(trained.finite) - len(wild)
+    unreached = [name for name in missing if name not in reached]
+    not_finite = [name for name, finite in trained.finite.items() if not finite]
+    good = len(trained.finite) - len(not_finite)
     share = f"{good} of" if good < len(claims.trained) else "all"
-    said = [f"{share} {count(len(claims.trained), 'trainable parameter')} got a finite one"]
-    if wild:
-        said.append(f"that of {len(wild)} is not finite")
+    parts = [f"{share} {count(len(claims.trained), 'trainable parameter')} got a finite gradient"]
+    if not_finite:
+        parts.append(f"{len(not_finite)} got one that is not finite")
     if lost:
-        said.append(f"{len(lost)} lost theirs by the freezing: they have one when all is trained")
-    if never:
-        said.append(f"{len(never)} get none from this loss, frozen or not: {some(never)}")
+        parts.append(f"freezing took it from {len(lost)}: they get one when all is trained")
+    if unreached:
+        names = some(unreached)
+        parts.append(f"{len(unreached)} get none from this loss, frozen or not: {names}")
     if trained.diverged:
-        said.append(f"the loss was not finite in step {trained.diverged}")
-    passed = not wild and not lost and not trained.diverged
-    return Check("gradients", passed, "; ".join(said), (*lost, *wild))
+        parts.append(f"the loss was not finite in step {trained.diverged}")
+    passed = not not_finite and not lost and not trained.diverged
+    return Check("gradients", passed, "; ".join(parts), (*lost, *not_finite))
 
 
-def parameter_groups(trained: Trained, claims: Claims, given: bool) -> Check:
+def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Check:
     """Check that the optimizer holds each trainable parameter once, and no frozen one.
 
     Args:
         trained: The copy with its optimizer.
         claims: What is trained and what is frozen.
-        given: Whether the optimizer is the user's own.
+        is_users: Whether the optimizer is the user's, not one that verification made.
     """
     groups = trained.optimizer.param_groups
     held = Counter(id(parameter) for group in groups for parameter in group["params"])
@@ -135,14 +145,14 @@ def parameter_groups(trained: Trained, claims: Claims, given: bool) -> Check:
     absent = [name for name in claims.trained if not held[id(parameters[name])]]
     several = [name for name in claims.trained if held[id(parameters[name])] > 1]
     frozen = [n for n in parameters if n in claims.frozen and held[id(parameters[n])]]
-    whose = "" if given else " made here"
+    whose = "" if is_users else " made here"
     if not (absent or several or frozen):
         once = f"{count(len(claims.trained), 'parameter')} once each"
         detail = f"{once}, in {count(len(groups), 'group')}{whose}"
         return Check("parameter-groups", True, detail)
     if len(absent) == len(claims.trained) and not frozen:
-        said = "the optimizer holds no parameter of this model; was it made for another copy?"
-        return Check("parameter-groups", False, said, tuple(absent))
+        detail = "the optimizer holds no parameter of this model; was it made for another copy?"
+        return Check("parameter-groups", False, detail, tuple(absent))
     parts = {"trainable in no group": absent, "in several": several, "frozen in a group": frozen}
-    said = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
-    return Check("parameter-groups", False, said, (*absent, *several, *frozen))
+    detail = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
+    return Check("parameter-groups", False, detail, (*absent, *several, *frozen))

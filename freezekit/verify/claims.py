@@ -1,4 +1,4 @@
-"""What is claimed of a model that is said to be frozen."""
+"""What must hold of a frozen model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Claims:
-    """What must hold of a model.
+    """What must hold of a frozen model.
 
     Attributes:
-        frozen: Names of the parameters that may not change.
+        frozen: Names of the parameters that must not change.
         trained: Names of all other parameters that can be trained.
         eval_modules: Names of the modules that keep their statistics and draw no random numbers.
     """
@@ -31,7 +31,7 @@ class Claims:
     eval_modules: frozenset[str]
 
     def wholly_held(self, model: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the held modules in which there are only held modules."""
+        """Return the modules held in eval mode whose inner modules are all held too."""
         return {
             name: module
             for name, module in model.named_modules()
@@ -44,15 +44,17 @@ class Claims:
         }
 
 
-def planned(backbone: Backbone, plan: FreezePlan) -> Claims:
+def claims_of_plan(backbone: Backbone, plan: FreezePlan) -> Claims:
     """Return what a plan in force claims."""
     return Claims(
         plan.frozen, _trained(backbone.model, plan.frozen), plan.eval_modules or frozenset()
     )
 
 
-def by_hand(backbone: Backbone) -> Claims:
-    """Return what the flags of a model claim: a wholly frozen module is also held in eval mode.
+def claims_of_flags(backbone: Backbone) -> Claims:
+    """Return what the `requires_grad` flags of a model claim.
+
+    A module whose parameters are all frozen is also claimed to be held in eval mode.
 
     Raises:
         FreezeError: Nothing is frozen, or nothing is trained.
@@ -69,22 +71,22 @@ def by_hand(backbone: Backbone) -> Claims:
     if not trained:
         raise FreezeError(
             f"all {len(frozen)} parameters of this {type(model).__name__} are frozen: nothing is "
-            "left to train, so that nothing can be proved"
+            "left to train, so nothing can be proved; leave some of them trainable"
         )
     return Claims(frozen, trained, backbone.wholly_frozen(frozen))
 
 
 def check_values(model: nn.Module) -> None:
-    """Refuse a model that holds shapes only.
+    """Raise where a model holds shapes only.
 
     Raises:
-        ModelError: Some parameter or buffer lives on "meta".
+        ModelError: A parameter or buffer is on "meta".
     """
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_meta:
             raise ModelError(
                 f"{name!r} of this {type(model).__name__} is on 'meta', which holds shapes only; "
-                "to verify is to train a copy: build the model on 'cpu' or 'cuda'"
+                "verification trains a copy, which needs values: build the model on 'cpu' or 'cuda'"
             )
 
 

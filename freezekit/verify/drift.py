@@ -1,4 +1,4 @@
-"""Whether what lies between frozen modules acts alike in train and in eval mode."""
+"""Differences between train and eval mode that arise between frozen modules."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.verify.claims import Claims
-    from freezekit.verify.training import Task
+    from freezekit.verify.training import TrainingTask
 
 
-def differs_between(model: nn.Module, task: Task, claims: Claims) -> tuple[str, str] | None:
-    """Return two frozen modules between which something acts otherwise in train mode.
+def find_drift(model: nn.Module, task: TrainingTask, claims: Claims) -> tuple[str, str] | None:
+    """Return two frozen modules between which train mode and eval mode differ, None if none do.
 
-    Such as functional dropout, or a norm without parameters: no module that is frozen shows it, and
-    yet what leaves the frozen part is not the same. Looked at are inputs that depend on nothing
-    that is trained; where the first of them differs already, the model changes its own input, as
-    augmentation does, and nothing can be told.
+    Functional dropout and norms without parameters differ in this way. No frozen module shows the
+    difference, yet the output of the frozen part is not the same in both modes. The function
+    compares the inputs of frozen modules that depend on nothing that is trained. Where the first of
+    them differs already, the model changes its own input, as augmentation does; then nothing can be
+    concluded.
 
     Args:
-        model: A copy that nobody needs any more.
-        task: What the forward is run on.
+        model: A copy that is not used afterwards.
+        task: What the forward runs on.
         claims: What is held in eval mode.
 
     Returns:
-        The last module whose input is alike, and the first whose input is not.
+        The last module whose input is the same, and the first whose input is not.
     """
-    live, still = (_inputs(model.train(mode), task, claims) for mode in (True, False))
+    in_train, in_eval = (_inputs(model.train(mode), task, claims) for mode in (True, False))
     last = None
-    for call, digest in live.items():
-        if call in still and still[call] != digest:
+    for call, digest in in_train.items():
+        if call in in_eval and in_eval[call] != digest:
             return (last, call[0]) if last is not None else None
         last = call[0]
     return None
 
 
-def _inputs(model: nn.Module, task: Task, claims: Claims) -> dict[tuple[str, int], str]:
-    """Return a digest of the input of each call of a frozen module, by its name and number."""
-    seen: dict[tuple[str, int], str] = {}
+def _inputs(model: nn.Module, task: TrainingTask, claims: Claims) -> dict[tuple[str, int], str]:
+    """Return a digest of each frozen module's input, by the module's name and the call's number."""
+    digests: dict[tuple[str, int], str] = {}
     calls: dict[str, int] = {}
     handles = []
     for name, module in model.named_modules():
@@ -53,12 +54,12 @@ def _inputs(model: nn.Module, task: Task, claims: Claims) -> dict[tuple[str, int
 
         def enter(_module: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
             number = calls[name] = calls.get(name, 0) + 1
-            given = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]
-            if given and not any(tensor.requires_grad for tensor in given):
+            inputs = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]
+            if inputs and not any(tensor.requires_grad for tensor in inputs):
                 digest = hashlib.blake2b()
-                for tensor in given:
+                for tensor in inputs:
                     digest.update(bits(tensor).cpu().numpy().data)
-                seen[name, number] = digest.hexdigest()
+                digests[name, number] = digest.hexdigest()
 
         handles.append(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True))
     try:
@@ -67,4 +68,4 @@ def _inputs(model: nn.Module, task: Task, claims: Claims) -> dict[tuple[str, int
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return digests

@@ -1,4 +1,4 @@
-"""From a model to its verification: copies made, trained, and each claim checked."""
+"""Verification of a model: a copy is trained, and each claim is checked on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezeError, ModelError, StagingError
+from freezekit.errors import FreezeError, ModelError, StagingError, some
 from freezekit.freezing.eval_hold import RECORD, carried
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.model.copies import eagerly
@@ -19,16 +19,16 @@ from freezekit.model.nested import shapes_text, tensors
 from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.staging.observing import usual_input
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
-from freezekit.verify.claims import Claims, by_hand, check_values, planned
-from freezekit.verify.isolation import copy_with, unnoticed
-from freezekit.verify.records import Check, Verification, count, some
+from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
+from freezekit.verify.isolation import copy_with, state_preserved
+from freezekit.verify.records import Check, Verification, count
 from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
     CLIP,
     LEARNING_RATE,
     WEIGHT_DECAY,
-    Task,
-    Trained,
+    TrainedCopy,
+    TrainingTask,
     reached_when_thawed,
     train,
 )
@@ -52,21 +52,23 @@ def verify_model(
 ) -> Verification:
     """Train a copy of a model that was frozen by hand, and check that frozen is frozen.
 
-    What is claimed is what the flags say: parameters with `requires_grad=False` keep every bit;
-    modules whose parameters are all frozen keep their statistics and draw no random numbers. A
-    model that `freeze_` froze is verified as `Frozen.verify` does it.
+    The flags say what is checked. Parameters with `requires_grad=False` must keep every bit.
+    Modules whose parameters are all frozen must keep their statistics and draw no random numbers. A
+    model that `freeze_` froze is verified as by `Frozen.verify`.
 
-    The model, its gradients and all random state stay as they are; only the copy is trained, with
+    The model, its gradients and all random state stay as they are. Only the copy is trained, with
     `model.train()` before each step. Hooks of the model run on the copy.
 
     Args:
         model: Any module with values, not on "meta".
         inputs: What its forward takes: a tensor such as images of shape (batch, 3, height, width),
-            a tuple of arguments, or a dict of keyword arguments. None: random ones of batch 2.
+            a tuple of arguments, or a dict of keyword arguments. None: random inputs, batch 2.
         steps: Training steps, at least one.
-        loss: From the model's output to a scalar tensor; by default as `freezekit bench` makes it.
-        optimizer: The one that will train the model, copied with its state; by default SGD with
-            momentum and weight decay over all trainable parameters.
+        loss: A function from the model's output to a scalar tensor; by default the loss of
+            `freezekit bench`.
+        optimizer: The optimizer that will train the model; a copy of it, with its state, trains the
+            copy of the model. By default SGD with momentum and weight decay over all trainable
+            parameters.
 
     Raises:
         ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no loss
@@ -88,7 +90,7 @@ def verify_model(
             Backbone(model), record.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
         )
     _check(model, steps, optimizer)
-    claims = by_hand(Backbone(model))
+    claims = claims_of_flags(Backbone(model))
     return _Subject(model, claims, None, loss, optimizer).verify(inputs, steps)
 
 
@@ -101,7 +103,7 @@ def verify_frozen(
     loss: LossFunction | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Verification:
-    """Do what `Frozen.verify` says, of a model on which this plan is in force.
+    """Do what `Frozen.verify` documents, for a model on which this plan is in force.
 
     Raises:
         ModelError, FreezeError: As `verify_model`.
@@ -109,13 +111,13 @@ def verify_frozen(
     _check(backbone.model, steps, optimizer)
     if inputs is None and not any(t.is_meta for t in tensors(backbone.example_input)):
         inputs = backbone.example_input
-    claims = planned(backbone, plan)
+    claims = claims_of_plan(backbone, plan)
     return _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is verified, with what of the user's goes with it; all of it is only ever copied."""
+    """What is verified, and the user's objects for it. All of these are copied, never used."""
 
     model: nn.Module
     claims: Claims
@@ -124,17 +126,17 @@ class _Subject:
     optimizer: torch.optim.Optimizer | None
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
-        with unnoticed(self.model) as stale, eagerly(self.model):
+        with state_preserved(self.model) as stale, eagerly(self.model):
             args, kwargs = _arguments(self.model, inputs)
             model, loss, optimizer = self._copied(self.optimizer)
             parameters = dict(model.named_parameters())
-            for name, gradient in stale.items():  # an optimizer acts on it, frozen or not
+            for name, gradient in stale.items():  # an optimizer uses it, frozen or not
                 parameters[name].grad = gradient.clone()
-            task = Task(args, kwargs, loss)
+            task = TrainingTask(args, kwargs, loss)
             if optimizer is None:
                 optimizer, clip = self._sgd(model), CLIP
             else:
-                clip = None  # with the user's own optimizer all is as the user has it
+                clip = None  # the user's own optimizer runs as in the user's loop
             trained = train(model, optimizer, task, steps, self.claims.trained, clip)
             kind = type(trained.optimizer).__name__
             return Verification(
@@ -142,12 +144,14 @@ class _Subject:
                 f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}",
             )
 
-    def _checks(self, trained: Trained, task: Task, stale: Container[str]) -> tuple[Check, ...]:
-        def thawed(names: list[str]) -> set[str]:
+    def _checks(
+        self, trained: TrainedCopy, task: TrainingTask, stale: Container[str]
+    ) -> tuple[Check, ...]:
+        def reached(names: list[str]) -> set[str]:
             model, loss, _ = self._copied()
             return reached_when_thawed(model, replace(task, loss=loss), names)
 
-        def used() -> nn.Module:
+        def make_used_copy() -> nn.Module:
             model = self._copied()[0].eval()
             with torch.no_grad():
                 task.forward(model)
@@ -155,10 +159,10 @@ class _Subject:
 
         checks = [
             frozen_weights(self.model, trained, self.claims, stale),
-            fixed_statistics(self.model, trained, self.claims, used),
+            fixed_statistics(self.model, trained, self.claims, make_used_copy),
             same_in_train_and_eval(self._copied()[0], task, self.claims),
-            gradients(trained, self.claims, thawed),
-            parameter_groups(trained, self.claims, given=self.optimizer is not None),
+            gradients(trained, self.claims, reached),
+            parameter_groups(trained, self.claims, is_users=self.optimizer is not None),
         ]
         if self.plan is not None:
             checks.append(undo_restores(trained.model, self._copied()[0]))
@@ -167,14 +171,14 @@ class _Subject:
     def _copied(
         self, optimizer: torch.optim.Optimizer | None = None
     ) -> tuple[nn.Module, LossFunction, torch.optim.Optimizer | None]:
-        """Return copies; random labels are drawn anew, as another output may be of another size."""
+        """Return copies; random labels are drawn again, as another output may have another size."""
         own = self.loss if isinstance(self.loss, nn.Module) else None  # it may have parameters
         model, optimizer, criterion = copy_with(self.model, optimizer, own)
         if lost := [n or "the model" for n in sorted(carried(self.model) - carried(model))]:
             raise ModelError(
                 f"{type(model).__name__} cannot be verified: a deepcopy of it leaves out what "
                 f"freeze_() put into {some(lost)} (torch.fx and torch.compile make such modules); "
-                "freeze and verify the model that it was made from"
+                "freeze and verify the model from which it was made"
             )
         loss = criterion or self.loss or loss_function(task_of(model))
         return model, loss, optimizer
@@ -188,8 +192,8 @@ class _Subject:
             groups = [parameters[name] for name in self.claims.trained]
         if not groups:
             raise FreezeError(
-                f"no parameter of this {type(model).__name__} requires a gradient: flags were "
-                "changed after it was frozen; freeze it anew"
+                f"no parameter of this {type(model).__name__} requires a gradient: its flags were "
+                "changed after it was frozen; freeze it again"
             )
         return torch.optim.SGD(groups, LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY)
 
@@ -209,15 +213,15 @@ def _arguments(
     model: nn.Module, inputs: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:  # Any: whatever the model takes
     if inputs is None:
-        inputs = _own_inputs(model)
+        inputs = _default_inputs(model)
     if isinstance(inputs, dict):
         return (), inputs
     return inputs if isinstance(inputs, tuple) else (inputs,), {}
 
 
-def _own_inputs(model: nn.Module) -> Any:  # Any: whatever the model takes
-    """Return random inputs of the model's own size, or of a usual one that it takes."""
+def _default_inputs(model: nn.Module) -> Any:  # Any: whatever the model takes
+    """Return random inputs of the model's own size, or of a common size that it takes."""
     if task_of(model) == "image":
-        with suppress(StagingError):  # to train it will say what is wrong
+        with suppress(StagingError):  # the training will report what is wrong
             return usual_input(model, training=True)
     return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model)))

@@ -1,4 +1,4 @@
-"""Working on a copy so that its owner notices nothing, and comparing bits."""
+"""Work on copies that leaves the original and all random state as they were; equality of bits."""
 
 from __future__ import annotations
 
@@ -32,23 +32,26 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
         >>> its_optimizer.param_groups[0]["params"][0] is copied.weight
         True
     """
-    memo = _computed(model)
+    memo = _copies_of_computed_tensors(model)
     try:
         copied, *rest = copy.deepcopy((model, *others), memo)
         for original, other in zip(others, rest, strict=True):
             if isinstance(original, torch.optim.Optimizer):
-                _complete(original, other, memo)
+                _copy_missing_attributes(original, other, memo)
     except Exception as error:
-        let_pass(error)
+        reraise_if_clear(error)
         raise ModelError(
             f"{type(model).__name__} cannot be copied to be verified ({type(error).__name__}: "
-            f"{error}); take off what cannot be copied, or verify a module inside"
+            f"{error}); remove what cannot be copied, or verify a module inside it"
         ) from error
     return copied, *rest
 
 
-def _computed(model: nn.Module) -> dict[int, Any]:
-    """Return copies of tensors that a module keeps from its last forward, as weight norm does."""
+def _copies_of_computed_tensors(model: nn.Module) -> dict[int, Any]:
+    """Return copies of the tensors that modules keep from their last forward, for `deepcopy`.
+
+    Weight norm keeps such a tensor. `deepcopy` alone refuses it, because it has a graph.
+    """
     return {
         id(value): value.detach().clone()
         for module in model.modules()
@@ -57,24 +60,28 @@ def _computed(model: nn.Module) -> dict[int, Any]:
     }
 
 
-def _complete(original: Any, copied: Any, memo: dict[int, Any]) -> None:  # Any: optimizers
-    """Copy what an optimizer has besides groups and state, which its own deepcopy leaves out.
+def _copy_missing_attributes(
+    original: Any, copied: Any, memo: dict[int, Any]
+) -> None:  # Any: optimizers
+    """Copy the attributes of an optimizer that its own deepcopy leaves out.
 
-    Functions stay out: hooks and a scheduler's patches would act on the original.
+    That copies groups and state only. Functions are left out here too: hooks and a scheduler's
+    patches would act on the original.
     """
     for name in vars(original).keys() - vars(copied).keys():
         value = vars(original)[name]
         if not callable(value):
             setattr(copied, name, copy.deepcopy(value, memo))
             if isinstance(value, torch.optim.Optimizer):
-                _complete(value, getattr(copied, name), memo)
+                _copy_missing_attributes(value, getattr(copied, name), memo)
 
 
 @contextmanager
-def unnoticed(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Put back all random state; set the model's gradients aside and give them by name.
+def state_preserved(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Restore all random state and the model's gradients at the end; yield these gradients by name.
 
-    A loss may refer to the model itself, and its backward pass would add to them.
+    Meanwhile the model has no gradients. A loss may refer to the model itself, so that its backward
+    pass would add to them.
     """
     devices = {p.device for p in (*model.parameters(), *model.buffers()) if p.is_cuda}
     parameters = dict(model.named_parameters())
@@ -99,28 +106,28 @@ def unnoticed(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def random_state(device: torch.device) -> list[object]:
-    """Return the state of all that a module may draw random numbers from, to be compared."""
-    drawn: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
+    """Return the state of every generator that a module may use, for comparison."""
+    states: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
     if device.type == "cuda":
-        drawn.append(torch.cuda.get_rng_state(device).tolist())
+        states.append(torch.cuda.get_rng_state(device).tolist())
     if numpy := sys.modules.get("numpy"):
         name, keys, *rest = numpy.random.get_state()
-        drawn.append((name, keys.tobytes(), *rest))
-    return drawn
+        states.append((name, keys.tobytes(), *rest))
+    return states
 
 
-def let_pass(error: Exception) -> None:
-    """Raise again what tells enough by itself: our own errors, and want of memory."""
+def reraise_if_clear(error: Exception) -> None:
+    """Raise an error again if its message is enough: freezekit's own, and out of memory."""
     if isinstance(error, FreezekitError) or is_out_of_memory(error):
         raise error
 
 
-def cloned(nest: Any) -> Any:  # Any: whatever a forward takes
-    """Return a nest of arguments with its tensors cloned, each once, apart from any graph."""
+def clone_tensors(nest: Any) -> Any:  # Any: whatever a forward takes
+    """Return a nest of arguments with its tensors cloned, each once and without a graph."""
     clones: dict[int, Tensor] = {}
 
     def clone(tensor: Tensor) -> Tensor:
-        if id(tensor) not in clones:  # attention asks whether query, key and value are one
+        if id(tensor) not in clones:  # attention tests whether query, key and value are one
             fresh = tensor.detach().clone()
             clones[id(tensor)] = fresh.requires_grad_(tensor.is_leaf and tensor.requires_grad)
         return clones[id(tensor)]
@@ -129,7 +136,7 @@ def cloned(nest: Any) -> Any:  # Any: whatever a forward takes
 
 
 def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
-    """Tell whether two tensors are alike to the bit, NaN included.
+    """Tell whether two tensors have the same bits; a NaN equals itself.
 
     Example:
         >>> nan = torch.tensor([float("nan")])

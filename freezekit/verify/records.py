@@ -1,4 +1,4 @@
-"""What a verification found, as data and as text."""
+"""The result of a verification, as data and as text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import textwrap
 from dataclasses import asdict, dataclass
 
 SHOWN = 5
-"""Offenders listed for each check in the text; `Check.offenders` has all."""
+"""Offenders that the text lists for each check; `Check.offenders` has all of them."""
 
 _WIDTH = 80
-_MARGIN = 30  # where the sentences start: behind the longest name of a check
+_MARGIN = 30  # column at which the sentences start: after the longest name of a check
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Check:
     Attributes:
         name: A stable name, such as "frozen-weights".
         passed: Whether the claim held.
-        detail: A sentence: what was found.
+        detail: What was found, in words.
         offenders: Dotted names of the parameters, buffers or modules for which it did not hold.
 
     Example:
@@ -36,11 +36,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """All checks of one verification; as text, a report of 80 columns.
+    """All checks of one verification; `str()` gives a report of 80 columns.
 
     Attributes:
         checks: One record for each claim.
-        conditions: What the copy was trained with, in words.
+        conditions: How the copy was trained, in words: steps, optimizer, shape of the input.
 
     Example:
         >>> weights = Check("frozen-weights", False, "1 of 2 changed", ("conv1.weight",))
@@ -61,14 +61,14 @@ class Verification:
 
     @property
     def summary(self) -> str:
-        """One line: proved, or how many checks failed."""
+        """One line: "proved on ...", or how many checks failed."""
         if self.passed:
             return f"proved on {self.conditions}"
         failed, count = sum(not check.passed for check in self.checks), len(self.checks)
         return f"{failed} of {count} check{'s' * (count > 1)} failed on {self.conditions}"
 
     def __str__(self) -> str:
-        lines = [line for check in self.checks for line in _lines(check)]
+        lines = [line for check in self.checks for line in _check_lines(check)]
         return "\n".join([*lines, "", *textwrap.wrap(self.summary, _WIDTH)])
 
     def to_json(self) -> str:
@@ -79,23 +79,12 @@ class Verification:
             '{"passed": true, "conditions": "3 steps of SGD", "checks": []}'
         """
         checks = [asdict(check) for check in self.checks]
-        said = {"passed": self.passed, "conditions": self.conditions, "checks": checks}
-        return json.dumps(said)
-
-
-def some(names: tuple[str, ...] | list[str], shown: int = 3) -> str:
-    """Name the first few.
-
-    Example:
-        >>> some(["a", "b", "c", "d"], shown=2)
-        'a, b and 2 more'
-    """
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        result = {"passed": self.passed, "conditions": self.conditions, "checks": checks}
+        return json.dumps(result)
 
 
 def count(number: int, noun: str) -> str:
-    """Return a number with its noun.
+    """Return a number with its noun, in the plural unless the number is 1.
 
     Example:
         >>> count(1, "step"), count(2, "step")
@@ -104,7 +93,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _lines(check: Check) -> list[str]:
+def _check_lines(check: Check) -> list[str]:
     start = f"{'ok' if check.passed else 'FAIL':<6}{check.name:<{_MARGIN - 6}}"
     lines = textwrap.wrap(
         check.detail,

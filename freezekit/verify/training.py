@@ -1,4 +1,4 @@
-"""Training a copy a few real steps, and seeing which gradients come."""
+"""Training of a copy for a few real steps, and which parameters get gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from freezekit.errors import FreezeError, ModelError
 from freezekit.model.nested import shapes_text
-from freezekit.verify.isolation import cloned, let_pass
+from freezekit.verify.isolation import clone_tensors, reraise_if_clear
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 CLIP = 1.0
-"""Norm of the gradients: a model with random weights and fixed statistics runs away without it."""
+"""Largest norm of all gradients. Without clipping, a model with random weights and fixed statistics
+diverges."""
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What a copy is trained on.
 
     Attributes:
         args: Arguments of the model's forward.
         kwargs: Its keyword arguments.
-        loss: From the model's output to a scalar.
+        loss: A function from the model's output to a scalar.
     """
 
     args: tuple[Any, ...]  # Any: whatever the model takes
@@ -42,21 +43,22 @@ class Task:
         """Run the model and return the loss.
 
         Raises:
-            ModelError: The model refuses the input, or there is no loss with a gradient.
+            ModelError: The model refuses the input, or the loss raises, is no scalar or has no
+                gradient.
         """
         output = self.forward(model)
         try:
             loss = self.loss(output)
         except Exception as error:
-            let_pass(error)
-            raise ModelError(f"the loss raised {_said(error)}") from error
+            reraise_if_clear(error)
+            raise ModelError(f"the loss raised {_first_line(error)}") from error
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = tuple(loss.shape) if isinstance(loss, Tensor) else repr(loss)
             raise ModelError(f"the loss returned {what}, expected a tensor with one number")
         if not loss.requires_grad:
             raise ModelError(
                 f"the loss of {type(model).__name__} does not depend on any parameter that is "
-                "trained: no gradient can be taken; give a loss that does, and note that "
+                "trained, so that there is no gradient; give a loss that does, and note that "
                 "reentrant checkpointing behind a frozen part loses all gradients"
             )
         return loss
@@ -71,9 +73,9 @@ class Task:
         try:
             loss.backward()
         except Exception as error:
-            let_pass(error)
+            reraise_if_clear(error)
             raise ModelError(
-                f"the backward pass of {type(model).__name__} raised {_said(error)}"
+                f"the backward pass of {type(model).__name__} raised {_first_line(error)}"
             ) from error
         return float(loss.detach())
 
@@ -83,27 +85,28 @@ class Task:
         Raises:
             ModelError: It refuses the input.
         """
-        args, kwargs = cloned((self.args, self.kwargs))
+        args, kwargs = clone_tensors((self.args, self.kwargs))
         try:
             return model(*args, **kwargs)
         except Exception as error:
-            let_pass(error)
-            said = _said(error)
+            reraise_if_clear(error)
+            message = _first_line(error)
             raise ModelError(
                 f"{type(model).__name__} does not take an input of shape "
-                f"{shapes_text((self.args, self.kwargs))}: {said}{_advice(said)}"
+                f"{shapes_text((self.args, self.kwargs))}: {message}{_advice(message)}"
             ) from error
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedCopy:
     """A copy after training.
 
     Attributes:
         model: The copy.
-        optimizer: The one that trained it.
-        finite: Of each parameter that got a gradient in any step, whether all of them were finite.
-        losses: One for each step.
+        optimizer: The optimizer that trained it.
+        finite: For each parameter that got a gradient, whether its gradients were finite in all
+            steps.
+        losses: One per step.
     """
 
     model: nn.Module
@@ -113,7 +116,7 @@ class Trained:
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Those of the copy, by name."""
+        """The parameters of the copy, by name."""
         return dict(self.model.named_parameters())
 
     @property
@@ -125,22 +128,22 @@ class Trained:
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    task: Task,
+    task: TrainingTask,
     steps: int,
     trained: Iterable[str],
     clip: float | None = None,
-) -> Trained:
-    """Train a copy; `model.train()` comes before each step, as in everybody's loop.
+) -> TrainedCopy:
+    """Train a copy; `model.train()` is called before each step, as in most training loops.
 
-    Gradients are set to zero and not to None: what was frozen late and still has one is then moved
-    by momentum and weight decay.
+    Gradients are set to zero, not to None. So momentum and weight decay move a parameter that was
+    frozen late and still has a gradient, and the check of frozen weights finds it.
 
     Args:
         model: The copy.
         optimizer: Over its parameters.
         task: What it is trained on.
-        steps: How often.
-        trained: Names of the parameters whose gradients are awaited.
+        steps: Number of steps.
+        trained: Names of the parameters that should get gradients.
         clip: Largest norm of all gradients that the optimizer sees.
 
     Raises:
@@ -150,40 +153,41 @@ def train(
     finite: dict[str, bool] = {}
     losses = []
     parameters = dict(model.named_parameters())
-    awaited = [(name, parameters[name]) for name in trained]
-    for _, parameter in awaited:
-        parameter.grad = None  # one from before must not pass for one that came now
+    expected = [(name, parameters[name]) for name in trained]
+    for _, parameter in expected:
+        parameter.grad = None  # only gradients of this training count
     for step in range(1, steps + 1):
         model.train()
         optimizer.zero_grad(set_to_none=False)
         losses.append(task.backward(model))
-        for name, parameter in awaited:
+        for name, parameter in expected:
             if parameter.grad is not None and finite.get(name, True):
                 finite[name] = _is_finite(parameter.grad)
         if clip is not None:
-            given = [p for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
-            torch.nn.utils.clip_grad_norm_(given, clip)
+            dense = [p for p in model.parameters() if p.grad is not None and not p.grad.is_sparse]
+            torch.nn.utils.clip_grad_norm_(dense, clip)
         try:
             optimizer.step()
         except Exception as error:
-            let_pass(error)
+            reraise_if_clear(error)
             raise FreezeError(
-                f"optimizer {type(optimizer).__name__} failed in step {step}: {_said(error)}; "
-                "give one that takes the gradients of this model as optimizer="
+                f"optimizer {type(optimizer).__name__} failed in step {step}: "
+                f"{_first_line(error)}; pass as optimizer= one that supports the gradients of this "
+                "model"
             ) from error
-    return Trained(model, optimizer, finite, tuple(losses))
+    return TrainedCopy(model, optimizer, finite, tuple(losses))
 
 
-def reached_when_thawed(model: nn.Module, task: Task, names: Iterable[str]) -> set[str]:
+def reached_when_thawed(model: nn.Module, task: TrainingTask, names: Iterable[str]) -> set[str]:
     """Return which parameters get a gradient when the whole model is trained.
 
     Args:
-        model: A copy; it is thawed for good.
+        model: A copy; it stays thawed.
         task: What it is trained on.
-        names: Of the parameters to look at.
+        names: Of the parameters to check.
     """
     for module in model.modules():
-        module.training = True  # whatever holds it acts on train() only
+        module.training = True  # an eval hold acts on train() only
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         parameter.grad = None
@@ -197,15 +201,15 @@ def _is_finite(gradient: Tensor) -> bool:
     return bool(torch.isfinite(values).all())
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
-def _advice(said: str) -> str:
-    """Say what to try, where what the model said tells that much."""
-    if "more than 1 value per channel" in said:
+def _advice(message: str) -> str:
+    """Return what the user can try, given the message of the model's error."""
+    if "more than 1 value per channel" in message:
         return "; try a larger batch"
     words = ("size", "height", "width", "shape", "divisible", "match")
-    if any(word in said.lower() for word in words):
+    if any(word in message.lower() for word in words):
         return "; try another image size, or inputs of your own"
     return "; try inputs of your own, or give the model an attribute example_input"

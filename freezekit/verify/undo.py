@@ -1,4 +1,4 @@
-"""Whether undo restores everything."""
+"""The check that undo restores everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _ModuleState:
     """All of a module but its values."""
 
     type: str
@@ -27,19 +27,22 @@ class _Shape:
     hooks: tuple[int, ...]
     flags: tuple[tuple[str, bool], ...]
     training: bool
-    ours: frozenset[str]
+    from_freezekit: frozenset[str]
 
     @staticmethod
-    def of(module: nn.Module) -> _Shape:
-        held = vars(module)
+    def of(module: nn.Module) -> _ModuleState:
+        attributes = vars(module)
         parameters = module.named_parameters(recurse=False)
-        return _Shape(
-            f"{type(module).__module__}.{type(module).__qualname__}",  # torch.fx: a class each
-            frozenset(held),
-            tuple(len(held.get(kind, ())) for kind in _HOOKS),
+        return _ModuleState(
+            # the name, because torch.fx gives each copy a class of its own
+            f"{type(module).__module__}.{type(module).__qualname__}",
+            frozenset(attributes),
+            tuple(len(attributes.get(kind, ())) for kind in _HOOKS),
             tuple((name, parameter.requires_grad) for name, parameter in parameters),
             module.training,
-            frozenset(n for n, v in held.items() if type(v).__module__.startswith("freezekit.")),
+            frozenset(
+                n for n, v in attributes.items() if type(v).__module__.startswith("freezekit.")
+            ),
         )
 
 
@@ -48,15 +51,16 @@ def undo_restores(model: nn.Module, reference: nn.Module) -> Check:
 
     Args:
         model: The frozen copy that was trained.
-        reference: Another frozen copy, not trained; both are undone for good.
+        reference: Another frozen copy, which was not trained. Both stay undone.
     """
     name = "undo"
     record: Record = model.__dict__[RECORD]
     values = {n: p.detach().clone() for n, p in model.named_parameters() if n in record.plan.frozen}
-    keys = list(model.state_dict())  # a forward may have added to them
+    keys = list(model.state_dict())  # a forward may have added keys
     reference_keys = list(reference.state_dict())
-    before = _shapes(reference)
-    gained = {n: s.attributes - before[n].attributes for n, s in _shapes(model).items()}
+    before = _module_states(reference)
+    in_training = _module_states(model)
+    gained = {n: state.attributes - before[n].attributes for n, state in in_training.items()}
     undo(model)
     undo(reference)
     offenders: dict[str, None] = {}
@@ -67,25 +71,27 @@ def undo_restores(model: nn.Module, reference: nn.Module) -> Check:
     for mode in (True, False):
         model.train(mode)
         reference.train(mode)
-        expected, found = _shapes(reference), _shapes(model)
+        expected, found = _module_states(reference), _module_states(model)
         for module in expected.keys() | found.keys():
-            if not _alike(expected.get(module), found.get(module), gained.get(module)):
+            if not _same_state(expected.get(module), found.get(module), gained.get(module)):
                 offenders[module or type(model).__name__] = None
     after = dict(model.named_parameters())
     offenders.update({n: None for n, v in values.items() if not same_bits(v, after.get(n))})
     offenders.update(_wrong_flags(model, record.trainable_before))
     if offenders:
-        detail = f"{len(offenders)} differ from what was there before the freezing"
+        detail = f"{len(offenders)} differ from their state before the freezing"
         return Check(name, False, detail, tuple(offenders))
-    return Check(name, True, f"{count(len(found), 'module')} as before, no trace left")
+    return Check(name, True, f"{count(len(found), 'module')} as before the freezing")
 
 
-def _shapes(model: nn.Module) -> dict[str, _Shape]:
-    return {name: _Shape.of(module) for name, module in model.named_modules()}
+def _module_states(model: nn.Module) -> dict[str, _ModuleState]:
+    return {name: _ModuleState.of(module) for name, module in model.named_modules()}
 
 
-def _alike(expected: _Shape | None, found: _Shape | None, gained: frozenset[str] | None) -> bool:
-    """Compare, but for attributes that a module gave itself in training."""
+def _same_state(
+    expected: _ModuleState | None, found: _ModuleState | None, gained: frozenset[str] | None
+) -> bool:
+    """Compare two states, apart from the attributes that the module gained in training."""
     if expected is None or found is None:
         return False
     own = gained or frozenset()
@@ -95,11 +101,11 @@ def _alike(expected: _Shape | None, found: _Shape | None, gained: frozenset[str]
         and expected.hooks == found.hooks
         and expected.flags == found.flags
         and expected.training == found.training
-        and not found.ours
+        and not found.from_freezekit
     )
 
 
 def _wrong_flags(model: nn.Module, before: dict[str, bool]) -> dict[str, None]:
-    """Compare flags with those that were noted when the model was frozen."""
+    """Compare the flags with those recorded when the model was frozen."""
     now = model.named_parameters()
     return {name: None for name, p in now if p.requires_grad != before.get(name, p.requires_grad)}
