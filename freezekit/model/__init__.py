@@ -1,1 +1,1 @@
-"""What a model is: how it is loaded, what it takes, which layers it has."""
+"""What a model is: how it is loaded, which input it takes, which layers it has."""

@@ -1,4 +1,4 @@
-"""Attention layers, told by the name of their class and by the projections that they hold."""
+"""Attention layers, recognised by the name of their class and by the projections they hold."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NAMES = re.compile(r"attention|attn|mhsa|gpsa|^xca$", re.IGNORECASE)
-_OTHERS = re.compile(r"block|layer$|pool|squeeze|split|selective|partition", re.IGNORECASE)
-"""Blocks around an attention; gates over channels; what pools tokens into one."""
+_EXCLUDED = re.compile(r"block|layer$|pool|squeeze|split|selective|partition", re.IGNORECASE)
+"""Blocks around an attention, gates over channels, and pooling of tokens into one."""
+
 _GATES = re.compile(r"channel|spatial", re.IGNORECASE)
 """Gates over channels or positions, unless they have queries and keys (DaViT)."""
 
 
 def find_attentions(model: nn.Module) -> tuple[str, ...]:
-    """Return the layers in which positions attend to one another, the outermost ones.
+    """Return the names of the outermost layers in which positions attend to one another.
 
-    Names of classes tell: torch, torchvision and timm have no base class for them. Gates over
-    channels or positions (squeeze-and-excitation, CBAM) and pooling by attention are none.
+    Torch, torchvision and timm have no common base class for them, so that the name of the class
+    decides. Gates over channels or positions (squeeze-and-excitation, CBAM) and pooling by
+    attention do not count.
 
     Example:
         >>> from torch import nn
@@ -35,8 +37,9 @@ def find_attentions(model: nn.Module) -> tuple[str, ...]:
 
 def _attends(module: nn.Module) -> bool:
     kind = type(module).__name__
-    if not _NAMES.search(kind) or _OTHERS.search(kind):
+    if not _NAMES.search(kind) or _EXCLUDED.search(kind):
         return False
     if _GATES.search(kind) and not hasattr(module, "qkv"):
         return False
+    # A fused projection of query, key and value, and one of the output.
     return sum(parameter.ndim >= 2 for parameter in module.parameters()) >= 2

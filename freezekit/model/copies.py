@@ -1,4 +1,4 @@
-"""Copies of a model that may be run without its owner noticing."""
+"""Copies of a model that can run without any effect on the original."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model whose tensors have shapes and no data, in eval mode.
+    """Return a copy of the model in eval mode, whose tensors have shapes and no data.
 
-    The copy runs no hook of the user's; those by which torch itself computes weights (weight norm,
-    spectral norm, pruning) stay.
+    The copy has none of the user's hooks. Hooks by which torch itself computes weights (weight
+    norm, spectral norm, pruning) stay.
 
     Args:
-        model: Any module; it is not touched.
+        model: Any module; it is not changed.
 
     Example:
         >>> model = nn.Linear(4, 2)
@@ -39,46 +39,47 @@ def meta_copy(model: nn.Module) -> nn.Module:
         for tensor in held:
             if isinstance(tensor, Tensor) and id(tensor) not in memo:
                 memo[id(tensor)] = torch.empty_like(tensor.detach(), device="meta")
-    memo |= _listed(model)
-    return _quiet(copy.deepcopy(model, memo))
+    memo |= _copies_of_listed_tensors(model)
+    return _without_user_hooks(copy.deepcopy(model, memo))
 
 
-def _listed(model: nn.Module) -> dict[int, Tensor]:
-    """Copy tensors in lists and dicts that modules keep, such as anchors.
+def _copies_of_listed_tensors(model: nn.Module) -> dict[int, Tensor]:
+    """Return copies of tensors in lists and dicts that modules keep, such as anchors.
 
-    No `deepcopy` can when they are fake. Their values count; they stay where they are.
+    `deepcopy` fails on such tensors when they are fake. Their values matter, so that they keep
+    their device.
     """
-    own = ("_parameters", "_buffers")  # the dicts of torch itself
+    of_torch = ("_parameters", "_buffers")
     return {
         id(item): item.detach().clone()
         for module in model.modules()
         for name, value in vars(module).items()
-        if isinstance(value, (list, tuple, dict)) and name not in own
+        if isinstance(value, (list, tuple, dict)) and name not in of_torch
         for item in (value.values() if isinstance(value, dict) else value)
         if isinstance(item, Tensor)
     }
 
 
 def real_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with its data, in eval mode and without the user's hooks.
+    """Return a copy of the model in eval mode, with its data and without the user's hooks.
 
-    What is on `meta` has no data and becomes zeros on the CPU.
+    A tensor on "meta" has no data and becomes zeros on the CPU.
 
     Example:
         >>> real_copy(nn.Linear(2, 1, device="meta")).weight
         Parameter containing:
         tensor([[0., 0.]], requires_grad=True)
     """
-    memo: dict[int, Any] = dict(_listed(model))
+    memo: dict[int, Any] = dict(_copies_of_listed_tensors(model))
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.is_meta:
             zeros = torch.zeros_like(tensor.detach(), device="cpu")
             is_parameter = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(zeros, tensor.requires_grad) if is_parameter else zeros
-    return _quiet(copy.deepcopy(model, memo))
+    return _without_user_hooks(copy.deepcopy(model, memo))
 
 
-def _quiet(model: nn.Module) -> nn.Module:
+def _without_user_hooks(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             for key, hook in list(hooks.items()):
@@ -90,7 +91,7 @@ def _quiet(model: nn.Module) -> nn.Module:
 
 
 def on_device(example_input: Any, device: torch.device) -> Any:
-    """Return the example input with its tensors copied to a device, zeros where it has no data."""
+    """Return the example input with its tensors on a device; one without data becomes zeros."""
 
     def copied(tensor: Tensor) -> Tensor:
         empty = torch.zeros_like(tensor.detach(), device=device)
@@ -101,7 +102,7 @@ def on_device(example_input: Any, device: torch.device) -> Any:
 
 @contextmanager
 def eagerly(model: nn.Module) -> Iterator[None]:
-    """Run what torch.compile wrapped as it is: to compile it for one look takes long.
+    """Run parts that `torch.compile` wrapped without compiling, which would take long for one run.
 
     Example:
         >>> with eagerly(nn.Linear(2, 2)):
@@ -115,9 +116,10 @@ def eagerly(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def caches_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what the classes of a model and their files keep in dicts, lists, sets and caches.
+    """Restore dicts, lists, sets and function caches of a model's classes and of their files.
 
-    What a forward over shapes leaves there would meet the next forward over numbers.
+    A forward on tensors without data may leave such tensors there, where the next forward on real
+    data would find them.
 
     Example:
         >>> class Counts(nn.Module):

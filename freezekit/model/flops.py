@@ -1,4 +1,4 @@
-"""Forward FLOPs of each module, counted on shapes."""
+"""Forward FLOPs of each module, counted on tensors without data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
-    """Return the FLOPs of one forward in each module, by dotted name, with those inside it.
+    """Return the FLOPs of one forward in each module, by dotted name, with inner modules included.
 
-    Counted are matrix products, convolutions and attention, a multiplication and an addition as
-    two, as `torch.utils.flop_counter` does.
+    Matrix products, convolutions and attention are counted, as by `torch.utils.flop_counter`. A
+    multiplication and an addition count as two.
 
     Args:
-        model: The model; it is not touched.
-        example_input: What its forward takes: a tuple is several arguments, a dict keywords.
+        model: The model; it is not changed.
+        example_input: What its forward takes. A tuple holds several arguments, a dict keywords.
 
     Raises:
-        StagingError: The forward does not run on shapes alone.
+        StagingError: The forward does not run on tensors without data.
 
     Example:
         >>> from torch import nn
@@ -41,27 +41,27 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
         caches_kept(model),
         eagerly(model),
         torch.no_grad(),
-        FlopCounterMode(display=False) as seen,
+        FlopCounterMode(display=False) as counter,
     ):
         try:
             copied(*args, **kwargs)
         except Exception as error:
             raise StagingError(
                 f"the FLOPs of {type(model).__name__} cannot be counted on shapes alone "
-                f"({type(error).__name__}: {error}); go by parameters instead"
+                f"({type(error).__name__}: {error}); choose by parameters instead"
             ) from error
-    return flops_by_module(seen, copied)
+    return flops_by_module(counter, copied)
 
 
-def flops_by_module(seen: FlopCounterMode, model: nn.Module) -> dict[str, int]:
-    """Return the FLOPs that were counted in each module, by dotted name, with those inside it.
+def flops_by_module(counter: FlopCounterMode, model: nn.Module) -> dict[str, int]:
+    """Return the counted FLOPs of each module, by dotted name, with inner modules included.
 
     Args:
-        seen: What counted while the model ran.
+        counter: Was active while the model ran.
         model: The model that ran.
     """
     root = type(model).__name__
-    counted = {name: sum(by_kind.values()) for name, by_kind in seen.get_flop_counts().items()}
+    counted = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
     return {
         name.removeprefix(root).removeprefix("."): flops
         for name, flops in counted.items()

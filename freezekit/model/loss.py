@@ -1,4 +1,4 @@
-"""How a scalar loss is made of whatever a model returns."""
+"""How a scalar loss is made from the output of any model."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import Tensor
 
 from freezekit.errors import FreezekitError, ModelError
-from freezekit.model.loading import import_source
 from freezekit.model.nested import fields_of, tensors
+from freezekit.model.sources import import_source
 
 if TYPE_CHECKING:
     from freezekit.model.tasks import Task
 
 AUXILIARY_WEIGHT = 0.4
-"""Of auxiliary classifiers: between what GoogLeNet (0.3), Inception (0.4) and FCN (0.5) take."""
+"""Weight of auxiliary classifiers. GoogLeNet uses 0.3, Inception 0.4 and FCN 0.5."""
 
 FLOW_DECAY = 0.8
-"""Weight of each flow estimate in that of the next, as RAFT's authors train it."""
+"""Weight of each flow estimate relative to the next one, as RAFT's authors train it."""
 
 LossFunction = Callable[[Any], Tensor]  # Any: whatever the model returns
 
 
 def loss_text(output: Any, task: Task, user: str | None = None) -> str:  # Any: the model's own
-    """Say in words how the loss is made from this output.
+    """Describe how the loss is made from this output.
 
     Args:
         output: What the model returned in train mode.
-        task: What kind of input it took.
-        user: A function of the user's, "path.py:function" or "module:function".
+        task: The kind of input that the model took.
+        user: The user's own loss, "path.py:function" or "module:function".
 
     Raises:
-        ModelError: No loss can be made of it.
+        ModelError: No loss can be made from the output.
     """
     if user:
         _user_loss(user)(output)
@@ -50,10 +50,10 @@ def loss_text(output: Any, task: Task, user: str | None = None) -> str:  # Any: 
 
 
 def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model returns
-    """Find the logits in a model's output, and say in words where.
+    """Return the logits in a model's output, and a description of where they are.
 
-    A tensor is taken as it is; of a mapping, named tuple or dataclass, its "logits" or "out"; of
-    any other nest of tensors, the last of shape (batch, classes), else the last one.
+    A tensor is itself the logits. Of a mapping, named tuple or dataclass, "logits" or "out" is. Of
+    any other nest of tensors, the last one of shape (batch, classes) is, or else the last one.
 
     Raises:
         ModelError: There is no floating-point tensor of two or more dimensions.
@@ -84,23 +84,28 @@ def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model r
 
 
 def _class_dim(logits: Tensor) -> int:
-    """Dense outputs (batch, classes, height, width) have classes second, all others last."""
+    """Return the dimension of classes: 1 of (batch, classes, height, width), otherwise the last."""
     return 1 if logits.ndim == 4 else -1
 
 
 def loss_function(task: Task, user: str | None = None) -> LossFunction:
     """Return a function from a model's output in train mode to a scalar.
 
-    That is the user's own; or the sum of the losses that the model returns, as detection models do;
-    or, for optical flow, the error against one random field; else cross-entropy on random labels,
-    auxiliary classifiers included. Labels are drawn once, when first called.
+    The loss is the first of these that applies:
+
+    - the user's own;
+    - the sum of the losses that the model returns, as detection models do;
+    - for optical flow, the error against one random field;
+    - cross-entropy on random labels, with auxiliary classifiers.
+
+    Random labels are drawn once, at the first call.
 
     Args:
-        task: What kind of input the model takes.
+        task: The kind of input that the model takes.
         user: "path.py:function" or "module:function".
 
     Raises:
-        ModelError: There is no such function; or, when called, no loss can be made of the output.
+        ModelError: There is no such function; or, at a call, no loss can be made from the output.
 
     Example:
         >>> import torch
@@ -146,7 +151,7 @@ def _entropy(logits: Tensor, draw: Callable[[Callable[[], Tensor]], Tensor]) -> 
 
 
 def _own_losses(output: Any) -> Mapping[str, Tensor] | None:  # Any: whatever the model returns
-    """Return the losses of a model that computes them itself."""
+    """Return the losses of a model that computes them itself, None for any other output."""
     scalar = isinstance(output, Mapping) and all(
         isinstance(value, Tensor) and value.ndim == 0 for value in output.values()
     )
@@ -154,7 +159,7 @@ def _own_losses(output: Any) -> Mapping[str, Tensor] | None:  # Any: whatever th
 
 
 def _auxiliary(output: Any) -> list[Tensor]:  # Any: whatever the model returns
-    """Return the logits of auxiliary classifiers, which torchvision names so."""
+    """Return the logits of auxiliary classifiers; torchvision names them "aux..."."""
     fields = fields_of(output).items()
     return [v for name, v in fields if name.startswith("aux") and isinstance(v, Tensor)]
 

@@ -1,4 +1,4 @@
-"""Tensors in what a forward takes and returns: nests of lists, mappings, dataclasses, objects."""
+"""Tensors in inputs and outputs of a forward: nests of lists, mappings, dataclasses and objects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.nn import Module
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Any in this file: what a forward takes and returns is the model's own business.
+# Any in this file: a forward may take and return anything.
 
 
 def shapes_text(nest: Any) -> str:
-    """Say the shapes of an input in words.
+    """Return the shapes of the tensors in an input as text.
 
     Example:
         >>> import torch
@@ -28,7 +28,7 @@ def shapes_text(nest: Any) -> str:
 
 
 def tensors(nest: Any) -> Iterator[Tensor]:
-    """Yield all tensors in what a forward takes or returns, those in dataclasses and objects too.
+    """Yield all tensors in an input or output, including those in dataclasses and objects.
 
     Example:
         >>> import torch
@@ -62,6 +62,6 @@ def fields_of(value: Any) -> Mapping[str, Any]:
         return {}
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    # Of what an object refers to, only what surely does not refer back to it.
+    # Only attributes of these types: any other may refer back to the object, without end.
     held = getattr(value, "__dict__", {}).items()
     return {n: v for n, v in held if isinstance(v, (Tensor, Mapping, list, tuple))}

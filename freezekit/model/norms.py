@@ -1,4 +1,4 @@
-"""Normalisation layers, told by their type."""
+"""Normalisation layers, recognised by their type."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def find_norms(model: nn.Module, parameters: Container[str]) -> tuple[Norm, ...]
     """Return every normalisation layer inside a model, in registration order, shared ones once.
 
     Args:
-        model: Any module; a norm that is itself the model is not inside it.
-        parameters: Dotted names to keep; a tied parameter is listed under the first of its names.
+        model: Any module. A norm that is itself the model does not count.
+        parameters: Dotted names of the model's parameters; a tied one is listed under its first
+            name.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
@@ -63,10 +64,11 @@ def find_norms(model: nn.Module, parameters: Container[str]) -> tuple[Norm, ...]
 def norm_kind(module: nn.Module) -> NormKind | None:
     """Return the kind of a normalisation layer, None for any other module.
 
-    Classes that derive from torch's are what those are, whatever they are called. Others share no
-    base class; there the name of the class, or of one that it derives from, tells, if the module is
-    a layer: nothing inside it, such as an activation, has tensors of its own. One that keeps a
-    running mean and a running variance is a batch norm under any name.
+    A class that derives from one of torch's norms has the kind of that norm, whatever its name.
+    Other classes share no base class. There the name of the class decides, or the name of a class
+    from which it derives; but the module must be a layer: no module inside it, such as an
+    activation, has tensors of its own. A layer that keeps a running mean and a running variance is
+    a batch norm under any name.
 
     Example:
         >>> from timm.layers import BatchNormAct2d, EvoNorm2dB0, RmsNormAct2d
@@ -78,23 +80,22 @@ def norm_kind(module: nn.Module) -> NormKind | None:
             return kind
     if not _is_layer(module):
         return None
-    names = [_plain(made.__name__) for made in _classes(module)]
+    names = [_normalised_name(cls.__name__) for cls in _classes(module)]
     for name in names:
         for word, kind in _WORDS:
             if word in name:
                 return kind
-    kept = {name for name in statistics_of(module) if name in ("running_mean", "running_var")}
-    if len(kept) == 2:
+    running = {name for name in statistics_of(module) if name in ("running_mean", "running_var")}
+    if len(running) == 2:
         return "batch"
-    return "other" if kept or any("norm" in name for name in names) else None
+    return "other" if running or any("norm" in name for name in names) else None
 
 
 def statistics_of(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
     """Return the names of the buffers in which a module itself keeps running statistics.
 
-    These are the ones that torch and whoever follows it call `running_...`, and the count of
-    batches. What a forward pass never updates, such as the weight and bias that torchvision's
-    FrozenBatchNorm2d holds as buffers, is not among them.
+    By torch's convention these are named `running_...`, and `num_batches_tracked`. Buffers that a
+    forward never updates, such as weight and bias of torchvision's FrozenBatchNorm2d, do not count.
 
     Args:
         module: Any module.
@@ -117,24 +118,27 @@ def _own_parameters(name: str, module: nn.Module) -> Iterator[str]:
 
 
 def _classes(module: nn.Module) -> list[type]:
-    """Return the class of a module and those that it derives from, below torch's own."""
+    """Return a module's class and its base classes, up to `nn.Module`."""
     order = type(module).__mro__
     return list(order[: order.index(nn.Module)])
 
 
-def _plain(name: str) -> str:
-    """Return the name of a class as `_WORDS` has it; "Normalize" and "NormalCell" are no norms.
+def _normalised_name(name: str) -> str:
+    """Return the name of a class in the spelling of `_WORDS`.
+
+    Words such as "Normalize" and "NormalCell" are removed, because they name no norm.
 
     Example:
-        >>> _plain("Filter_ResponseNorm2d"), _plain("Normalize"), _plain("LayerNormalization")
-        ('filterresponsenorm2d', '', 'layernormalization')
+        >>> names = "Filter_ResponseNorm2d", "Normalize", "LayerNormalization"
+        >>> [_normalised_name(name) for name in names]
+        ['filterresponsenorm2d', '', 'layernormalization']
     """
     return re.sub(r"normal(?!i[sz]ation)\w*", "", name.lower().replace("_", ""))
 
 
 def _is_layer(module: nn.Module) -> bool:
     if type(module).__module__.startswith("torch.nn.utils"):
-        return False  # weight norm and spectral norm: of weights, not of what passes through
+        return False  # weight norm and spectral norm normalise weights, not activations
     return all(
         next(chain(child.parameters(), child.buffers()), None) is None
         for child in module.children()

@@ -1,4 +1,4 @@
-"""How running out of memory looks: torch says it in several ways."""
+"""Recognises an error as out of memory, which torch reports in several ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known about a model, as data: no torch here, so that plugins may import it freely."""
+"""Facts about a model, as data. This module does not import torch, so that importing it is fast."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Stage:
         name: The model's own name for it, such as "layer1" or "blocks.3".
         kind: "stem", "body", "neck" (between body and classifier) or "head".
         parameters: Dotted names of its parameters, in registration order.
-        buffers: Dotted names of its stateful buffers (running statistics and the like).
-        modules: Dotted names of the modules that lie wholly in it, those without parameters too:
-            what is held in eval mode when the whole stage is frozen.
-        resolution: What its output is laid out on, without batch and channels: (height, width),
-            (frames, height, width), (tokens,) or, for vectors, (); None where that is not known.
+        buffers: Dotted names of its stateful buffers, such as running statistics.
+        modules: Dotted names of the modules that lie wholly in it, with those without parameters.
+            These are held in eval mode when the whole stage is frozen.
+        resolution: Shape of its output without batch and channels: (height, width), (frames,
+            height, width), (tokens,) or, for vectors, (); None where it is not known.
 
     Example:
         >>> Stage("head", "head", parameters=("fc.weight", "fc.bias"), modules=("fc",)).kind
@@ -41,11 +41,11 @@ class ParameterInfo:
     """One parameter of a backbone.
 
     Attributes:
-        name: Dotted name, the first one where a parameter is tied.
+        name: Dotted name; the first one of a tied parameter.
         shape: Its shape.
         module: Dotted name of the module that owns it ("" for the model itself).
-        nbytes: Bytes it holds.
-        aliases: Its other names, where it is tied.
+        nbytes: Its size in bytes.
+        aliases: The other names of a tied parameter.
     """
 
     name: str
@@ -65,18 +65,18 @@ class ParameterInfo:
 
 @dataclass(frozen=True)
 class Norm:
-    """One normalisation layer of a backbone, told by its type and not by its name.
+    """One normalisation layer of a backbone, recognised by its type and not by its name.
 
     Attributes:
         name: Dotted name of the module.
-        kind: What it derives from, or else what its class is called: "batch" (1d, 2d, 3d, Sync,
+        kind: By its base class, or otherwise by the name of its class: "batch" (1d, 2d, 3d, Sync,
             frozen, fused with an activation), "group", "layer", "instance", "rms", "evo" (EvoNorm),
             "filter response"; "other" for the rest, such as ConvNeXt V2's global response norm.
         type_name: Name of its class.
         parameters: Dotted names of its own parameters.
-        statistics: Dotted names of the buffers in which it keeps running statistics, the count of
-            batches among them; empty where it keeps none. Of a norm that is frozen by its class,
-            the running mean and variance, not the weight and bias that it holds as buffers.
+        statistics: Dotted names of the buffers in which it keeps running statistics, with the count
+            of batches; empty where it keeps none. For a class that is always frozen, the running
+            mean and variance, but not the weight and bias that it holds as buffers.
 
     Example:
         >>> Norm("bn1", "batch", "BatchNormAct2d", ("bn1.weight", "bn1.bias")).kind
@@ -91,7 +91,7 @@ class Norm:
 
 
 def prefixes(name: str) -> list[str]:
-    """Return the modules around `name`: "a.b.c" gives ["a", "a.b"].
+    """Return the names of the modules around `name`, the outermost first.
 
     Example:
         >>> prefixes("a.b.c")

@@ -1,4 +1,4 @@
-"""What a model takes, told by its forward and its layers, and synthetic batches of that."""
+"""Which input a model takes, found from its forward and its layers, and synthetic batches of it."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 Task = Literal["image", "video", "flow", "detection"]
 """Kinds of input.
 
-image: a tensor (batch, channels, height, width), whatever comes of it; video: (batch, channels,
-frames, height, width); flow: two image tensors; detection: a list of images and, to train, a list
-of targets, as torchvision's detection models have it.
+image: a tensor (batch, channels, height, width), whatever the output; video: (batch, channels,
+frames, height, width); flow: two image tensors; detection: a list of images and, in training, a
+list of targets, as torchvision's detection models take them.
 """
 
 FRAMES = 16
-"""Frames of a synthetic video, as torchvision's video models were trained on."""
+"""Frames of a synthetic video: the number on which torchvision's video models were trained."""
 
-_KEYPOINTS = 17  # of a person in COCO
+_KEYPOINTS = 17  # keypoints of a person in COCO
 _SIZES = {"image": 224, "video": 224, "flow": 224, "detection": 800}
 
 
 def task_of(model: nn.Module) -> Task:
-    """Tell what kind of input a model takes.
+    """Return the kind of input that a model takes.
 
-    Its forward says: `images` and `targets` for detection, two images for optical flow; else its
-    first convolution does: 3d for video.
+    The names of its forward's arguments decide: `images` and `targets` mean detection, `image1` and
+    `image2` optical flow. Otherwise its first convolution decides: a 3d one means video.
 
     Example:
         >>> task_of(nn.Conv2d(3, 8, 3)), task_of(nn.Sequential(nn.Conv3d(3, 8, 3)))
         ('image', 'video')
     """
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    model = getattr(model, "_orig_mod", model)  # the model that torch.compile wraps
     try:
         names = list(inspect.signature(model.forward).parameters)
-    except (TypeError, ValueError):  # a forward that is no Python function
+    except (TypeError, ValueError):  # a forward that is not a Python function
         names = []
     if names[:2] == ["images", "targets"]:
         return "detection"
@@ -57,9 +57,10 @@ def task_of(model: nn.Module) -> Task:
 def default_image_size(model: nn.Module, text: str = "") -> int:
     """Return the model's own input size in pixels.
 
-    That is the last dimension of its `example_input`; timm's `pretrained_cfg`, the crop of
-    torchvision's default weights (which `text` names), what a detection model resizes to, or what
-    the model calls its `image_size`; else 224.
+    It is the first of these that exists: the last dimension of the model's `example_input`; the
+    size in timm's `pretrained_cfg`; the crop of torchvision's default weights, for the model that
+    `text` names; the size to which a detection model resizes; the model's `image_size`. Otherwise
+    it is 224, or 800 for detection.
 
     Example:
         >>> from freezekit import load_backbone
@@ -92,11 +93,11 @@ def default_image_size(model: nn.Module, text: str = "") -> int:
 def input_shape(model: nn.Module, batch_size: int, image_size: int) -> tuple[int, ...]:
     """Return the shape of a batch of images or videos that a model takes.
 
-    Channels are those of timm's configuration, else three. A model that has an `example_input`
-    takes what that is, in batches of any size.
+    The number of channels is that of timm's configuration, otherwise three. For a model with an
+    `example_input`, the shape is that of the example, with another batch size.
 
     Raises:
-        ModelError: The model's `example_input` is of another size, or none that can be used.
+        ModelError: The model's `example_input` has another size, or cannot be used.
 
     Example:
         >>> from freezekit import load_backbone
@@ -106,8 +107,8 @@ def input_shape(model: nn.Module, batch_size: int, image_size: int) -> tuple[int
     if (shape := _own_shape(model)) is not None:
         if image_size != shape[-1]:
             raise ModelError(
-                f"{type(model).__name__} says by its example_input of shape {shape} what it takes: "
-                f"an image size of {image_size} does not apply"
+                f"{type(model).__name__} has an example_input of shape {shape}, which says what it "
+                f"takes: an image size of {image_size} does not apply"
             )
         return (batch_size, *shape[1:])
     config = getattr(model, "pretrained_cfg", None)
@@ -120,12 +121,12 @@ def input_shape(model: nn.Module, batch_size: int, image_size: int) -> tuple[int
 def make_inputs(model: nn.Module, shape: Sequence[int]) -> tuple[Any, ...]:
     """Return random arguments for the model's forward in train mode, on its device, in its dtype.
 
-    They are drawn from torch's global random state.
+    The values are drawn from torch's global random state.
 
     Args:
-        model: The model; its first parameter says device and dtype.
-        shape: As `input_shape` gives it; the two images of optical flow have one shape each. Of a
-            model that has an `example_input` only the batch counts: rows of that are repeated.
+        model: The model. Device and dtype are those of its first parameter.
+        shape: As `input_shape` returns it; both images of optical flow have this shape. For a model
+            with an `example_input` only the batch size is used: rows of the example are repeated.
 
     Example:
         >>> from freezekit import load_backbone
@@ -152,10 +153,10 @@ def make_inputs(model: nn.Module, shape: Sequence[int]) -> tuple[Any, ...]:
 
 
 def own_input(model: nn.Module) -> tuple[Any, ...] | None:
-    """Return what a model itself says that its forward takes: its `example_input`.
+    """Return the arguments that a model's `example_input` gives, None where it has none.
 
-    A tensor, a tuple of several arguments, or a dict of keyword arguments; Lightning's name for
-    it, `example_input_array`, will do.
+    It is a tensor, a tuple of arguments, or a dict of keyword arguments. Lightning's name,
+    `example_input_array`, works too.
 
     Raises:
         ModelError: It holds no tensor, or does not fit the forward.
@@ -187,13 +188,13 @@ def own_input(model: nn.Module) -> tuple[Any, ...] | None:
 
 
 def _own_shape(model: nn.Module) -> tuple[int, ...] | None:
-    """Return the shape of the first tensor in the model's own input."""
+    """Return the shape of the first tensor in the model's `example_input`."""
     own = own_input(model)
     return None if own is None else tuple(next(tensors(own)).shape)
 
 
 def _batch_of(own: tuple[Any, ...], batch: int, like: Tensor) -> tuple[Any, ...]:
-    """Return the model's own input in a batch of another size, on the device of a parameter."""
+    """Return the model's `example_input` with another batch size, on the device of a parameter."""
     size = next(tensors(own)).shape[:1]
 
     def sized(tensor: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ def _batch_of(own: tuple[Any, ...], batch: int, like: Tensor) -> tuple[Any, ...]
 
 
 def _target(model: nn.Module, shape: Sequence[int], device: torch.device) -> dict[str, Tensor]:
-    """Return one object in the middle of an image: whatever kinds of label there are of it."""
+    """Return a target with one object in the middle of an image, with labels of every kind."""
     height, width = shape[-2:]
     box = [0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]
     predictor = getattr(getattr(model, "roi_heads", None), "keypoint_predictor", None)
