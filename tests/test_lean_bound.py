@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.lean import frozen_batch_norm
 from benchmarks.lean.bound import Graph, bound_of
 from benchmarks.lean.cases import FIRST_CONVOLUTION_AND_HEAD, spec_of
-from benchmarks.lean.needs import Noise, storage_key
+from benchmarks.lean.needs import MaskStorages, storage_key
 from benchmarks.lean.records import Records
 from benchmarks.lean.sessions import fake_session
 from benchmarks.lean.targets import checked
@@ -32,9 +32,9 @@ def bound(net: nn.Module, inputs: Tensor, frozen: Iterable[nn.Module] = ()) -> B
     for module in frozen:
         module.eval().requires_grad_(False)
     there = {storage_key(t) for t in (*net.parameters(), *net.buffers(), inputs)}
-    with Noise() as noise:
+    with MaskStorages() as masks:
         loss = net(inputs).sum()
-    return Graph(loss.grad_fn, there, noise.storages).bound()
+    return Graph(loss.grad_fn, there, masks.storages).bound()
 
 
 def convolutional(activation: nn.Module) -> nn.Sequential:

@@ -1,1 +1,1 @@
-"""Lean against stock: the same gradients to the last bit, and never more memory."""
+"""Lean compared with stock: gradients with the same bits, and never more memory."""

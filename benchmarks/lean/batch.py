@@ -3,12 +3,13 @@
     python -m benchmarks.lean.batch [--model NAME]... [--out FILE.json]
     python -m benchmarks.lean.batch --page       # the table of docs/lean.md, from the results
 
-By the peak of live storages under fake tensors, for 4 and 8 GiB, searched as `freezekit fit` does.
-The batch that fits and the next one, which does not, are in the result. What the allocator
-needs besides, workspace and rounding, is left out, for lean and stock alike.
+The peak is that of live storages under fake tensors. The search is that of `freezekit fit`, for 4
+and 8 GiB. The result holds the batch that fits and the next one, which does not fit. Workspace and
+rounding of the allocator are left out, for lean and stock alike.
 
-One prediction for each model is held against a real step of the lean model at a small batch: the
-tracker must see the same peak. About 30 minutes on a core. Exits with 1 where a check fails.
+For each model, one prediction is compared with a real step of the lean model at a small batch: the
+tracker must see the same peak. About 30 minutes on one core. The exit code is 1 where a check
+fails.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CHECKED_SPEC, CHECKED_BATCH = "bias-only", 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", choices=NAMES, help="these alone")
+    parser.add_argument("--model", action="append", choices=NAMES, help="only these")
     parser.add_argument("--page", action="store_true", help="print the table, search nothing")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -52,7 +53,7 @@ def main() -> None:
         print(as_page())
         return
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of strategies, that little is frozen
+    warnings.simplefilter("ignore")  # strategies warn that little is frozen
     result: dict[str, Any] = {"environment": environment(), "rows": [], "checks": []}
     for model in given.model or NAMES:
         result["checks"].append(real_peak(model))
@@ -73,7 +74,7 @@ def row(model: str, spec: str) -> dict[str, Any]:
             columns[column] = {str(limit): around(peak, limit) for limit in LIMITS}
         except FreezekitError as error:
             return {"model": model, "strategy": spec, "status": "refused", "error": str(error)}
-        except Exception as error:  # noqa: BLE001  # a fault of lean is a row, not the end
+        except Exception as error:  # noqa: BLE001  # an error in lean becomes a row
             columns[column] = {"error": f"{type(error).__name__}: {error}"[:300]}
     return {"model": model, "strategy": spec, "status": "ok", **columns}
 
@@ -82,7 +83,7 @@ def around(peak: Callable[[int], int], limit: int) -> dict[str, int | None]:
     """Return the largest batch whose peak is within a limit, and both peaks around it.
 
     Args:
-        peak: From a batch size to bytes; remembers what it was asked.
+        peak: From a batch size to bytes; cached.
         limit: In bytes.
 
     Example:
@@ -107,14 +108,14 @@ def peak_bytes(model: str, spec: str, batch: int, *, lean: bool) -> int:
 
 
 def real_peak(model: str) -> dict[str, Any]:
-    """Hold a predicted peak of a lean model against the one that its real step has."""
+    """Compare the predicted peak of a lean model with the peak of its real step."""
     predicted = measured = None
     try:
         predicted = peak_bytes(model, CHECKED_SPEC, CHECKED_BATCH, lean=True)
         workload = msgspec.structs.replace(MODELS[model], batch_size=CHECKED_BATCH)
         memory, _ = traced_memory(real_session(workload, CHECKED_SPEC, lean=True))
         measured = memory.tracker_peak_bytes
-    except Exception as error:  # noqa: BLE001  # a fault of lean is a check that fails
+    except Exception as error:  # noqa: BLE001  # an error in lean fails the check
         return {"model": model, "agrees": False, "error": f"{type(error).__name__}: {error}"[:300]}
     return {
         "model": model,

@@ -2,25 +2,28 @@
 
     python -m benchmarks.lean.bound resnet50 surgical:stages=stem
 
-Counted on the stock model under fake tensors, from autograd's graph alone and without the code of
-`freezekit.lean`: each node's formula says what it needs of what it saved (`needs.py`), given which
-of its inputs require a gradient. What the bound assumes:
+The bound is counted on the stock model under fake tensors, from autograd's graph alone and without
+the code of `freezekit.lean`. Each node's formula says what it needs of what it saved (`needs.py`),
+given which of its inputs require a gradient. The bound assumes:
 
-- A gradient is computed by torch's own formula for each operation. It needs no more than: a
-  convolution or a matrix product, a factor where the gradient of the other is wanted; a batch norm,
-  its input where its statistics are the batch's, or its weight is trained; a layer or group norm,
-  its input and statistics; ReLU, ReLU6, leaky ReLU, hard sigmoid, dropout, a bit per element; max
-  pooling, the place in its window, ceil(log2(places)) bits for each pooled element; average
-  pooling, padding, sums, means, views and copies, nothing; SiLU, GELU, hardswish, mish, their
-  input; softmax, its result; anything else (attention, sigmoid), all that it saves.
-- A storage is kept once, and whole if any formula needs it whole, or a view of it; then bits of it
-  cost nothing.
-- The output of a cheap operation (activation functions, layer norm, products of elements, copies
-  that only move elements) is not kept where all of its inputs are needed whole anyway, or can
-  themselves be computed again in this way. Nothing is kept in order to compute something else, and
-  convolutions, matrix products, batch norms, attention, sums and concatenations are not run twice:
-  whoever does that, as `torch.compile` does with batch norms, can come out lower.
-- Parameters, buffers, inputs and labels are there anyway.
+- A gradient is computed by torch's own formula for each operation. What the formulas need:
+  - convolution, matrix product: a factor, where the gradient of the other factor is wanted;
+  - batch norm: its input, where it uses batch statistics or its weight is trained;
+  - layer norm, group norm: input and statistics;
+  - ReLU, ReLU6, leaky ReLU, hard sigmoid, dropout: a bit per element;
+  - max pooling: the position in the window, ceil(log2(positions)) bits for each pooled element;
+  - average pooling, padding, sums, means, views, copies: nothing;
+  - SiLU, GELU, hardswish, mish: the input;
+  - softmax: the result;
+  - all others, such as attention and sigmoid: all that they save.
+- A storage is kept once. It is kept whole if any formula needs all of it, or a view of it; then its
+  bits cost nothing more.
+- The output of a cheap operation (activation functions, layer norm, elementwise products, copies
+  that only move elements) is not kept where all of its inputs are needed whole anyway, or can be
+  computed again in the same way. Nothing is kept only to compute something else. Convolutions,
+  matrix products, batch norms, attention, sums and concatenations run once. A method that runs
+  them twice can be below the bound, as `torch.compile` does with batch norms.
+- Parameters, buffers, inputs and labels exist anyway.
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.lean.cases import MODELS, spec_of
 from benchmarks.lean.needs import (
     VIEWS,
+    MaskStorages,
     Need,
-    Noise,
     all_saved,
     base_name,
     needs,
@@ -53,12 +56,15 @@ if TYPE_CHECKING:
 
     from freezekit.bench.workload import Session
 
-_CHEAP: dict[str, tuple[str, ...]] = {  # with the names under which inputs are saved
+_CHEAP: dict[str, tuple[str, ...]] = {  # operation to the names under which it saves its inputs
     **dict.fromkeys(("Silu", "Gelu", "Hardswish", "Mish", "Hardsigmoid", "Hardtanh"), ("self",)),
     **dict.fromkeys(("Relu", "LeakyRelu", "Roll", "Clone", "ConstantPadNd", "Repeat"), ("self",)),
     "NativeLayerNorm": ("input",),
     "Mul": ("self", "other"),
 }
+
+
+WHOLE = 99  # bits: more than any formula needs, so that whole tensors are counted first
 
 
 @dataclass
@@ -67,8 +73,8 @@ class Bound:
 
     Attributes:
         bytes: The bound.
-        stock_bytes: Of all that autograd saved, by unique storage.
-        kept: Bytes of the bound by the operation that needs them.
+        stock_bytes: What autograd saved, by unique storage.
+        kept: Bytes of the bound for each operation that needs them.
     """
 
     bytes: int = 0
@@ -82,19 +88,19 @@ class Bound:
 
 
 def bound_of(session: Session) -> Bound:
-    """Count a session's bound; the model must be stock, and in the mode of its tensors."""
-    tracker, noise = StorageTracker(session.workload.device), Noise()
+    """Count a session's bound; its model must be stock, and its mode of fake tensors active."""
+    tracker, masks = StorageTracker(session.workload.device), MaskStorages()
     model = session.model
-    known = tree_leaves([*model.parameters(), *model.buffers(), session.inputs])
-    tracker.add(leaf for leaf in known if isinstance(leaf, Tensor))
+    leaves = tree_leaves([*model.parameters(), *model.buffers(), session.inputs])
+    tracker.add(leaf for leaf in leaves if isinstance(leaf, Tensor))
     with tracker:
-        session.loss()  # draws the labels
+        session.loss()  # the first call draws the labels
     gc.collect()
-    there = set(tracker.snapshot())
-    with noise:
+    known = set(tracker.snapshot())
+    with masks:
         loss = session.loss()
     assert loss.grad_fn is not None
-    return Graph(loss.grad_fn, there, noise.storages).bound()
+    return Graph(loss.grad_fn, known, masks.storages).bound()
 
 
 class Graph:
@@ -102,12 +108,12 @@ class Graph:
 
     Args:
         root: The loss's node.
-        there: Storages that are not counted.
-        noise: Storages that hold coin flips.
+        known: Storages that exist anyway, and are not counted.
+        masks: Storages that hold random masks, as dropout draws them.
     """
 
-    def __init__(self, root: Node, there: set[int], noise: set[int]) -> None:
-        self.there = there
+    def __init__(self, root: Node, known: set[int], masks: set[int]) -> None:
+        self.known = known
         self.nodes = reachable(root)
         self.needs: list[tuple[Node, Need]] = []
         self.producers: dict[int, set[Node]] = {}
@@ -116,7 +122,7 @@ class Graph:
         for node in self.nodes:
             for tensor in all_saved(node):
                 self._note(tensor)
-            self.needs += [(node, need) for need in needs(node, noise)]
+            self.needs += [(node, need) for need in needs(node, masks)]
         whole = (need.tensor for _, need in self.needs if need.bits is None)
         self.whole = {storage_key(t) for t in whole}
         self._available: dict[Node, bool] = {}
@@ -124,21 +130,21 @@ class Graph:
     def bound(self) -> Bound:
         """Add up what is needed and cannot be computed again."""
         total = Bound(stock_bytes=sum(self.stock.values()))
-        done: set[int] = set(self.there)
-        for node, need in sorted(self.needs, key=lambda pair: -(pair[1].bits or 99)):
+        done: set[int] = set(self.known)
+        for node, need in sorted(self.needs, key=lambda pair: -(pair[1].bits or WHOLE)):
             key = storage_key(need.tensor)
             if key in done or key not in self.stock:
                 continue
-            if need.bits is None and not self._again(key):
+            if need.bits is None and not self._can_be_computed(key):
                 total.add(base_name(node), self.stock[key])
-            elif need.bits is not None and not self._told(node, need):
+            elif need.bits is not None and not self._gives_bits(node, need):
                 total.add(base_name(node), -(-need.tensor.numel() * need.bits // 8))
             done.add(key)
         return total
 
     def _note(self, tensor: Tensor) -> None:
         key = storage_key(tensor)
-        if key not in self.there:
+        if key not in self.known:
             self.stock[key] = tensor.untyped_storage().nbytes()
         node = tensor.grad_fn
         while node is not None and base_name(node) in VIEWS:
@@ -147,14 +153,16 @@ class Graph:
             self.producers.setdefault(key, set()).add(node)
             self.results[node] = key
 
-    def _again(self, key: int) -> bool:
+    def _can_be_computed(self, key: int) -> bool:
         """Tell whether a storage can be computed again."""
         return any(self._from_inputs(node) for node in self.producers.get(key, ()))
 
-    def _told(self, node: Node, need: Need) -> bool:
-        """Tell whether bits can be read off something that is there."""
+    def _gives_bits(self, node: Node, need: Need) -> bool:
+        """Tell whether the bits follow from something that is kept anyway."""
         key = storage_key(need.tensor)
-        return key in self.whole or self._again(key) or (need.told_by_result and self._has(node))
+        return (
+            key in self.whole or self._can_be_computed(key) or (need.in_result and self._has(node))
+        )
 
     def _has(self, node: Node) -> bool:
         """Tell whether a node's result is kept, or can be computed again."""
@@ -171,19 +179,19 @@ class Graph:
         if name not in _CHEAP:
             return False
         return all(
-            self._there(node, saved_name) or (edge is not None and self._has(edge))
+            self._exists(node, saved_name) or (edge is not None and self._has(edge))
             for edge, saved_name in zip(edges, _CHEAP[name], strict=False)
         )
 
-    def _there(self, node: Node, name: str) -> bool:
-        """Tell whether an input, as saved, is a number, or there anyway.
+    def _exists(self, node: Node, name: str) -> bool:
+        """Tell whether an input, as the node saved it, is a number or exists anyway.
 
-        What an operation in place saves of its input is a copy that no other node knows of.
+        An operation in place saves a copy of its input, which no other node refers to.
         """
         tensor = saved(node, name)
         if not isinstance(tensor, Tensor) or not tensor.ndim:
             return tensor is not None
-        return storage_key(tensor) in self.there | self.whole
+        return storage_key(tensor) in self.known | self.whole
 
 
 def reachable(root: Node) -> list[Node]:

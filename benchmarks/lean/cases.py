@@ -59,7 +59,7 @@ COMPILED_SPECS = (
 
 
 def spec_of(name: str, model: str) -> str:
-    r"""Return the spec that a column of specs means on a model, given by its short name.
+    r"""Return the spec that a column means on a model, given by its short name.
 
     Example:
         >>> spec_of(FIRST_CONVOLUTION_AND_HEAD, "resnet50")

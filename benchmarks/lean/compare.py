@@ -1,4 +1,4 @@
-"""Train a stock and a lean copy of one model side by side; tell every difference."""
+"""Trains a stock and a lean copy of one model side by side, and reports every difference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Line = dict[str, Any]  # Any: JSON
 def examine(job: Line) -> Line:
     """Return the line of one model and one strategy: compared, refused or failed.
 
-    A comparison that was cut short by an error holds what was found before it.
+    A comparison that an error ended holds what was found before the error.
 
     Args:
         job: The fields of a `ZooModel`, and a strategy's spec.
@@ -53,7 +53,7 @@ def examine(job: Line) -> Line:
 
 
 def _compare(of: Subject, line: Line) -> None:
-    """Fill in the line as findings come, so that an error later loses none."""
+    """Fill in the line step by step, so that a later error loses no finding."""
     line["image_size"] = of.image_size
     line["part"] = "freezing"
     stock, lean = (session(of, line["strategy"], lean=lean) for lean in (False, True))
@@ -76,8 +76,8 @@ def train(one: Session, other: Session) -> tuple[dict[str, str], int]:
     """Train two copies side by side, from the same random state at each step.
 
     Returns:
-        What differs after which step, and how; and how many parameters had a gradient of nothing
-        but zeros or with values that are not finite, so that comparing it says little.
+        What differs, after which step, and how; and the number of parameters whose gradient is all
+        zeros or not finite, so that the comparison says little about them.
     """
     different: dict[str, str] = {}
     blind = 0
@@ -99,14 +99,14 @@ def _step(side: Session, step: int) -> Tensor:
         loss = side.loss()
         loss.backward()
     except Exception as error:
-        error.add_note("lean" if side.frozen.lean else "stock")  # whose fault it is
+        error.add_note("lean" if side.frozen.lean else "stock")  # which copy raised
         raise
     side.optimizer.step()
     return loss.detach()
 
 
 def _pairs(one: Session, other: Session) -> dict[str, tuple[Tensor | None, Tensor | None]]:
-    """Return gradients and buffers by name, those of both copies."""
+    """Return pairs of gradients and buffers of both copies, by name."""
     parameters, buffers = dict(other.model.named_parameters()), dict(other.model.named_buffers())
     return {
         **{f"grad {n}": (p.grad, parameters[n].grad) for n, p in one.model.named_parameters()},
@@ -115,7 +115,7 @@ def _pairs(one: Session, other: Session) -> dict[str, tuple[Tensor | None, Tenso
 
 
 def difference(a: Tensor | None, b: Tensor | None) -> str:
-    """Say how two tensors differ in their bits, "" where they do not; a NaN is like any other.
+    """Describe how the bits of two tensors differ, "" where they are equal; all NaNs are equal.
 
     Example:
         >>> zero = torch.zeros(2)

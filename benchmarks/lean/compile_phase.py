@@ -1,4 +1,4 @@
-"""The compile phase of `table.py`: one process a case, results kept until they are asked anew."""
+"""The compile phase of `table.py`: one process per case; known results are not computed again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.lean.records import Records
 
 LIMIT_SECONDS = 900
-# On the CPU inductor lays out convolutions' weights and inputs anew, and keeps the copies too.
+# On the CPU, inductor copies weights and inputs of convolutions to another layout, and keeps both.
 CHECKS = {
     "aot_eager_decomp_partition": {},
     "inductor": {},
@@ -26,7 +26,7 @@ CHECKED = "resnet18"
 
 
 def compile_all(records: Records, models: Iterable[str] = MODELS, *, fresh: bool = False) -> None:
-    """Compile every case that has no figures yet, and write each as it comes."""
+    """Compile every case that has no figures yet, and write each when it is known."""
     for model in models:
         for name in COMPILED_SPECS:
             if not fresh and "compiled" in records.row(model, name):
@@ -39,7 +39,7 @@ def compile_all(records: Records, models: Iterable[str] = MODELS, *, fresh: bool
 
 
 def check_inductor() -> list[dict[str, Any]]:
-    """Compare the stand-in backend with inductor itself, on one small model."""
+    """Compare the backend of `compiled.py` with inductor itself, on one small model."""
     rows = []
     for name in ("full", "batch-norm", "surgical:stages=stem"):
         for label, settings in CHECKS.items():
@@ -52,7 +52,7 @@ def check_inductor() -> list[dict[str, Any]]:
 def case(
     model: str, name: str, backend: str | None = None, settings: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run one case in a process of its own; one that dies says so in its row."""
+    """Run one case in its own process; a process that dies gives an error row."""
     command = [sys.executable, "-m", "benchmarks.lean.compiled", model, name]
     command += ["--backend", backend] if backend else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(settings or {})}

@@ -2,16 +2,16 @@
 
     python -m benchmarks.lean.compiled resnet18 full [--backend inductor]
 
-One case per process, on real tensors: it prints one line of JSON. The second forward is looked at:
-the first compiles. Counted twice: what the compiled functions hand autograd, by unique storage,
-without parameters, buffers and inputs (`saved_tensors_hooks`); and all that the allocator gave out
-in the forward and did not get back as long as the graph was there (`allocated`), which leaves
-nothing unseen. The second is the figure.
+One case per process, on real tensors; it prints one line of JSON. The second forward is measured,
+because the first one compiles. Memory is counted in two ways. `saved_by_hooks` counts what the
+compiled functions pass to autograd, by unique storage, without parameters, buffers and inputs.
+`allocated` counts all that the allocator gave out in the forward and did not get back while the
+graph existed, so that nothing is missed. The second is the figure.
 
-The backend decides by the same min-cut partitioner and the same decompositions as inductor's what
-to keep and what to compute again, and then runs the graph as it is, without compiling C++. Inductor
-keeps the same to the byte on resnet18 (`compile_phase.py`) once its change of layouts is off; with
-it, as by default, it keeps copies of the convolutions' weights and of the images besides.
+The backend uses inductor's min-cut partitioner and inductor's decompositions to decide what to keep
+and what to compute again. Then it runs the graph as it is, without compiling C++. On resnet18,
+inductor itself keeps the same bytes (`compile_phase.py`) if its change of layouts is off. With that
+change, which is the default, it also keeps copies of the convolutions' weights and of the images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def compiled_memory(model: str, spec: str, backend: str) -> dict[str, Any]:
-    """Compile the model of a case and count what its second forward leaves behind."""
+    """Compile the model of a case and count what its second forward keeps."""
     small = Workload("torchvision:resnet18", batch_size=4, image_size=64)
     start = time.perf_counter()
     try:
@@ -75,7 +75,7 @@ def compiled_memory(model: str, spec: str, backend: str) -> dict[str, Any]:
 
 
 def allocated(session: Session) -> int:
-    """Return the bytes that a forward leaves allocated while its graph alone is held."""
+    """Return the bytes that stay allocated after a forward, while only its graph is held."""
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         graph = session.loss().grad_fn
@@ -88,7 +88,7 @@ def allocated(session: Session) -> int:
 
 
 def saved_by_hooks(session: Session) -> int:
-    """Return the bytes of the storages handed to autograd that were not there before."""
+    """Return the bytes of storages that autograd saves and that did not exist before."""
     model = session.model
     known = [*model.parameters(), *model.buffers(), *tree_leaves(session.inputs)]
     before = {t.untyped_storage().data_ptr() for t in known if isinstance(t, Tensor)}
@@ -97,7 +97,7 @@ def saved_by_hooks(session: Session) -> int:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         packed[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # an output as it is would hold its own graph, for ever
+        return tensor.detach()  # an output with its graph would keep itself alive
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         graph = session.loss().grad_fn

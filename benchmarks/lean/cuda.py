@@ -1,21 +1,20 @@
-"""Lean against stock on a CUDA device: bits, memory, the largest batch, step times.
+"""Lean compared with stock on a CUDA device: bits, memory, the largest batch, step times.
 
     python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--kernels] [--out FILE.jsonl]
     python -m benchmarks.lean.cuda --page       # the tables of docs/lean.md, from the results
 
-- `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and in
-  channels-last: losses, gradients and buffers must have the same bits, kernels being told to be
-  deterministic; and `max_memory_allocated` of a step must not be more. Beside it, the peak that was
-  predicted.
+- `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and under
+  autocast in channels-last, with deterministic kernels. Losses, gradients and buffers must have the
+  same bits, and `max_memory_allocated` of a step must not be more. The predicted peak is given too.
 - `batch`: the largest batch whose step stays within 8 GiB by `max_memory_allocated`, found by real
   steps.
-- `steps`: step times of lean against stock, interleaved in blocks as `freezekit bench` does.
+- `steps`: step times of lean and stock, interleaved in blocks as by `freezekit bench`.
 
-With `--kernels`, packing and using bits by the kernels for CUDA and by plain torch are timed too,
-on a hundred million elements.
+With `--kernels`, the CUDA kernels for bits and plain torch on bits are timed too, on a hundred
+million elements.
 
-Some ten minutes on a large device. Each row is written when it is known, and replaces those of the
-same part and model; parts that are not timed can run beside one another, into files of their own.
+About ten minutes on a large device. Each row is written when it is known, and replaces rows of the
+same part and model. Parts that are not timed can run at the same time, into different files.
 """
 
 from __future__ import annotations
@@ -77,9 +76,9 @@ Row = dict[str, Any]  # Any: JSON
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", action="append", choices=PARTS, help="these alone")
-    parser.add_argument("--kernels", action="store_true", help="time those too")
-    parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only these")
+    parser.add_argument("--kernels", action="store_true", help="time the kernels too")
+    parser.add_argument("--model", action="append", choices=MODELS, help="only these")
     parser.add_argument("--page", action="store_true", help="print the tables, run nothing")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -88,7 +87,7 @@ def main() -> None:
         return
     if not torch.cuda.is_available():
         sys.exit("torch finds no CUDA device on this machine")
-    warnings.simplefilter("ignore")  # of strategies, that little is frozen; of kernels
+    warnings.simplefilter("ignore")  # strategies warn that little is frozen; kernels warn too
     lines = _read(given.out)
     for part in given.part or PARTS:
         for name in given.model or MODELS:
@@ -121,7 +120,7 @@ def _write(file: Path, lines: list[Row]) -> None:
 
 
 def memory(workload: Workload) -> Iterator[Row]:
-    """Hold lean against stock, bit by bit and byte by byte, for every way and strategy."""
+    """Compare lean with stock, bit by bit and byte by byte, for every precision and strategy."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -275,12 +274,12 @@ def _forget() -> None:
 
 
 def _guarded(action: Callable[[], Row]) -> Row:
-    """Do it; what cannot be done is a row, not the end."""
+    """Run the action; an error becomes a row."""
     try:
         return action()
     except FreezekitError as error:
         return {"refused": str(error)[:300]}
-    except Exception as error:  # noqa: BLE001  # a fault of lean, or no memory
+    except Exception as error:  # noqa: BLE001  # an error in lean, or out of memory
         return {"error": f"{type(error).__name__}: {error}"[:300]}
     finally:
         _forget()

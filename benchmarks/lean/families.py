@@ -1,11 +1,13 @@
-"""Lean against stock on the smallest model of each family: `python -m benchmarks.lean.families`.
+"""Lean compared with stock on the smallest model of each family.
 
-Two copies of each model are frozen alike, one of them lean, and trained side by side: losses,
-gradients and buffers must have the same bits, and neither what autograd saves nor the peak of a
-step may be more. Real numbers on the CPU, batches of two of the smallest images.
+    python -m benchmarks.lean.families
 
-What is done is kept: after Ctrl-C the same command goes on; with other code, `--fresh` begins anew.
-The models are those of results/zoo-coverage.jsonl, the smallest first.
+Two copies of each model are frozen alike, one of them lean, and trained side by side. Losses,
+gradients and buffers must have the same bits. Neither what autograd saves nor the peak of a step
+may be more. The tensors are real, on the CPU, in batches of two of the smallest images.
+
+After Ctrl-C, the same command continues where it stopped. After a change of the code, `--fresh`
+starts again. The models are those of results/zoo-coverage.jsonl, the smallest first.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ STRATEGIES = (
     "norm-only",
     "first-n-stages:n=2",
 )
-"""From nearly everything trained to nearly nothing; the stem trained, or the stem frozen."""
+"""Strategies that train nearly everything to nearly nothing, with the stem trained or frozen."""
 
 LIMIT_SECONDS = 1200.0
 
@@ -37,8 +39,8 @@ LIMIT_SECONDS = 1200.0
 @click.option("--only", default="*", metavar="PATTERN", help="Names that match, such as 'swin*'.")
 @click.option("-s", "--strategy", multiple=True, default=STRATEGIES, type=click.Choice(STRATEGIES))
 @click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
-@click.option("--fresh", is_flag=True, help="Begin anew, whatever the file holds.")
-@click.option("--summary-only", is_flag=True, help="Run nothing: sum up what the file holds.")
+@click.option("--fresh", is_flag=True, help="Start again, whatever the file holds.")
+@click.option("--summary-only", is_flag=True, help="Run nothing; summarise the file.")
 @click.option(
     "-o", "--output", default=RESULTS / "lean-families.jsonl", type=click.Path(path_type=Path)
 )

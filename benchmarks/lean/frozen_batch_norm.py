@@ -1,9 +1,10 @@
-"""What people do without lean: batch norms that are held fixed become `FrozenBatchNorm2d`.
+"""The usual way without lean: frozen batch norms become torchvision's `FrozenBatchNorm2d`.
 
-That is torchvision's, as detectors use it: an affine map of buffers. After freezing, the
-`nn.BatchNorm2d` are converted in place that are wholly frozen and held in eval mode. Plain ones
-alone where there are any; else those of derived types too, as converters that ask `isinstance` do:
-one with an activation in it, as timm's `BatchNormAct2d`, loses that.
+That class is an affine map of buffers; detectors use it. After freezing, each `nn.BatchNorm2d` that
+is wholly frozen and held in eval mode is converted in place. Where there are plain ones, these
+alone are converted. Otherwise those of derived types are too, as by converters that test with
+`isinstance`; then a class with an activation in it, such as timm's `BatchNormAct2d`, loses the
+activation.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
     from freezekit.results.records import Workload
 
-TOLERANCE = 1e-4  # of the largest output
+TOLERANCE = 1e-4  # as a share of the largest output
 BUFFERS = "weight", "bias", "running_mean", "running_var"
 
 
 def frozen_batch_norm(workload: Workload, spec: str) -> dict[str, Any]:
-    """Return saved activations and peak with converted norms, or why there are none to tell."""
+    """Return saved activations and peak with converted norms, or why there are no such figures."""
     small = real_session(msgspec.structs.replace(workload, batch_size=2), spec).model
     names = convertible(small)
     if not names:
@@ -81,7 +82,7 @@ def difference(model: nn.Module, names: Sequence[str], workload: Workload) -> fl
     """Convert a model and return by how much its output moved, as a share of the largest."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # As after training: at first a branch's last weight may be 0, which hides the branch.
+            # As after training: a new branch may end with weight 0, which hides errors in it.
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
             nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]  # not None

@@ -1,4 +1,4 @@
-"""What each backward formula needs at least of what autograd saved for it; one table.
+"""The least that each backward formula needs of what autograd saved for it, as one table.
 
 Written from the formulas, without looking at `freezekit.lean`.
 """
@@ -23,21 +23,21 @@ SAVED = "_saved_"
 
 @dataclass(frozen=True)
 class Need:
-    """A saved tensor that a formula needs: whole, or so many bits of each element.
+    """A saved tensor that a formula needs, whole or in part.
 
     Attributes:
         tensor: As autograd saved it.
-        bits: None for the whole.
-        told_by_result: The result of the operation tells the bits as well.
+        bits: Bits that it needs of each element; None for the whole tensor.
+        in_result: The bits follow from the result of the operation too.
     """
 
     tensor: Tensor
     bits: int | None = None
-    told_by_result: bool = False
+    in_result: bool = False
 
 
-class Noise(TorchDispatchMode):
-    """Notes which storages hold coin flips, as dropout makes them where it has no own operator."""
+class MaskStorages(TorchDispatchMode):
+    """Notes the storages of random masks, which dropout draws where it is not one operator."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -65,25 +65,25 @@ def saved(node: Node, name: str) -> Any:
 
 
 def all_saved(node: Node) -> list[Tensor]:
-    """Return all tensors that a node saved, those of an autograd function in Python too."""
+    """Return all tensors that a node saved, also where it is an autograd function in Python."""
     found = [getattr(node, name) for name in dir(node) if name.startswith(SAVED)]
     found += getattr(node, "saved_tensors", ())
     return [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
 
 
-def wants(node: Node, place: int) -> bool:
-    """Tell whether the gradient of an input, given by its place, is wanted."""
+def wants(node: Node, position: int) -> bool:
+    """Tell whether the gradient of an input, given by its position, is wanted."""
     edges = node.next_functions
-    return place < len(edges) and edges[place][0] is not None
+    return position < len(edges) and edges[position][0] is not None
 
 
-def needs(node: Node, noise: set[int]) -> list[Need]:
-    """Return what a node's formula needs, given the storages that hold coin flips."""
+def needs(node: Node, masks: set[int]) -> list[Need]:
+    """Return what a node's formula needs, given the storages of random masks."""
     rule = _RULES.get(base_name(node))
     if rule is None:
         return [Need(tensor) for tensor in all_saved(node)]
     return [
-        Need(need.tensor, 1) if storage_key(need.tensor) in noise else need for need in rule(node)
+        Need(need.tensor, 1) if storage_key(need.tensor) in masks else need for need in rule(node)
     ]
 
 
@@ -122,7 +122,7 @@ def _bit_of(name: str) -> Callable[[Node], Iterator[Need]]:
     def rule(node: Node) -> Iterator[Need]:
         for tensor in (saved(node, name), saved(node, "result")):
             if isinstance(tensor, Tensor):
-                yield Need(tensor, 1, told_by_result=True)
+                yield Need(tensor, 1, in_result=True)
                 return
 
     return rule
@@ -140,7 +140,7 @@ def _max_pool(node: Node) -> Iterator[Need]:
 
 
 def _factors(left: str, right: str, first: int) -> Callable[[Node], Iterator[Need]]:
-    """Each factor where the gradient of the other is wanted; the left one is input `first`.
+    """Need each factor where the gradient of the other is wanted; the left one is input `first`.
 
     A number costs nothing, even where torch makes a tensor of it.
     """

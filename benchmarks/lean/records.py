@@ -1,4 +1,4 @@
-"""The result file of `table.py`: a row for each model and spec, written as they come."""
+"""The result file of `table.py`: a row for each model and spec, each written when it is known."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COUNTING = "bound.py", "cases.py", "frozen_batch_norm.py", "needs.py", "session
 
 
 def code_digest() -> str:
-    """Return what tells one state of the code that is counted, or counts, from another."""
+    """Return a digest of all code that a row depends on: lean's own, and the code that counts."""
     package = Path(freezekit.__file__).parent
     files = [*sorted((package / "lean").rglob("*.py"))]
     files += [package / "bench" / name for name in ("tracker.py", "fake.py")]
@@ -33,21 +33,21 @@ def code_digest() -> str:
 
 
 class Records:
-    """The rows of a result file; the static part and the compile phase may write at one time."""
+    """The rows of a result file, to which two processes may write at the same time."""
 
     def __init__(self, path: Path = OUT) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def read(self) -> dict[str, Any]:
-        """Return all that the file holds: environment, rows, and the check of inductor."""
+        """Return the whole file: environment, rows, and the check of inductor."""
         if not self.path.exists():
             return {"environment": {}, "rows": [], "inductor": []}
         found: dict[str, Any] = json.loads(self.path.read_text())
         return found
 
     def row(self, model: str, name: str) -> Row:
-        """Return what is known of a model under a spec, given by its column's name."""
+        """Return the row of a model and a spec, given by the name of its column."""
         for row in self.read()["rows"]:
             if (row["model"], row["strategy"]) == (model, name):
                 return row  # type: ignore[no-any-return]  # JSON

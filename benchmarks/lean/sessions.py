@@ -1,4 +1,4 @@
-"""A training step of one strategy, lean or stock, real or fake: the one place that makes them."""
+"""Training steps of one strategy: lean or stock, on real or fake tensors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def fake_session(
     workload: Workload, spec: str, *, lean: bool = False, change: Change | None = None
 ) -> Iterator[Session]:
-    """Make a session of fake tensors; the block is to run in their mode.
+    """Make a session of fake tensors, whose mode is active in the block.
 
     Raises:
         FreezekitError: The strategy refuses the model.
@@ -49,7 +49,7 @@ def fake_session(
 def real_session(
     workload: Workload, spec: str, *, lean: bool = False, change: Change | None = None
 ) -> Session:
-    """Make a session that really runs.
+    """Make a session of real tensors.
 
     Raises:
         FreezekitError: The strategy refuses the model.

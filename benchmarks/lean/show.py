@@ -1,4 +1,4 @@
-"""Rows of the lean benchmark for the terminal and for the page."""
+"""Rows of the lean benchmark as text for the terminal and for docs/lean.md."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def as_line(row: Row) -> str:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """Return a table for each model: shares of stock, and in bold what is far from the bound."""
+    """Return a table for each model: shares of stock, in bold where far from the bound."""
     return "\n\n".join(
         f"### {model}\n\n" + _table(list(group))
         for model, group in groupby(rows, key=lambda row: row["model"])
@@ -50,13 +50,13 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def as_page(rows: Sequence[Row]) -> str:
-    """Return the tables of docs/lean.md: all models in short, resnet50 in full."""
+    """Return the tables of docs/lean.md: a summary of all models, and resnet50 in full."""
     first, *_ = MODELS
     return f"{_summary(rows)}\n\n{_table([row for row in rows if row['model'] == first])}"
 
 
 def _summary(rows: Sequence[Row]) -> str:
-    """Return lean's share of stock for each model, and in brackets the least that is needed."""
+    """Return lean's share of stock for each model, with the bound in brackets."""
     known = {(row["model"], row["strategy"]): row for row in rows}
 
     def cell(model: str, strategy: str) -> str:
@@ -101,12 +101,12 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _other(figures: dict[str, Any] | None, told: Any) -> str:
-    """Return what another way saves, or why that cannot be told."""
+def _other(figures: dict[str, Any] | None, as_text: Any) -> str:
+    """Return what another way saves, or why there is no figure."""
     if figures is None:
         return "-"
     if SAVED in figures:
-        return str(told(figures[SAVED])).strip()
+        return str(as_text(figures[SAVED])).strip()
     said = figures.get("status") or ("refused" if "refused" in figures else "failed")
     return "-" if said == "does not apply" else said
 

@@ -1,12 +1,12 @@
-"""What lean costs: step times of lean against stock, in one interleaved run for each model.
+"""What lean costs: step times of lean and stock, in one interleaved run for each model.
 
     python -m benchmarks.lean.steps [--model NAME]... [--budget SECONDS]
     python -m benchmarks.lean.steps --page       # the table of docs/lean.md, from the results
 
-Runs `freezekit bench MODEL -s SPEC... --lean both`, whose rows carry the ratio to the stock row of
-the same strategy with its 95 % interval, and writes benchmarks/results/lean-steps-MODEL.json with
-all raw steps. To reach: the upper end of each interval at most 1.05. A quarter of an hour for each
-model, on a quiet machine of two cores.
+Runs `freezekit bench MODEL -s SPEC... --lean both`. Its rows hold the ratio to the stock row of the
+same strategy, with a 95 % interval. Writes benchmarks/results/lean-steps-MODEL.json with all raw
+steps. Target: the upper end of each interval is at most 1.05. Takes a quarter of an hour for each
+model, on an idle machine of two cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SPECS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
+    parser.add_argument("--model", action="append", choices=MODELS, help="only these")
     parser.add_argument("--budget", default="900", help="seconds for each; 0: the full protocol")
     parser.add_argument("--page", action="store_true", help="print the table, measure nothing")
     given = parser.parse_args()
@@ -59,7 +59,7 @@ def measure(name: str, budget: str) -> None:
 
 
 def lean_times(name: str) -> dict[str, tuple[float, float, float]]:
-    """Return by strategy the ratio of lean to stock with its interval, of what was measured."""
+    """Return the measured ratio of lean to stock with its interval, by strategy."""
     file = RESULTS / f"lean-steps-{name}.json"
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     return {

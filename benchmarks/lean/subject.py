@@ -1,4 +1,4 @@
-"""A model that looks as if it had been trained, and two copies of it: one stock, one lean."""
+"""A model with values as after training, and sessions of its copies, stock or lean."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEAST_VARIANCE = 0.05
-"""Below, a channel that two small images left dead is multiplied by hundreds once it lives."""
+"""Least running variance. Two small images may leave a channel constant. With a smaller variance,
+the norm would multiply that channel by hundreds as soon as it varies."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Subject:
     """One model with values, and a batch for it.
 
     Attributes:
-        text: What `freezekit.load_backbone` calls it.
-        model: Never trained itself: copies are.
+        text: The text by which `freezekit.load_backbone` loads it.
+        model: Only copies of it are trained.
         inputs: Arguments of its forward, Any: detection takes lists and dictionaries.
         image_size: Of a square image, in pixels.
     """
@@ -44,7 +45,7 @@ class Subject:
     image_size: int
 
 
-@lru_cache(maxsize=1)  # the strategies of one model follow one another
+@lru_cache(maxsize=1)  # the strategies of one model run one after another
 def subject(text: str) -> Subject:
     """Build the model with a batch of two of its smallest images."""
     model, inputs, size = build_small(text)
@@ -64,7 +65,9 @@ def session(of: Subject, strategy: str, *, lean: bool) -> Session:
     groups = frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY)
     workload = Workload(of.text, batch_size=2, image_size=of.image_size)
     optimizer = OPTIMIZERS[workload.optimizer](groups, lr=LEARNING_RATE)
-    loss = loss_function(task_of(of.model))  # not of the copy: lean may hide its signature
+    loss = loss_function(
+        task_of(of.model)
+    )  # of the original: lean may hide the signature of the copy
     return Session(workload, model, frozen, optimizer, inputs, loss)
 
 
@@ -76,14 +79,14 @@ def seed(number: int) -> None:
 
 
 def live_in(model: nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Give a model the weights and statistics of one that was trained.
+    """Give a model weights and statistics as after training.
 
-    A fresh one would hide faults: a norm whose weight is still 0 lets no gradient through, and one
-    with statistics of 0 and 1, once they are fixed, lets activations run to infinity.
+    A new model would hide errors. A norm whose weight is still 0 passes no gradient on. A norm with
+    fixed statistics of 0 and 1 lets activations grow without limit.
 
     Args:
         model: Changed in place.
-        inputs: What statistics are taken from, Any: whatever the model takes.
+        inputs: The batch that gives the statistics. Any: whatever the model takes.
     """
     seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a sweep of lean against stock comes to, in words."""
+"""The summary of a sweep that compares lean with stock, in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 def summary(lines: Sequence[Line]) -> str:
-    """Return counts first, then each line that broke a promise.
+    """Return the counts, then each line that is not exact, worse, failed or refused.
 
     Example:
         >>> line = {"library": "timm", "name": "vgg11", "strategy": "bias-only", "exact": True}
@@ -47,7 +47,7 @@ def summary(lines: Sequence[Line]) -> str:
     said += _section("refused", [f"{_name(line)}: {line['reason'][:120]}" for line in refused])
     blind = [line for line in lines if line.get("blind")]
     said += _section(
-        "gradients of zeros or not finite, of which comparing says little",
+        "gradients of zeros or not finite, about which the comparison says little",
         [f"{_name(line)}: {line['blind']}" for line in blind],
     )
     return "\n".join(said)
@@ -58,7 +58,7 @@ def _section(title: str, rows: Sequence[str]) -> list[str]:
 
 
 def _worse(lines: Sequence[Line], kind: str) -> list[Line]:
-    """Return the lines where lean takes more, by how many bytes more, the worst first."""
+    """Return the lines where lean takes more bytes than stock, the worst first."""
     found = [line for line in lines if "lean" in line and _excess(line, kind) > 0]
     return sorted(found, key=lambda line: -_excess(line, kind))
 

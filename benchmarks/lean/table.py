@@ -1,19 +1,21 @@
-"""What lean saves: eight models under every strategy, beside stock PyTorch, a bound, and others.
+"""What lean saves: eight models under every strategy, with stock PyTorch, a bound, and other ways.
 
     python -m benchmarks.lean.table [--model NAME]... [--fresh]    the static part
     python -m benchmarks.lean.table --compile [--fresh]            what torch.compile keeps
     python -m benchmarks.lean.table --markdown                     all tables, nothing counted
     python -m benchmarks.lean.table --page                         those of docs/lean.md
 
-The static part is deterministic, under fake tensors: saved activations and peak in stock PyTorch,
-with `lean=True` and with `FrozenBatchNorm2d` (`frozen_batch_norm.py`), and the least that the
-backward formulas need (`bound.py`). Rows of the code as it is are kept. About 20 minutes on a core.
+The static part is deterministic, under fake tensors. It counts saved activations and peak in stock
+PyTorch, with `lean=True` and with `FrozenBatchNorm2d` (`frozen_batch_norm.py`), and the least that
+the backward formulas need (`bound.py`). A row that the present code has counted is not counted
+again. About 20 minutes on one core.
 
-The compile phase runs each case in a process of its own, with the min-cut partitioner that inductor
-has too (`compiled.py`); its results depend on torch alone and are kept. About 40 minutes on a core.
+The compile phase runs each case in its own process, with the min-cut partitioner that inductor uses
+(`compiled.py`). Its results depend on torch alone, so that known ones are not computed again. About
+40 minutes on one core.
 
-Both write benchmarks/results/lean-memory.json row by row and may run at one time. Exits with 1
-where a target is missed.
+Both write benchmarks/results/lean-memory.json row by row, and may run at the same time. The exit
+code is 1 where a target is missed.
 """
 
 from __future__ import annotations
@@ -45,15 +47,15 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", action="append", choices=MODELS, help="these alone")
+    parser.add_argument("--model", action="append", choices=MODELS, help="only these")
     parser.add_argument("--compile", action="store_true", help="the compile phase instead")
-    parser.add_argument("--fresh", action="store_true", help="count anew what is there")
+    parser.add_argument("--fresh", action="store_true", help="count known rows again")
     parser.add_argument("--markdown", action="store_true", help="print a table for each model")
     parser.add_argument("--page", action="store_true", help="print the tables of docs/lean.md")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of strategies, that little is frozen
+    warnings.simplefilter("ignore")  # strategies warn that little is frozen
     records, models = Records(given.out), given.model or MODELS
     if given.markdown or given.page:
         print((as_page if given.page else as_markdown)(records.read()["rows"]))
@@ -73,7 +75,7 @@ def main() -> None:
 
 
 def count_all(records: Records, models: Iterable[str], *, fresh: bool = False) -> None:
-    """Count the static part of every row that is not of this code, and write each as it comes."""
+    """Count the static part of each row that the present code has not counted, and write it."""
     code = code_digest()
     for model in models:
         for name in SPECS:
@@ -108,7 +110,7 @@ def _lean(model: str, spec: str) -> dict[str, Any]:
     try:
         with fake_session(MODELS[model], spec, lean=True) as session:
             memory, _ = traced_memory(session)
-    except Exception as error:  # noqa: BLE001  # a fault of lean is a row, not the end
+    except Exception as error:  # noqa: BLE001  # an error in lean becomes a row
         return {"error": f"{type(error).__name__}: {error}"[:300]}
     return _figures(memory)
 

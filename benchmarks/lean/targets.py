@@ -1,4 +1,4 @@
-"""What lean is to reach, and whether it does."""
+"""The targets of lean, and whether it meets them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from benchmarks.lean.records import Row
 
 SAVED, PEAK = "saved_activations_bytes", "peak_bytes"
-CLOSE = 1.10  # times the bound
-SHARES = {  # of stock saved activations, at most
+CLOSE = 1.10  # as a multiple of the bound
+SHARES = {  # largest share of stock's saved activations
     ("resnet50", "surgical:stages=stem"): 0.13,
     ("resnet50", "surgical:stages=first"): 0.48,
     ("resnet50", "bias-only"): 0.08,
@@ -26,7 +26,7 @@ SHARES = {  # of stock saved activations, at most
 
 
 def checked(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """Yield each target in words, and "ok ..." or "MISSED ..."."""
+    """Yield each target in words, with "ok ..." or "MISSED ..."."""
     known = {(row["model"], row["strategy"]): row for row in rows if counted(row)}
     for key, most in SHARES.items():
         label = f"{key[0]}, {key[1]}: at most {most:.0%} of stock saved activations"
