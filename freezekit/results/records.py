@@ -123,7 +123,7 @@ class Parameters(Record, frozen=True):
 
 
 class Memory(Record, frozen=True):
-    """Bytes in one training step; see MEASURING in the docs for how each is counted.
+    """Bytes in one training step; `docs/figures.md` says how they are counted.
 
     Attributes:
         peak_bytes: The highest device-allocator total in the step.
