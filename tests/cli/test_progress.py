@@ -12,7 +12,8 @@ from freezekit.cli import progress as screen
 from freezekit.cli.progress import progress
 from freezekit.errors import OutputError
 from freezekit.results.records import Parameters, Result, Row, Workload
-from freezekit.results.store import UNCHANGED, load
+from freezekit.results.files import UNCHANGED
+from freezekit.results.store import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def test_a_disk_that_is_full_midway_tells_what_the_file_holds(
     first, second, third = _run("timm:a"), _run("timm:b", complete=False), _run("timm:c")
     writer.write([first, second], draw=True)
 
-    def fail(results: Sequence[Result], path: str) -> None:
+    def fail(results: Sequence[Result], formats: object, path: str) -> None:
         raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
 
     monkeypatch.setattr(screen, "write", fail)
@@ -65,7 +66,7 @@ def test_a_disk_that_is_full_midway_tells_what_the_file_holds(
 def test_a_disk_that_is_full_at_once_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(results: Sequence[Result], path: str) -> None:
+    def fail(results: Sequence[Result], formats: object, path: str) -> None:
         raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
 
     monkeypatch.setattr(screen, "write", fail)
