@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 MOST_STAGES = 8
 """Stages of one class that lie side by side; if there are more, they are blocks of one stage.
 
-`sequencer2d_s` has 4 such stages, of which 3 become one with 3. `legacy_xception` has 12 blocks that
-hold lists of their own: with 12, each of them is a stage. `xception41p` has 13.
+`sequencer2d_s` has 4 such stages, of which 3 become one with 3. `legacy_xception` has 12 blocks
+that hold lists of their own: with 12, each of them is a stage. `xception41p` has 13.
 """
 
 
