@@ -215,11 +215,21 @@ class TestDiff:
         assert self.run(tmp_path) == 0
         assert capsys.readouterr().out == "2 models compared, 0 moved\n"
         golden = tmp_path / "golden.jsonl"
-        golden.write_text(
-            golden.read_text().replace("| features.6-7 14-25 |", "| features.6-7 14-19 | y 20-25 |")
-        )
+        split = golden.read_text().replace("features.3-4 2-13", "features.3 2-7 | features.4 8-13")
+        golden.write_text(split)
         assert self.run(tmp_path) == 1
-        print(capsys.readouterr().out)
+        assert capsys.readouterr().out == (
+            "torchvision:squeezenet1_1:\n"
+            "  stages: stem | features.3 | features.4 | features.5-7 | features.8-12 | head -> "
+            "stem | features.3-4 | features.5-7 | features.8-12 | head\n"
+            "  6 parameters from features.3 to features.3-4: features.3.squeeze.weight, "
+            "features.3.squeeze.bias, features.3.expand1x1.weight, features.3.expand1x1.bias "
+            "and 2 more\n"
+            "  6 parameters from features.4 to features.3-4: features.4.squeeze.weight, "
+            "features.4.squeeze.bias, features.4.expand1x1.weight, features.4.expand1x1.bias "
+            "and 2 more\n"
+            "2 models compared, 1 moved\n"
+        )
 
     def test_same_parameters_in_other_order_are_told(self) -> None:
         line = {"stages": "stem 0 | head 1", "names": "a", "rest": "b", "parameters": ["x", "y"]}

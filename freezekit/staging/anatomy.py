@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from freezekit.staging.trace import Call, Trace
 MATRIX_RANK = 2
-"""Dimensions that a parameter needs to be the weight of a layer: biases and norms have one."""
+"""Dimensions that the weight of a layer has at least: biases and norms have one.
+
+With 1, norms count as layers: the last norm of `deit_tiny_patch16_224` becomes a neck. With 3,
+linear layers count as norms: `vit_tiny_patch16_224` has no blocks.
+"""
 
 
 class Anatomy:

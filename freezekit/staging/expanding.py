@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     from freezekit.staging.anatomy import Anatomy
 
 SEVERAL_LEVELS = 2
-"""Resolutions reached inside a module from which its parts may be stages."""
+"""Falls of the resolution inside a module from which its parts may be stages.
+
+With 1, a stage that begins with its own downsampling is opened: `edgenext_xx_small` is divided into
+`stages.2.blocks.0` to `stages.2.blocks.5`. With 3, the two stages in the patch embedding of
+`vitamin_small_224` become one.
+"""
 
 SPANNING_SHARE = Fraction(1, 2)
-"""A module without lists of blocks in it is opened if it holds this share of the weights."""
+"""A module without lists of blocks in it is opened if it holds this share of the weight tensors.
+
+`features` of `alexnet`, `vgg11` and `mobilenet_v2` holds more, and is no single stage. With a lower
+share, patchifying stems are opened too; no parameter of the models tried moves then.
+"""
 
 LONG_LIST_SHARE = Fraction(1, 3)
-"""A list on one resolution is opened if it holds more than this share of the body's weights."""
+"""A list on one resolution is opened if it holds more than this share of the body's weight tensors.
+
+`vitamin_small_224` has two convolutional stages and then 14 transformer blocks, which hold most of
+the weights: they are stages one by one. A share above theirs makes one stage of them.
+"""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ norm: parameters, but no weight matrix; layer: one weight; block: several; stage
 FALL = 0.6
 """A fall of the resolution leaves fewer positions than this fraction of those before it.
 
-FALL_MODELS
+Striding by 2 leaves a quarter, so that `resnet18` needs more than 0.25; `efficientvim_m1`, which
+rounds odd sizes up, needs more than 0.5. Convolutions without padding must not count: 24x24 to
+22x22 leaves 0.84, so that a chain of them falls into single layers at 0.9. No model of timm and
+torchvision that was tried moves between 0.55 and 0.95.
 """
 
 BLOCKS = ("block", "stage")
