@@ -11,8 +11,8 @@ from freezekit.bench.base_run import ProgressUpdate
 from freezekit.cli import progress as screen
 from freezekit.cli.progress import progress
 from freezekit.errors import OutputError
-from freezekit.results.records import Parameters, Result, Row, Workload
 from freezekit.results.files import UNCHANGED
+from freezekit.results.records import Parameters, Result, Row, Workload
 from freezekit.results.store import load
 
 if TYPE_CHECKING:

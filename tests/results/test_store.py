@@ -121,10 +121,9 @@ def test_a_person_can_read_it_what_it_is_first_and_raw_steps_last_in_one_line() 
 def test_the_schema_describes_every_record_and_knows_no_other_fields() -> None:
     kinds = vars(results).values()
     records = [k for k in kinds if isinstance(k, type) and issubclass(k, results.Record)]
-    assert set(SCHEMA["$defs"]) == {kind.__name__ for kind in records} - {"Record"}
+    records = [kind for kind in records if not kind.__subclasses__() or kind is Row]
+    assert set(SCHEMA["$defs"]) == {kind.__name__ for kind in records}
     for record in records:
-        if record is results.Record:
-            continue
         described = SCHEMA["$defs"][record.__name__]
         known = {field.name: field for field in structs.fields(record)}
         assert set(described["properties"]) == set(known), record
