@@ -21,7 +21,7 @@ check: .venv/.installed-dev  ## style, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/.installed-dev  ## mend style
+format: .venv/.installed-dev  ## correct the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -41,7 +41,7 @@ def explanation_text(told: Explanation, width: int = 80) -> str:
           3     op              0      1x1  head
           4     op              0   vector  head
           5     layer          90   vector  head
-          op: no parameters; layer: one weight tensor
+          op: no parameters; layer: one weight matrix
         <BLANKLINE>
         Modules opened, because their parts belong to several stages
           None.

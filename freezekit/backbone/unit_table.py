@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _KINDS = {
     "parameter": "one of a module that spans several units",
     "op": "no parameters",
-    "norm": "parameters, but no weight tensor",
-    "layer": "one weight tensor",
-    "block": "several weight tensors",
+    "norm": "parameters, but no weight matrix",
+    "layer": "one weight matrix",
+    "block": "several weight matrices",
     "stage": "holds blocks",
 }
 _HEADINGS = ("unit", "kind", "parameters", "output", "stage")
@@ -68,7 +68,7 @@ def kinds_text(units: Sequence[UnitRow]) -> str:
     Example:
         >>> from freezekit.backbone.explanation import UnitRow
         >>> kinds_text([UnitRow("conv", "layer", 4, (7, 7), "stem")])
-        'layer: one weight tensor'
+        'layer: one weight matrix'
     """
     kinds = [kind for kind in _KINDS if any(unit.kind == kind for unit in units)]
     return "; ".join(f"{kind}: {_KINDS[kind]}" for kind in kinds)

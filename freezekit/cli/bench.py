@@ -11,7 +11,13 @@ import click
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, model_names
 from freezekit.cli.gates import fail_if_option
-from freezekit.cli.options import DEFAULT_SPECS, block_option, strategies_option, workload_options
+from freezekit.cli.options import (
+    DEFAULT_SPECS,
+    OUTPUT_HELP,
+    block_option,
+    strategies_option,
+    workload_options,
+)
 from freezekit.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -33,9 +39,7 @@ DEFAULT_BUDGET_SECONDS = 75.0
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (for "
-    "github-action-benchmark); may be given several times. Only files that freezekit wrote are "
-    "replaced. A complete run in a .json file stays there until the new run is complete.",
+    help=f"{OUTPUT_HELP} A complete run in a .json file stays there until the new run is complete.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
 @workload_options

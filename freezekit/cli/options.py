@@ -35,8 +35,15 @@ strategies_option = click.option(
     multiple=True,
     metavar="SPEC",
     shell_complete=complete_spec,
-    help="A strategy to compare with `full`; may be given several times. Default: "
+    help="A strategy to look at beside `full`; may be given several times. Default: "
     f"{', '.join(DEFAULT_SPECS[1:-1])} and {DEFAULT_SPECS[-1]}.",
+)
+
+# Spelled out: the list in `report.formats` takes long to import, and a test compares the two.
+OUTPUT_HELP = (
+    "Write .json, .csv, .md or .html, or for services .bencher.json or .github.json (for "
+    "github-action-benchmark); may be given several times. Only files that freezekit wrote are "
+    "replaced."
 )
 
 _WORKLOAD = (

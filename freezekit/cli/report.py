@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
+
+from freezekit.cli.options import OUTPUT_HELP
+from freezekit.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +25,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     type=click.Path(),
-    help="Write .html, .md, .csv or .json; may be given several times. Replaces only what "
-    "freezekit wrote.",
+    help=f"{OUTPUT_HELP} Without -o the tables are printed.",
 )
 @click.option(
     "--explain", is_flag=True, help="Print the tables with all notes, and what the columns mean."
@@ -35,6 +38,7 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...], explain: bool) -> 
 
     \b
     Examples:
+      freezekit report atto.json
       freezekit report atto.json -o atto.html
       freezekit report resnet.json vit.json -o both.html -o both.md
       freezekit report atto.json --explain
@@ -44,22 +48,23 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...], explain: bool) -> 
     from freezekit.results.locking import locked
     from freezekit.results.store import load
 
-    if not outputs and not explain:
-        raise click.UsageError(
-            "Missing option '-o' / '--output': name a file to write, or give --explain"
-        )
+    read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
+        if os.path.realpath(path) in read:
+            raise OutputError(
+                f"cannot write {path!r}: it is one of the results to read; name another file"
+            )
         check_writable(path, RESULT_FORMATS)
     with locked(outputs):
         for path in outputs:
             check_replaceable(path, RESULT_FORMATS)
         results = [result for path in inputs for result in load(path)]
         write(results, RESULT_FORMATS, *outputs)
-    if explain:
-        _explain(results)
+    if explain or not outputs:
+        _print(results, explain)
 
 
-def _explain(results: Sequence[Result]) -> None:
+def _print(results: Sequence[Result], explain: bool) -> None:
     from rich.console import Console
 
     from freezekit.report.table import print_result
@@ -68,4 +73,4 @@ def _explain(results: Sequence[Result]) -> None:
     for i, result in enumerate(results):
         if i:
             console.print()
-        print_result(result, console, explain=True)
+        print_result(result, console, explain=explain)

@@ -48,8 +48,8 @@ def unit_of(node: Node, units: Mapping[str, Unit]) -> Unit | None:
             return unit
         case Figure(name):
             return units[name]
-        case Operation("-", (_,)):
-            return None
+        case Operation("-", (part,)):
+            return unit_of(part, units)
         case Operation(sign, (left, right)) if sign in ARITHMETIC:
             first, second = unit_of(left, units), unit_of(right, units)
             if sign in ("+", "-"):
@@ -68,6 +68,8 @@ def is_misplaced_ratio(node: Node, beside: Unit | None) -> bool:
         [True, False]
     """
     match node:
+        case Operation("-", (part,)):
+            return is_misplaced_ratio(part, beside)
         case Constant(float(value), None):
             return beside not in (None, "ratio", "seconds") and 0 < value < 1
         case Constant(float(), "ratio"):

@@ -11,6 +11,7 @@ from freezekit.gate.scene import Scene
 from freezekit.gate.spans import LackingError
 from freezekit.gate.tree import Figure, Node, texts_beside, walk
 from freezekit.gate.values import UNITS
+from freezekit.results.records import VERDICTS
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
@@ -151,8 +152,9 @@ def check_gates(
         resumes: Whether the result may hold more rows, from an earlier run.
 
     Raises:
-        GateError: A gate names a strategy that no row has, a baseline that is not given, or step
-            times that are not measured; or it concerns no row, such as `stock` if no row is lean.
+        GateError: A gate names a strategy that no row has, an unknown verdict, a baseline that is
+            not given, or step times that are not measured; or it concerns no row, such as `stock`
+            if no row is lean.
 
     Example:
         >>> check_gates([Gate.read("time.ratio > 1")], [BASELINE], static_only=True)
@@ -175,6 +177,12 @@ def check_gates(
                     f"the gate {gate.text!r} names the strategy {name!r}, and no row has that "
                     f"name; there are {', '.join(map(repr, strategies))}"
                     f"{suggest(name, strategies)}"
+                )
+        for name in texts_beside(gate.condition, "verdict"):
+            if name not in VERDICTS:
+                raise GateError(
+                    f"the gate {gate.text!r} names the verdict {name!r}; expected one of "
+                    f"{', '.join(map(repr, VERDICTS))}{suggest(name, VERDICTS)}"
                 )
         if reason := _unconcerned(gate, variants, resumes):
             raise GateError(f"the gate {gate.text!r} concerns no row: {reason}")

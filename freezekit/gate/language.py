@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from freezekit.errors import suggest
 from freezekit.gate.dimensions import SCALES, WORDS, is_misplaced_ratio, unit_of
-from freezekit.gate.pieces import fail_at, split
+from freezekit.gate.pieces import fail_at, shortened, split
 from freezekit.gate.shape import check_depth, first_misplaced, place_of, tree_of
 from freezekit.gate.tree import ARITHMETIC, LOGIC, REFERENCES, Constant, Figure, Node, Operation
 
@@ -137,7 +137,7 @@ class _Reader:
         done = _JOINED.get(node.sign, "compared with")
         for child, part, other in zip(children, node.parts, (right, left), strict=True):
             if is_misplaced_ratio(part, other):
-                (number,) = self._within(child)
+                number = next(piece for piece in self._within(child) if piece["operand"])
                 meant = f"full * {self._number(number).value:g}"
                 message = f"{number[0]} is a ratio, and cannot be {done} {WORDS[other]}"
                 self._fail(f"{message}; did you mean {meant!r}?", number)
@@ -167,16 +167,16 @@ class _Reader:
     def _number(self, piece: Piece) -> Constant:
         found = _NUMBER.fullmatch(piece[0])
         if not found:
-            message = f"{piece[0]!r} is not a number; write one such as 1.05, 60%, 2GiB or 250ms"
-            self._fail(message, piece)
+            said = f"{shortened(piece[0])!r} is not a number"
+            self._fail(f"{said}; write one such as 1.05, 60%, 2GiB or 250ms", piece)
         digits, unit = found.groups()
         if unit not in SCALES:
             choices = ", ".join(filter(None, SCALES))
-            self._fail(f"unknown unit {unit!r}; expected one of {choices}", piece)
+            self._fail(f"unknown unit {shortened(unit)!r}; expected one of {choices}", piece)
         scale, counted = SCALES[unit]
         value = float(digits) * scale
         if not isfinite(value):
-            self._fail(f"{piece[0]} is too large for a number", piece)
+            self._fail(f"{shortened(piece[0])} is too large for a number", piece)
         return Constant(value, counted)
 
     def _figure(self, piece: Piece) -> Figure:
@@ -185,7 +185,7 @@ class _Reader:
         name = name.removeprefix("memory.")  # where it stands in the result file
         if name not in self.units:
             near = suggest(name, self.units) or f"; expected one of {', '.join(self.units)}"
-            self._fail(f"unknown figure {name!r}{near}", piece)
+            self._fail(f"unknown figure {shortened(name)!r}{near}", piece)
         return Figure(name, of)
 
     def _figures(self, pieces: Sequence[Piece]) -> list[str]:

@@ -10,6 +10,7 @@ from freezekit.errors import GateError
 Piece = re.Match[str]
 """An operator or a bracket, or an "operand": a figure's name, a number with its unit, a text."""
 
+_MOST_QUOTED = 60  # characters of one piece in a message
 MOST_SHOWN = 300  # characters of a gate in an error: more than a person writes
 _LANGUAGE = "figures, numbers, 'texts', + - * / < <= > >= == != and or not ( )"
 _PIECE = re.compile(
@@ -57,3 +58,13 @@ def fail_at(text: str, start: int, end: int, message: str) -> NoReturn:
     line = "".join(c if c.isprintable() else " " for c in text[first:last])
     mark = " " * (len(before) + start - first) + "^" * max(1, min(end, last) - start)
     raise GateError(f"{message}\n  {before}{line}{after}\n  {mark}")
+
+
+def shortened(text: str) -> str:
+    """Return a piece as a message quotes it: of a very long one its beginning.
+
+    Example:
+        >>> shortened("peak_bytes"), len(shortened("9" * 5000))
+        ('peak_bytes', 63)
+    """
+    return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}..."

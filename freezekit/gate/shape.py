@@ -79,7 +79,7 @@ def check_depth(text: str, pieces: Sequence[Piece]) -> None:
         elif not piece["operand"]:
             chains[-1] = 0 if piece[0] in ("and", "or") else chains[-1] + 1
         if len(chains) - 1 + sum(chains) > MOST_DEPTH:
-            message = f"more than {MOST_DEPTH} brackets and operators inside one another"
+            message = f"more than {MOST_DEPTH} brackets and operators in one condition"
             fail_at(text, piece.start(), piece.end(), message)
 
 

@@ -61,7 +61,7 @@ def format_of(path: str | Path, formats: Sequence[Format[T]]) -> Format[T]:
         found = f"the extension {extension!r}" if extension else "a name without extension"
         *others, last = (known.extension for known in formats)
         raise OutputError(
-            f"cannot write {str(path)!r}: {found} does not say what to write; "
+            f"cannot write {str(path)!r}: {found} is none that this command writes; "
             f"expected {', '.join(others)} or {last}"
         )
     return max(fitting, key=lambda known: len(known.extension))

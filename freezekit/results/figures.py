@@ -60,8 +60,8 @@ class Figure:
         read: From a result and one of its rows to the value, None where the row lacks it.
         interval: From the row to two ends: of a ratio its 95 % interval, of a time the 10th and the
             90th percentile.
-        heading: Of its column in the table; None: it has none there.
-        tracked: Its names for services; None: they do not get it.
+        heading: The heading of its column, None if the table has no such column.
+        tracked: Its names for services, None if they do not get it.
         compared: Whether two result files are compared by it, exactly.
     """
 
@@ -170,7 +170,7 @@ _RATIO = Figure(
 _RATIO_TO_STOCK = Figure(
     "time.ratio_to_stock",
     "ratio",
-    "Of a lean row: step time against the stock row of the same strategy, obtained like `ratio`.",
+    "The step time of a lean row divided by that of the stock row of the same strategy.",
     lambda _, row: row.time.ratio_to_stock if row.time else None,
     lambda row: row.time.ratio_to_stock_ci if row.time else None,
 )

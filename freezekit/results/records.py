@@ -6,7 +6,7 @@ not obtained is None, never 0.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, structs
 
@@ -16,7 +16,7 @@ SCHEMA_VERSION: Literal[1] = 1
 CONTROL = "control"  # the label of the second copy of the baseline in `Raw`
 DISCARDED_STEPS = 1  # the first step of a turn finds the caches filled by another strategy
 PROTOCOL = "v1"
-FREES_LITTLE = 0.03  # of the saved activations of `full`: then it is asked what lean would bring
+FREES_LITTLE = 0.03  # of the saved activations of `full`: below, what lean would save is predicted
 MOST = 2**63 - 1  # what other readers of JSON can hold, too
 
 # What a figure may be; the reader refuses the rest, so that nothing made of it overflows.
@@ -29,6 +29,7 @@ Ratio = Annotated[float, Meta(ge=1e-100, le=1e100)]
 Turn = Annotated[list[StepTime], Meta(min_length=DISCARDED_STEPS + 1)]
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def _text_unless(field: str, value: object, other: str) -> Meta:

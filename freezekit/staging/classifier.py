@@ -90,7 +90,7 @@ def cut_tail(tail: tuple[Unit, ...], area_out: int | None) -> Tail:
     last = stop = max((i for i in weighty if projects(tail[i])), default=-1) + 1
     while 0 < stop < len(tail) and tail[stop].kind == "norm":
         stop += 1  # the norm of a projection goes with it
-    return _divided(tail, last, stop, "is the last unit before the classifier that projects")
+    return _divided(tail, last, stop, "is the last unit that projects before the classifier")
 
 
 def projects(unit: Unit) -> bool:

@@ -231,3 +231,11 @@ def test_a_gate_that_concerns_no_row_is_refused(
 
 def test_a_stock_row_may_be_of_the_run_that_is_resumed() -> None:
     check_gates([Gate.read("peak_bytes > stock")], [BASELINE, LEAN_HEAD], resumes=True)
+
+
+@pytest.mark.parametrize("sign", ["==", "!="])
+def test_a_misspelt_verdict_is_refused(sign: str) -> None:
+    rows = [BASELINE, Variant("head-only")]
+    check_gates([Gate.read(f"verdict {sign} 'slower'")], rows)
+    with pytest.raises(GateError, match=r"the verdict 'slow'; expected one of .*'slower'"):
+        check_gates([Gate.read(f"verdict {sign} 'slow'")], rows)

@@ -101,6 +101,8 @@ def _refused(text: str, shown: str = "") -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("text", "message", "place"),
     [
+        ("peak_bytes > -60%", "60% is a ratio, and cannot be compared with bytes", "60%"),
+        ("-peak_bytes > time.ratio", "a ratio cannot be compared with bytes", "time.ratio"),
         ("peek_bytes > 1", "unknown figure 'peek_bytes', did you mean 'peak_bytes'", "peek_bytes"),
         (
             "full.tim.ratio > 1",
@@ -154,11 +156,11 @@ def _refused(text: str, shown: str = "") -> tuple[str, str]:
         ("   ", "a gate is empty", ""),
         (
             "(" * 60 + "lean" + ")" * 60,
-            "more than 50 brackets and operators inside one another",
+            "more than 50 brackets and operators in one condition",
             "(",
         ),
-        ("-" * 60 + "1 > 2", "more than 50 brackets and operators inside one another", "-"),
-        ("not " * 60 + "lean", "more than 50 brackets and operators inside one another", "not"),
+        ("-" * 60 + "1 > 2", "more than 50 brackets and operators in one condition", "-"),
+        ("not " * 60 + "lean", "more than 50 brackets and operators in one condition", "not"),
         ("__import__('os') > 1", "unknown figure '__import__'", "__import__"),
         (
             "peak_bytes.__class__ > 1",
@@ -267,7 +269,7 @@ def test_a_gate_too_deep_for_a_parser_is_refused(start: str, place: str, depth: 
     with pytest.raises(GateError) as caught:
         Gate.read(start * depth + "1")
     message, line, mark = str(caught.value).split("\n")
-    assert message == "more than 50 brackets and operators inside one another"
+    assert message == "more than 50 brackets and operators in one condition"
     assert line[mark.index("^") : mark.rindex("^") + 1] == place
 
 
@@ -287,3 +289,11 @@ def test_an_error_in_a_very_long_gate_shows_what_is_around(text: str) -> None:
     assert len(line) < 320
     assert line.endswith("...")
     assert line[mark.index("^")] == ("$" if "$" in text else "(")
+
+
+def test_a_very_long_piece_is_quoted_in_part() -> None:
+    for text in ("peak_bytes > " + "9" * 5000, "p" * 5000 + " > 1", "peak_bytes > 1" + "q" * 5000):
+        with pytest.raises(GateError) as caught:
+            parse(text, UNITS)
+        assert len(str(caught.value).splitlines()[0]) < 2000
+        assert "..." in str(caught.value).splitlines()[0]

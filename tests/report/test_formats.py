@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -165,3 +166,30 @@ def test_reports_and_the_result_file_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_help_names_every_format() -> None:
+    from freezekit.cli.options import OUTPUT_HELP
+
+    named = set(re.findall(r"\.[a-z.]+\b", OUTPUT_HELP))
+    assert named == {known.extension for known in RESULT_FORMATS}
+
+
+def test_a_report_prints_the_table_and_never_overwrites_what_it_reads(
+    make_result: MakeResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.json"
+    write([make_result()], RESULT_FORMATS, path)
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "freezekit", "report", "r.json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torchvision:resnet18, 8x3x128x128" in done.stdout
+    (tmp_path / "link.json").symlink_to(path)
+    for output in ("r.json", "./r.json", "link.json"):
+        done = subprocess.run(
+            [*command, "-o", output], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 2
+        assert f"cannot write {output!r}: it is one of the results to read" in done.stderr
+        assert path.read_bytes() == before

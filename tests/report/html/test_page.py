@@ -302,7 +302,7 @@ def test_the_report_command_needs_no_torch(make_whole: MakeResult, tmp_path: Pat
         (("no.json", "-o", "r.html"), "cannot read 'no.json'"),
         (("r.txt", "-o", "r.pdf"), "expected .json, .csv, .md, .html"),
         (("-o", "r.html"), "Missing argument"),
-        (("no.json",), "Missing option '-o'"),
+        (("no.json",), "cannot read 'no.json': no such file"),
     ],
 )
 def test_bad_usage_of_the_report_command(
