@@ -119,7 +119,7 @@ class SizeError(FreezekitError):
     """A size of memory cannot be read."""
 
 
-class ShortageError(FreezekitError):
+class InsufficientMemoryError(FreezekitError):
     """The request needs more memory than the device has."""
 
 
@@ -142,8 +142,9 @@ def suggest(given: str, choices: Iterable[str]) -> str:
         >>> suggest("batchnorm", ["batch-norm", "full"])
         ", did you mean 'batch-norm'?"
     """
-    near = difflib.get_close_matches(given, sorted(choices), n=3, cutoff=0.6)
-    return f", did you mean {' or '.join(map(repr, near))}?" if near else ""
+    near = list(map(repr, difflib.get_close_matches(given, sorted(choices), n=3, cutoff=0.6)))
+    listed = " or ".join([", ".join(near[:-1]), near[-1]] if len(near) > 1 else near)
+    return f", did you mean {listed}?" if near else ""
 
 
 def some(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from freezekit import __version__
 from freezekit.bench.base_run import BaseRun
 from freezekit.bench.environment import available_bytes, environment
 from freezekit.bench.processes import Event, Workers
-from freezekit.errors import ShortageError
+from freezekit.errors import InsufficientMemoryError
 from freezekit.fit.margin import default_margin
 from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
 from freezekit.results.records import Memory
@@ -75,12 +75,14 @@ class FitRun(BaseRun[Fit]):
 
         Raises:
             ModelError: The model cannot be had at all.
-            ShortageError: `--verify` needs more memory than the machine has free, or the system
-                does not tell how much that is and no memory was given.
+            InsufficientMemoryError: `--verify` needs more memory than the machine has free, or the
+                system does not tell how much that is and no memory was given.
             WorkerError: The process that predicts died.
         """
         if not self.result.memory_bytes and self.result.workload.device == "cpu":
-            raise ShortageError("this system does not tell how much memory is free: give --memory")
+            raise InsufficientMemoryError(
+                "this system does not tell how much memory is free: give --memory"
+            )
         with Workers() as workers:
             self._predict(workers)
             if self._options.verify:
@@ -139,7 +141,7 @@ class FitRun(BaseRun[Fit]):
         need = max((row.next_peak_bytes or row.memory.peak_bytes or 0 for row in rows), default=0)
         free = available_bytes()
         if free and need > free:
-            raise ShortageError(
+            raise InsufficientMemoryError(
                 f"--verify would need {need:,} bytes and the machine has {free:,} free: leave "
                 "--verify out, or give a smaller --memory"
             )

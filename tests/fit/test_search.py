@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from freezekit.errors import ModelError, ShortageError, SizeError
+from freezekit.errors import ModelError, InsufficientMemoryError, SizeError
 from freezekit.fit.run import FitOptions, FitRun
 from freezekit.fit.search import MAX_BATCH, Largest, largest_batch
 from freezekit.results.records import Workload
@@ -114,5 +114,5 @@ def test_a_system_that_does_not_tell_its_free_memory(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "sysconf", no_answer)
     run = FitRun(Workload("timm:test_resnet"), FitOptions((Variant("full"),)), lambda _: None)
-    with pytest.raises(ShortageError, match="give --memory"):
+    with pytest.raises(InsufficientMemoryError, match="give --memory"):
         run.find()
