@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError
 from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record
+from freezekit.freezing.statistics_hold import release_statistics
 from freezekit.lean import Lean
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def undo(model: nn.Module) -> None:
         held = module.__dict__.get("train")
         if isinstance(held, HeldInEval):
             held.release()
+        release_statistics(module)  # of a module whose `train` somebody has removed
     parameters = dict(model.named_parameters())
     for name, trainable in record.trainable_before.items():
         if name in parameters:

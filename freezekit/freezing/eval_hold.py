@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from freezekit.freezing.statistics_hold import keep_statistics, release_statistics
+
 if TYPE_CHECKING:
     from freezekit.freezing.plan import FreezePlan
     from freezekit.lean import Lean
@@ -44,12 +46,14 @@ class HeldInEval:
         return self.module
 
     def hold(self) -> None:
-        """Set the module to eval mode and hold it there."""
+        """Set the module to eval mode and hold it there, with its statistics."""
         self._train_itself(False)
         self.module.__dict__["train"] = self
+        keep_statistics(self.module)
 
     def release(self) -> None:
         """End the hold. The module takes the mode that was last asked for."""
+        release_statistics(self.module)
         del self.module.__dict__["train"]
         if self.before is not None:
             self.module.__dict__["train"] = self.before

@@ -166,7 +166,8 @@ def freeze_(
 
     Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable.
     Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
-    pickle, wrappers and checkpoints. No module is replaced, and no state-dict key changes. A new
+    pickle, wrappers and checkpoints. They keep their statistics through `reset_running_stats()` and
+    `torch.optim.swa_utils.update_bn`. No module is replaced, and no state-dict key changes. A new
     plan replaces an earlier one: a frozen model is undone first. On an error the model stays as it
     was.
 
