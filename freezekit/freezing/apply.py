@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError
-from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record
+from freezekit.freezing.arrival import Arrivals
+from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_flags
 from freezekit.freezing.statistics_hold import release_statistics
 from freezekit.lean import Lean
 
@@ -19,7 +20,7 @@ def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
     """Set the flags, hold modules in eval mode, and record the earlier state for `undo`."""
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
-    record = model.__dict__[RECORD] = Record(decided, before)
+    record = model.__dict__[RECORD] = Record(decided, before, arrivals=Arrivals(model))
     for name, parameter in parameters.items():
         trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
@@ -36,6 +37,7 @@ def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
 
 def undo(model: nn.Module) -> None:
     """Undo `apply`: restore flags and modes, and remove the record from the model."""
+    flags = arrival_flags(model)
     record: Record = model.__dict__.pop(RECORD)
     if record.lean:
         record.lean.detach()
@@ -44,10 +46,9 @@ def undo(model: nn.Module) -> None:
         if isinstance(held, HeldInEval):
             held.release()
         release_statistics(module)  # of a module whose `train` somebody has removed
-    parameters = dict(model.named_parameters())
-    for name, trainable in record.trainable_before.items():
-        if name in parameters:
-            parameters[name].requires_grad_(trainable)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad != flags[name] and _can_train(parameter):
+            parameter.requires_grad_(flags[name])
 
 
 def check_parts(model: nn.Module) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from freezekit.freezing.statistics_hold import keep_statistics, release_statistics
 
 if TYPE_CHECKING:
+    from freezekit.freezing.arrival import Arrivals
     from freezekit.freezing.plan import FreezePlan
     from freezekit.lean import Lean
 
@@ -84,11 +85,33 @@ class Record:
         plan: The plan in force.
         trainable_before: Each parameter's `requires_grad` before `freeze_`, by name.
         lean: The lean mode of the model, or None.
+        arrivals: The same flags by parameter and by module. None in models saved by an older
+            version.
     """
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
     lean: Lean | None = None
+    arrivals: Arrivals | None = None
+
+
+def arrival_flags(model: nn.Module) -> dict[str, bool]:
+    """Return `requires_grad` of each parameter as it was before freezekit froze the model.
+
+    A parameter that came later has the flag that it has now.
+
+    Example:
+        >>> model = nn.Linear(1, 1).requires_grad_(False)
+        >>> arrival_flags(model)
+        {'weight': False, 'bias': False}
+    """
+    now = {name: p.requires_grad for name, p in model.named_parameters()}
+    record: Record | None = model.__dict__.get(RECORD)
+    if record is None:
+        return now
+    if record.arrivals is None:
+        return {name: record.trainable_before.get(name, flag) for name, flag in now.items()}
+    return now | record.arrivals.flags(model, record.trainable_before)
 
 
 def carried(model: nn.Module) -> frozenset[str]:
