@@ -9,6 +9,7 @@ from freezekit.freezing.apply import apply, check_parts, check_trainable, undo
 from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.freezing.planning import decide, view, warn
+from freezekit.freezing.thawing import thaw_warnings
 from freezekit.plugins.registry import Registry, default_registry
 
 if TYPE_CHECKING:
@@ -159,12 +160,16 @@ def freeze_(
     spec: str | Strategy | FreezePlan,
     *,
     lean: bool = False,
+    thaw: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> Frozen:
     """Freeze a model in place by a spec or a plan, and return its handle.
 
-    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable.
+    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable,
+    but what arrives with `requires_grad=False` stays frozen unless `thaw` is true; a note in the
+    report names it. On a model that is frozen already, what counts is how it arrived before the
+    first `freeze_`.
     Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
     pickle, wrappers and checkpoints. They keep their statistics through `reset_running_stats()` and
     `torch.optim.swa_utils.update_bn`. No module is replaced, and no state-dict key changes. A new
@@ -177,6 +182,7 @@ def freeze_(
         lean: Keep between forward and backward only the tensors that gradients need. Kernels,
             losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
             each layer.
+        thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`.
         registry: The strategies that the text can name. The default is all installed plugins.
 
@@ -184,6 +190,11 @@ def freeze_(
         SpecError, StagingError, PlanError, PluginError: As in `plan`.
         FreezeError: A part of the model was frozen on its own, or a frozen model around this one
             holds a part of it.
+
+    Warns:
+        FreezekitWarning: The plan probably does not do what the user meant. Or the model was frozen
+            and is thawed in part: optimizers and DistributedDataParallel that were made before do
+            not know of it.
 
     Example:
         >>> from freezekit import freeze_, load_backbone
@@ -200,15 +211,16 @@ def freeze_(
 
         With `lean`, the forward keeps less:
 
-        >>> freeze_(model, "batch-norm", lean=True).lean
+        >>> freeze_(model, "first-n-stages:n=3", lean=True).lean
         True
     """
     registry = registry or default_registry()
     check_parts(model)
     backbone = view(model, example_input, registry)
-    decided = decide(backbone, spec, registry)
+    decided = decide(backbone, spec, registry, thaw=thaw)
     check_trainable(model)
-    warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
+    thawing = thaw_warnings(model, decided)
+    warn((*decided.warnings, *thawing), stacklevel=3)  # before any change: they may be errors
     if RECORD in model.__dict__:
         undo(model)
     apply(model, decided, lean=lean)
