@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError
 from freezekit.freezing.arrival import Arrivals
-from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_flags
-from freezekit.freezing.statistics_hold import release_statistics
+from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_flags, clear
 from freezekit.lean import Lean
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def undo(model: nn.Module) -> None:
         held = module.__dict__.get("train")
         if isinstance(held, HeldInEval):
             held.release()
-        release_statistics(module)  # of a module whose `train` somebody has removed
+        clear(module)  # of a module whose `train` somebody has removed
     for name, parameter in model.named_parameters():
         if parameter.requires_grad != flags[name] and _can_train(parameter):
             parameter.requires_grad_(flags[name])

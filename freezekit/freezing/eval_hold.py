@@ -7,11 +7,13 @@ the names of their modules must stay, so that later versions can load it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from freezekit.freezing.statistics_hold import keep_statistics, release_statistics
+from freezekit.freezing.wrapped import refuse_script
 
 if TYPE_CHECKING:
     from freezekit.freezing.arrival import Arrivals
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from freezekit.lean import Lean
 
 RECORD = "_freezekit_record"
+SCRIPT = "__prepare_scriptable__"
 
 
 class HeldInEval:
@@ -51,10 +54,12 @@ class HeldInEval:
         self._train_itself(False)
         self.module.__dict__["train"] = self
         keep_statistics(self.module)
+        # torch.jit.script asks a module for a substitute, and would copy everything but the hold.
+        self.module.__dict__[SCRIPT] = partial(refuse_script, type(self.module).__name__)
 
     def release(self) -> None:
         """End the hold. The module takes the mode that was last asked for."""
-        release_statistics(self.module)
+        clear(self.module)
         del self.module.__dict__["train"]
         if self.before is not None:
             self.module.__dict__["train"] = self.before
@@ -75,6 +80,14 @@ class HeldInEval:
             for module, holder in held.items():
                 module.__dict__["train"] = holder
         self.module.training = mode
+
+
+def clear(module: nn.Module) -> None:
+    """Remove from a module all that a hold put there beside `train`."""
+    release_statistics(module)
+    refusal = module.__dict__.get(SCRIPT)
+    if isinstance(refusal, partial) and refusal.func is refuse_script:
+        del module.__dict__[SCRIPT]
 
 
 @dataclass

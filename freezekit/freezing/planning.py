@@ -12,10 +12,12 @@ from freezekit.errors import (
     PlanError,
     PluginError,
     SpecError,
+    StagingError,
     suggest,
 )
 from freezekit.freezing.left_frozen import leave_frozen
 from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.wrapped import check_model, staging_advice
 from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
@@ -53,6 +55,8 @@ def plan(
         PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
             train.
         PluginError: A strategy failed, or returned something other than a plan.
+        ModelError: The model is no module, or a lazy module has not been given its shape.
+        FreezeError: The model is wrapped for several processes already, or traced.
 
     Warns:
         FreezekitWarning: The plan probably does not do what the user meant.
@@ -86,7 +90,12 @@ def _asked(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Regi
             "'first-n-stages:n=2', a Strategy or a FreezePlan"
         )
     strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
-    return _compose(backbone, [_ask(s, backbone, registry) for s in strategies])
+    try:
+        return _compose(backbone, [_ask(s, backbone, registry) for s in strategies])
+    except StagingError as error:
+        if advice := staging_advice(backbone.model):
+            raise StagingError(advice) from error
+        raise
 
 
 def warn(texts: Iterable[str], stacklevel: int) -> None:
@@ -99,6 +108,7 @@ def view(model: nn.Module | Backbone, example_input: Any, registry: Registry) ->
     """Return the view of a model that uses the stages of plugins."""
     if isinstance(model, Backbone):
         return model
+    check_model(model)
     return Backbone(model, example_input, stager=registry.stages)
 
 

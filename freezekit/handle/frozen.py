@@ -10,6 +10,7 @@ from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.freezing.planning import decide, view, warn
 from freezekit.freezing.thawing import thaw_warnings
+from freezekit.freezing.wrapped import check_model
 from freezekit.plugins.registry import Registry, default_registry
 
 if TYPE_CHECKING:
@@ -188,8 +189,9 @@ def freeze_(
 
     Raises:
         SpecError, StagingError, PlanError, PluginError: As in `plan`.
+        ModelError: The model is no module.
         FreezeError: A part of the model was frozen on its own, or a frozen model around this one
-            holds a part of it.
+            holds a part of it. Or the model is wrapped for several processes already, or traced.
 
     Warns:
         FreezekitWarning: The plan probably does not do what the user meant. Or the model was frozen
@@ -215,6 +217,7 @@ def freeze_(
         True
     """
     registry = registry or default_registry()
+    check_model(model)
     check_parts(model)
     backbone = view(model, example_input, registry)
     decided = decide(backbone, spec, registry, thaw=thaw)
