@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from freezekit.errors import FreezeError
 from freezekit.freezing.arrival import Arrivals
@@ -10,9 +12,25 @@ from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_fla
 from freezekit.lean import Lean
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import nn
 
     from freezekit.freezing.plan import FreezePlan
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+_GUARD = Lock()
+
+
+def lock_of(model: nn.Module) -> AbstractContextManager[object]:
+    """Return the lock of a model, which `freeze_` and `undo` of that very model take.
+
+    It is kept outside of the model, as a lock can be neither copied nor pickled. A thread that has
+    it can take it again.
+    """
+    with _GUARD:
+        return _LOCKS.setdefault(model, RLock())
 
 
 def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:

@@ -70,6 +70,14 @@ class Arrivals:
                 found[name] = by_name[_dotted(owner, local)]
         return found
 
+    def names(self, model: nn.Module) -> dict[str, str]:
+        """Return the name of then by the present name, for parameters that are the same objects."""
+        then: dict[int, str] = {}
+        for parameter_ref, _, name, _ in self._entries:
+            if (parameter := parameter_ref()) is not None:
+                then.setdefault(id(parameter), name)  # the first name of a tied one
+        return {n: then[id(p)] for n, p in model.named_parameters() if id(p) in then}
+
     def __getstate__(self) -> list[tuple[Any, ...]]:  # Any: the protocol of pickle
         """Return what is alive: weak references cannot be pickled, and must not be copied."""
         pairs = [(p(), m(), name, flag) for p, m, name, flag in self._entries]
