@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from freezekit.errors import FreezeError
-from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record
+from freezekit.freezing.arrival import Arrivals
+from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_flags, clear
 from freezekit.lean import Lean
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import nn
 
     from freezekit.freezing.plan import FreezePlan
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
+_GUARD = Lock()
+
+
+def lock_of(model: nn.Module) -> AbstractContextManager[object]:
+    """Return the lock of a model, which `freeze_` and `undo` of that very model take.
+
+    It is kept outside of the model, as a lock can be neither copied nor pickled. A thread that has
+    it can take it again.
+    """
+    with _GUARD:
+        return _LOCKS.setdefault(model, RLock())
 
 
 def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
     """Set the flags, hold modules in eval mode, and record the earlier state for `undo`."""
     parameters = dict(model.named_parameters())
     before = {name: p.requires_grad for name, p in parameters.items()}
-    record = model.__dict__[RECORD] = Record(decided, before)
+    record = model.__dict__[RECORD] = Record(decided, before, arrivals=Arrivals(model))
     for name, parameter in parameters.items():
         trained = name not in decided.frozen and _can_train(parameter)
         if parameter.requires_grad != trained:
@@ -35,6 +54,7 @@ def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
 
 def undo(model: nn.Module) -> None:
     """Undo `apply`: restore flags and modes, and remove the record from the model."""
+    flags = arrival_flags(model)
     record: Record = model.__dict__.pop(RECORD)
     if record.lean:
         record.lean.detach()
@@ -42,10 +62,10 @@ def undo(model: nn.Module) -> None:
         held = module.__dict__.get("train")
         if isinstance(held, HeldInEval):
             held.release()
-    parameters = dict(model.named_parameters())
-    for name, trainable in record.trainable_before.items():
-        if name in parameters:
-            parameters[name].requires_grad_(trainable)
+        clear(module)  # of a module whose `train` somebody has removed
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad != flags[name] and _can_train(parameter):
+            parameter.requires_grad_(flags[name])
 
 
 def check_parts(model: nn.Module) -> None:

@@ -7,15 +7,21 @@ the names of their modules must stay, so that later versions can load it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from freezekit.freezing.statistics_hold import keep_statistics, release_statistics
+from freezekit.freezing.wrapped import refuse_script
+
 if TYPE_CHECKING:
+    from freezekit.freezing.arrival import Arrivals
     from freezekit.freezing.plan import FreezePlan
     from freezekit.lean import Lean
 
 RECORD = "_freezekit_record"
+SCRIPT = "__prepare_scriptable__"
 
 
 class HeldInEval:
@@ -44,12 +50,16 @@ class HeldInEval:
         return self.module
 
     def hold(self) -> None:
-        """Set the module to eval mode and hold it there."""
+        """Set the module to eval mode and hold it there, with its statistics."""
         self._train_itself(False)
         self.module.__dict__["train"] = self
+        keep_statistics(self.module)
+        # torch.jit.script asks a module for a substitute, and would copy everything but the hold.
+        self.module.__dict__[SCRIPT] = partial(refuse_script, type(self.module).__name__)
 
     def release(self) -> None:
         """End the hold. The module takes the mode that was last asked for."""
+        clear(self.module)
         del self.module.__dict__["train"]
         if self.before is not None:
             self.module.__dict__["train"] = self.before
@@ -72,6 +82,14 @@ class HeldInEval:
         self.module.training = mode
 
 
+def clear(module: nn.Module) -> None:
+    """Remove from a module all that a hold put there beside `train`."""
+    release_statistics(module)
+    refusal = module.__dict__.get(SCRIPT)
+    if isinstance(refusal, partial) and refusal.func is refuse_script:
+        del module.__dict__[SCRIPT]
+
+
 @dataclass
 class Record:
     """The record in the `__dict__` of a frozen model. It lets a copy of the model be undone too.
@@ -80,11 +98,33 @@ class Record:
         plan: The plan in force.
         trainable_before: Each parameter's `requires_grad` before `freeze_`, by name.
         lean: The lean mode of the model, or None.
+        arrivals: The same flags by parameter and by module. None in models saved by an older
+            version.
     """
 
     plan: FreezePlan
     trainable_before: dict[str, bool] = field(default_factory=dict)
     lean: Lean | None = None
+    arrivals: Arrivals | None = None
+
+
+def arrival_flags(model: nn.Module) -> dict[str, bool]:
+    """Return `requires_grad` of each parameter as it was before freezekit froze the model.
+
+    A parameter that came later has the flag that it has now.
+
+    Example:
+        >>> model = nn.Linear(1, 1).requires_grad_(False)
+        >>> arrival_flags(model)
+        {'weight': False, 'bias': False}
+    """
+    now = {name: p.requires_grad for name, p in model.named_parameters()}
+    record: Record | None = model.__dict__.get(RECORD)
+    if record is None:
+        return now
+    if record.arrivals is None:
+        return {name: record.trainable_before.get(name, flag) for name, flag in now.items()}
+    return now | record.arrivals.flags(model, record.trainable_before)
 
 
 def carried(model: nn.Module) -> frozenset[str]:

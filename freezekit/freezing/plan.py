@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class FreezePlan:
     """The decision of a strategy, as data.
 
-    A plan is total: a parameter that it does not freeze is trained, whatever its flag was before.
+    A parameter that a plan does not freeze is trained, unless it arrives frozen: `freezekit.plan`
+    and `freeze_` add what arrives with `requires_grad=False`, if `thaw=True` is not given.
     Plans compare and hash by `frozen`, `eval_modules` and `lr_scales`. `&` composes two plans. Save
     a plan as JSON: a pickle names the module of the class, and that module may move.
 

@@ -12,9 +12,12 @@ from freezekit.errors import (
     PlanError,
     PluginError,
     SpecError,
+    StagingError,
     suggest,
 )
+from freezekit.freezing.left_frozen import leave_frozen
 from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.wrapped import check_model, staging_advice
 from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
@@ -29,16 +32,20 @@ def plan(
     model: nn.Module | Backbone,
     spec: str | Strategy,
     *,
+    thaw: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> FreezePlan:
     """Return the plan of a spec for a model, with the names of `eval_modules`.
 
-    The model is not changed.
+    The model is not changed. Parameters that arrive with `requires_grad=False` are in `frozen`, and
+    a note names them. Such are fixed position tables, the base weights under adapters, and what you
+    froze by hand. Modules that are wholly frozen by them are held in eval mode too.
 
     Args:
         model: Any module, or the `Backbone` view of one.
         spec: Text such as "first-n-stages:n=2 + discriminative-lr:decay=0.8", or a strategy.
+        thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`.
         registry: The strategies that the text can name. The default is all installed plugins.
 
@@ -48,6 +55,8 @@ def plan(
         PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
             train.
         PluginError: A strategy failed, or returned something other than a plan.
+        ModelError: The model is no module, or a lazy module has not been given its shape.
+        FreezeError: The model is wrapped for several processes already, or traced.
 
     Warns:
         FreezekitWarning: The plan probably does not do what the user meant.
@@ -59,28 +68,39 @@ def plan(
         (60, True)
     """
     registry = registry or default_registry()
-    decided = decide(view(model, example_input, registry), spec, registry)
-    warn(decided, stacklevel=3)
+    decided = decide(view(model, example_input, registry), spec, registry, thaw=thaw)
+    warn(decided.warnings, stacklevel=3)
     return decided
 
 
-def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Registry) -> FreezePlan:
+def decide(
+    backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Registry, *, thaw: bool = False
+) -> FreezePlan:
     """Do what `plan` does without warnings. A plan in place of a spec is checked."""
+    decided = check_plan(backbone, _asked(backbone, spec, registry))
+    return decided if thaw else leave_frozen(backbone, decided)
+
+
+def _asked(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Registry) -> FreezePlan:
     if isinstance(spec, FreezePlan):
-        return check_plan(backbone, spec)
+        return spec
     if not isinstance(spec, (str, Strategy)):
         raise SpecError(
             f"a spec is {type(spec).__name__} {spec!r}, expected text such as "
             "'first-n-stages:n=2', a Strategy or a FreezePlan"
         )
     strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
-    plans = [_ask(s, backbone, registry) for s in strategies]
-    return check_plan(backbone, _compose(backbone, plans))
+    try:
+        return _compose(backbone, [_ask(s, backbone, registry) for s in strategies])
+    except StagingError as error:
+        if advice := staging_advice(backbone.model):
+            raise StagingError(advice) from error
+        raise
 
 
-def warn(decided: FreezePlan, stacklevel: int) -> None:
-    """Show the warnings of a plan as Python warnings of the caller."""
-    for text in decided.warnings:
+def warn(texts: Iterable[str], stacklevel: int) -> None:
+    """Show texts as Python warnings of the caller."""
+    for text in texts:
         warnings.warn(text, FreezekitWarning, stacklevel=stacklevel)
 
 
@@ -88,6 +108,7 @@ def view(model: nn.Module | Backbone, example_input: Any, registry: Registry) ->
     """Return the view of a model that uses the stages of plugins."""
     if isinstance(model, Backbone):
         return model
+    check_model(model)
     return Backbone(model, example_input, stager=registry.stages)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError
-from freezekit.freezing.apply import apply, check_parts, check_trainable, undo
+from freezekit.freezing.apply import apply, check_parts, check_trainable, lock_of, undo
+from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.freezing.planning import decide, view, warn
+from freezekit.freezing.thawing import thaw_warnings
+from freezekit.freezing.wrapped import check_model
 from freezekit.plugins.registry import Registry, default_registry
 
 if TYPE_CHECKING:
@@ -38,15 +41,24 @@ class Frozen:
         self.lean = self._record.lean is not None
 
     def __repr__(self) -> str:
-        held = len(self.plan.eval_modules or ())
+        name = type(self.backbone.model).__name__
+        live = self._look()
+        if live is None:
+            return f"Frozen({name}: no longer in force)"
+        lean = "" if not self.lean else ", lean" if self._lean_acts() else ", lean without effect"
         return (
-            f"Frozen({type(self.backbone.model).__name__}: {len(self.plan.frozen)} of "
-            f"{len(self.backbone.parameters)} parameters frozen, "
-            f"{held} modules held in eval{', lean' if self.lean else ''})"
+            f"Frozen({name}: {len(live.plan.frozen)} of "
+            f"{len(live.backbone.parameters)} parameters frozen, "
+            f"{len(live.plan.eval_modules or ())} modules held in eval{lean}"
+            f"{', departed from its plan' if live.departures else ''})"
         )
 
     def report(self) -> str:
         """Return a table with one row per stage: trainable, frozen, held in eval, learning rate.
+
+        The table tells what is true of the model now. Where that is no longer what the plan says, a
+        warning under the table says so: flags that were changed, a new head, modules that were
+        replaced. A handle that is no longer in force reports its plan, and says that first.
 
         Example:
             >>> from freezekit import freeze_, load_backbone
@@ -56,8 +68,15 @@ class Frozen:
         """
         from freezekit.freezing.describe import describe  # it imports rich; freezing does not
 
-        text = describe(self.backbone, self.plan)
-        return f"{text}\nlean: autograd keeps only what gradients need" if self.lean else text
+        live = self._look()
+        if live is None:
+            return f"no longer in force; this was the plan:\n{describe(self.backbone, self.plan)}"
+        text = describe(live.backbone, live.plan)
+        if not self.lean:
+            return text
+        if self._lean_acts():
+            return f"{text}\nlean: autograd keeps only what gradients need"
+        return f"{text}\nlean: no effect, as torch.compile decides what autograd keeps"
 
     def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Return parameter groups for a torch optimizer. Each trainable parameter is in one group.
@@ -66,12 +85,19 @@ class Frozen:
         Some parameters get no weight decay, as in timm: norms, biases, other parameters of fewer
         than two dimensions, and those that the model's `no_weight_decay()` names.
 
+        The groups hold what is trained now, also where the model has departed from its plan. New
+        parameters have no multiplier.
+
         Args:
             lr: Learning rate of parameters without a multiplier.
             weight_decay: Weight decay of all other parameters.
 
         Raises:
-            FreezeError: The model is no longer frozen by this handle.
+            FreezeError: The model is no longer frozen by this handle, or nothing is trained.
+
+        Warns:
+            FreezekitWarning: The model has departed from its plan since `freeze_`: its flags were
+                changed, parameters are new or gone, or modules are no longer held.
 
         Example:
             >>> import torch
@@ -83,8 +109,18 @@ class Frozen:
             [('lr x 1', 0.1, 0.01), ('lr x 1, no decay', 0.1, 0.0)]
             >>> optimizer = torch.optim.SGD(groups)
         """
-        self._check_in_force()
-        return group_parameters(self.backbone, self.plan, lr, weight_decay)
+        live = self._look()
+        if live is None:
+            raise self._not_in_force()
+        if live.departures:
+            warn([warning(live.departures)], stacklevel=3)
+        groups = group_parameters(live.backbone, live.plan, lr, weight_decay)
+        if not groups:
+            raise FreezeError(
+                f"no parameter of this {type(self.backbone.model).__name__} is trained now: its "
+                "flags were changed after it was frozen; call freeze_() again"
+            )
+        return groups
 
     def verify(
         self,
@@ -143,15 +179,32 @@ class Frozen:
             >>> all(p.requires_grad for p in model.parameters())
             True
         """
-        self._check_in_force()
-        undo(self.backbone.model)
+        with lock_of(self.backbone.model):
+            self._check_in_force()
+            undo(self.backbone.model)
+
+    def _look(self) -> Live | None:
+        """Return what is true of the model now; None where this handle is no longer in force."""
+        with lock_of(self.backbone.model):
+            return look(self.backbone, self.plan) if self._is_in_force() else None
+
+    def _is_in_force(self) -> bool:
+        return self.backbone.model.__dict__.get(RECORD) is self._record
+
+    def _lean_acts(self) -> bool:
+        """Tell whether lean acts; it does nothing in a model that is compiled as a whole."""
+        model = self.backbone.model
+        return model._compiled_call_impl is None and not hasattr(model, "_orig_mod")
 
     def _check_in_force(self) -> None:
-        if self.backbone.model.__dict__.get(RECORD) is not self._record:
-            raise FreezeError(
-                f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
-                "undone or frozen again; use the handle that the last freeze_() returned"
-            )
+        if not self._is_in_force():
+            raise self._not_in_force()
+
+    def _not_in_force(self) -> FreezeError:
+        return FreezeError(
+            f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
+            "undone or frozen again; use the handle that the last freeze_() returned"
+        )
 
 
 def freeze_(
@@ -159,16 +212,21 @@ def freeze_(
     spec: str | Strategy | FreezePlan,
     *,
     lean: bool = False,
+    thaw: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
 ) -> Frozen:
     """Freeze a model in place by a spec or a plan, and return its handle.
 
-    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable.
+    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable,
+    but what arrives with `requires_grad=False` stays frozen unless `thaw` is true; a note in the
+    report names it. On a model that is frozen already, what counts is how it arrived before the
+    first `freeze_`.
     Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
-    pickle, wrappers and checkpoints. No module is replaced, and no state-dict key changes. A new
+    pickle, wrappers and checkpoints. They keep their statistics through `reset_running_stats()` and
+    `torch.optim.swa_utils.update_bn`. No module is replaced, and no state-dict key changes. A new
     plan replaces an earlier one: a frozen model is undone first. On an error the model stays as it
-    was.
+    was. Threads that freeze one model do so one after the other; the last handle is in force.
 
     Args:
         model: Any module.
@@ -176,13 +234,20 @@ def freeze_(
         lean: Keep between forward and backward only the tensors that gradients need. Kernels,
             losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
             each layer.
+        thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`.
         registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:
         SpecError, StagingError, PlanError, PluginError: As in `plan`.
+        ModelError: The model is no module.
         FreezeError: A part of the model was frozen on its own, or a frozen model around this one
-            holds a part of it.
+            holds a part of it. Or the model is wrapped for several processes already, or traced.
+
+    Warns:
+        FreezekitWarning: The plan probably does not do what the user meant. Or the model was frozen
+            and is thawed in part: optimizers and DistributedDataParallel that were made before do
+            not know of it.
 
     Example:
         >>> from freezekit import freeze_, load_backbone
@@ -199,16 +264,19 @@ def freeze_(
 
         With `lean`, the forward keeps less:
 
-        >>> freeze_(model, "batch-norm", lean=True).lean
+        >>> freeze_(model, "first-n-stages:n=3", lean=True).lean
         True
     """
     registry = registry or default_registry()
-    check_parts(model)
-    backbone = view(model, example_input, registry)
-    decided = decide(backbone, spec, registry)
-    check_trainable(model)
-    warn(decided, stacklevel=3)  # before anything changes: warnings may be errors
-    if RECORD in model.__dict__:
-        undo(model)
-    apply(model, decided, lean=lean)
-    return Frozen(backbone, decided)
+    check_model(model)
+    with lock_of(model):
+        check_parts(model)
+        backbone = view(model, example_input, registry)
+        decided = decide(backbone, spec, registry, thaw=thaw)
+        check_trainable(model)
+        # Before any change, as warnings may be errors:
+        warn((*decided.warnings, *thaw_warnings(model, decided)), stacklevel=3)
+        if RECORD in model.__dict__:
+            undo(model)
+        apply(model, decided, lean=lean)
+        return Frozen(backbone, decided)

@@ -86,9 +86,9 @@ def test_frozen_stays_bit_identical_and_the_rest_moves(model: nn.Module, spec: s
         assert not torch.equal(before[name], after[name]), name
 
 
-def test_a_plan_is_total_and_thaws_what_it_does_not_freeze(model: nn.Module) -> None:
+def test_thaw_trains_all_that_a_plan_does_not_freeze(model: nn.Module) -> None:
     model.conv1.weight.requires_grad_(False)
-    frozen = freeze_(model, "full")
+    frozen = freeze_(model, "full", thaw=True)
     assert all(flags(model).values())
     frozen.undo()
     assert not model.conv1.weight.requires_grad
@@ -184,7 +184,8 @@ def test_a_checkpoint_round_trip_keeps_the_plan(model: nn.Module) -> None:
 def test_a_copy_can_be_frozen_again(model: nn.Module) -> None:
     freeze_(model, "first-n-stages:n=2")
     twin = copy.deepcopy(model)
-    freeze_(twin, "full").undo()
+    with pytest.warns(FreezekitWarning, match="thaws 30 parameter"):
+        freeze_(twin, "full").undo()
     assert all(flags(twin).values())
     assert all(modes(twin).values())
     assert not model.layer1.training
@@ -215,7 +216,8 @@ def test_gradients_of_what_is_frozen_are_dropped(model: nn.Module) -> None:
 
 def test_freezing_again_replaces_the_first_plan(model: nn.Module) -> None:
     first = freeze_(model, "head-only")
-    second = freeze_(model, "first-n-stages:n=1")
+    with pytest.warns(FreezekitWarning, match="thaws 45 parameter"):
+        second = freeze_(model, "first-n-stages:n=1")
     assert flags(model)["layer4.0.conv1.weight"]
     assert model.train().layer4.training
     with pytest.raises(FreezeError, match="no longer in force"):
