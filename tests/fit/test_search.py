@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from freezekit.errors import ModelError, InsufficientMemoryError, SizeError
+from freezekit.errors import InsufficientMemoryError, ModelError, SizeError
 from freezekit.fit.run import FitOptions, FitRun
 from freezekit.fit.search import MAX_BATCH, Largest, largest_batch
 from freezekit.results.records import Workload
