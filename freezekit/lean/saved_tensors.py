@@ -70,27 +70,37 @@ class TensorMetadata:
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=self.device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SavedShape:
     """The metadata of a tensor whose values no gradient needs.
 
     Attributes:
         metadata: Of the tensor.
-        needs_memory: Whether the placeholder that backward gets needs memory, filled with zeros:
-            the kernel reads the values and discards them, or first copies them into another layout.
-            Otherwise the placeholder has no memory.
+        needs_memory: Whether backward gets a placeholder of zeros. Otherwise its placeholder has no
+            memory, and to ask for its address raises an error: no kernel can read it by mistake.
     """
 
     metadata: TensorMetadata
     needs_memory: bool = False
 
     def restore(self) -> Tensor:
-        """Return a placeholder of the same shape, strides, type and device."""
+        """Return a placeholder of the same shape, strides, type and device.
+
+        Under `create_graph=True` it has memory, because the graph of the gradient holds it and
+        hands it to kernels that nobody watches.
+        """
         placeholder = self.metadata.empty()
-        if self.needs_memory:
+        if self.needs_memory or torch.is_grad_enabled() or _deny_access is None:
             return placeholder.zero_()
-        placeholder.untyped_storage().resize_(0)
+        storage = placeholder.untyped_storage()
+        storage.resize_(0)
+        if type(placeholder) is Tensor:  # a fake tensor has no memory that a kernel could read
+            _deny_access(storage._cdata, "this tensor has no memory: lean saved only its shape")
         return placeholder
+
+
+_deny_access: Callable[[int, str], None] | None
+_deny_access = getattr(torch._C, "_set_storage_data_ptr_access_error_msg", None)  # not in its API
 
 
 @dataclass(frozen=True)

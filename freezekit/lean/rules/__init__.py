@@ -4,8 +4,8 @@ A rule is a function `rule(mode, call)`. It takes the `LeanMode` and a call (the
 positional and its keyword arguments), runs the function, and returns its result. The result and
 all gradients must have the bits of stock PyTorch. There are three kinds:
 
-- `shapes`: the gradient needs only the input's shape. The rule calls `mode.run(call, save)`, where
-  `save` returns a `SavedShape` for the input. Start from `shape_only`.
+- `shapes`: the gradient needs only the input's shape. The rule calls `run_on_placeholder`, and
+  `placeholders` lists the autograd node whose formula it is. Start from `shape_only`.
 - `one_bit`: the gradient needs one bit of each element. The rule describes the function as a
   `bitwise.ActivationFunction`. Start from `relu`.
 - `recomputing`: the result can be computed again from what the gradient needs anyway. The rule

@@ -10,12 +10,12 @@ from torch._prims_common import suggest_memory_format
 
 from freezekit.lean.mode import Call, LeanMode, arguments, is_eligible, needs_grad, run_as_is
 from freezekit.lean.norm import FixedBatchNorm
+from freezekit.lean.placeholders import run_on_placeholder
 from freezekit.lean.pooling import SavedIndices, Window
 from freezekit.lean.rules.recomputing import rearranged
-from freezekit.lean.saved_tensors import SavedShape, SavedTensor, TensorMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from freezekit.lean.saved_tensors import SavedTensor
 
 _CONVOLUTION = "input", "weight", "bias", "stride", "padding"
 _LAYOUTS = torch.contiguous_format, torch.channels_last, torch.channels_last_3d
@@ -43,17 +43,15 @@ def _convolution(mode: LeanMode, call: Call, given: dict[str, Any]) -> Any:
         return mode.run(call) if mode.recomputation_of(image) else run_as_is(call)
     if not (needs_grad(image) or needs_grad(bias)) or not is_eligible(image):
         return run_as_is(call)
-    needs_memory = _convolution_reads_placeholder(image, weight, bias, given)
-    return mode.run(call, save_shape_of_input(mode, needs_memory=needs_memory))
+    needs_memory = _probably_reads_input(image, weight, bias, given)
+    return run_on_placeholder(mode, call, [image, bias], needs_memory=needs_memory)
 
 
-def _convolution_reads_placeholder(
-    image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]
-) -> bool:
-    """Tell whether the backward of a convolution reads or copies its input.
+def _probably_reads_input(image: Tensor, weight: Tensor, bias: Any, given: dict[str, Any]) -> bool:
+    """Tell whether the backward of a convolution reads or copies its input, as far as is known.
 
-    The gradient does not depend on the values. But where a kernel reads them, the placeholder needs
-    memory. There are five such cases.
+    A guess: it saves the time of an attempt without memory, and fake tensors show the memory that
+    real ones will need. Where it is wrong, `run_on_placeholder` notices.
     """
     undilated = 1, (1,) * (weight.ndim - 2), [1] * (weight.ndim - 2)
     return (
@@ -62,7 +60,7 @@ def _convolution_reads_placeholder(
         # Kernels for dilated convolutions slice the input, to take one image at a time.
         or given.get("dilation", 1) not in undilated
         # Kernels run in one layout and first copy an input that has another one.
-        or not image.is_contiguous(memory_format=_layout(image, weight))
+        or not _in_layout_of_kernel(image, weight)
         # A 1d convolution runs as a 2d one on a copy of its input.
         or weight.ndim == 3
         # Without a kernel for all groups at once, each group runs on a copied slice of the input.
@@ -70,14 +68,26 @@ def _convolution_reads_placeholder(
     )
 
 
-def _layout(image: Tensor, weight: Tensor) -> torch.memory_format:
-    """Return the layout in which torch runs a convolution: channels-last where either suggests it.
+def _in_layout_of_kernel(image: Tensor, weight: Tensor) -> bool:
+    """Tell whether torch runs a convolution in the layout that the input has.
 
-    `suggest_memory_format` goes by the order of the strides. `is_contiguous` would not do: a weight
-    of one position or one channel is contiguous in both layouts.
+    It does so in channels-last where input or weight suggest it. `suggest_memory_format` goes by
+    the order of the strides. `is_contiguous` would not do: a weight of one position or one channel
+    is contiguous in both layouts.
     """
+    if _has_default_strides(image) and _has_default_strides(weight):  # the usual case, and quick
+        return True
     layouts = {suggest_memory_format(image), suggest_memory_format(weight)}
-    return max(layouts, key=_LAYOUTS.index)
+    return image.is_contiguous(memory_format=max(layouts, key=_LAYOUTS.index))
+
+
+def _has_default_strides(tensor: Tensor) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride()), strict=True):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _runs_groups_at_once(weight: Tensor) -> bool:
@@ -95,7 +105,7 @@ def shape_only(mode: LeanMode, call: Call) -> Any:
     image = call[1][0] if call[1] else call[2].get("input")
     if not needs_grad(image) or not is_eligible(image):
         return run_as_is(call)
-    return mode.run(call, save_shape_of_input(mode))
+    return run_on_placeholder(mode, call, [image])
 
 
 def pad(mode: LeanMode, call: Call) -> Any:
@@ -124,17 +134,14 @@ def max_pool(dimensions: int, mode: LeanMode, call: Call) -> Any:
         padding=_per_dimension(given.get("padding", 0), dimensions),
         dilation=_per_dimension(given.get("dilation", 1), dimensions),
     )
-    save_shape = save_shape_of_input(mode)
     # Indices that the model gets are alive anyway; positions would be held besides.
     returned = given.get("return_indices") or call[0].__name__.endswith("_with_indices")
     in_bytes = window.fits_byte and not returned
 
-    def save(tensor: Tensor) -> SavedTensor:
-        if tensor.dtype != torch.int64:
-            return save_shape(tensor)
+    def save_indices(tensor: Tensor) -> SavedTensor:
         return SavedIndices.of(tensor, window) if in_bytes else mode.save(tensor)
 
-    return mode.run(call, save)
+    return run_on_placeholder(mode, call, [image], save_other=save_indices)
 
 
 def batch_norm(mode: LeanMode, call: Call) -> Any:
@@ -149,37 +156,6 @@ def batch_norm(mode: LeanMode, call: Call) -> Any:
         return run_as_is(call)
     variance, eps = given["running_var"], given.get("eps", 1e-5)
     return FixedBatchNorm.apply(image, mean, variance, weight, bias, eps)
-
-
-def save_shape_of_input(
-    mode: LeanMode, *, needs_memory: bool = False
-) -> Callable[[Tensor], SavedTensor]:
-    """Return a `save` that keeps only the shape of the first saved tensor, which is the input.
-
-    It keeps the shape of the tensor that the kernel was given. A kernel first asks for a layout
-    that it supports; an input in another layout would be copied, so that the placeholder needs
-    memory.
-    """
-    seen = False
-
-    def save(tensor: Tensor) -> SavedTensor:
-        nonlocal seen
-        if seen:
-            return mode.save(tensor)
-        seen = True
-        must_copy = needs_memory or not _in_usual_layout(tensor)
-        return SavedShape(TensorMetadata.of(tensor), must_copy)
-
-    return save
-
-
-def _in_usual_layout(tensor: Tensor) -> bool:
-    if tensor.is_contiguous():
-        return True
-    # Kernels for volumes and for double precision support the contiguous layout only.
-    if tensor.ndim != 4 or tensor.dtype == torch.float64:
-        return False
-    return tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _per_dimension(given: Any, dimensions: int) -> tuple[int, ...]:
