@@ -90,6 +90,18 @@ class Backbone:
         return find_norms(self.model, self.parameters)
 
     @cached_property
+    def biases(self) -> tuple[str, ...]:
+        """Dotted names of the biases, in registration order, by role.
+
+        These are what linear layers, convolutions, norms, attention and recurrent layers add to
+        each channel, under any name and any parametrization. One forward is observed; without one
+        that the model accepts, names decide: "bias", "q_bias", "bias_ih_l0", a norm's "beta".
+        """
+        from freezekit.backbone.biases import find_biases
+
+        return find_biases(self.model, self.parameters, self.norms, self.example_input)
+
+    @cached_property
     def attentions(self) -> tuple[str, ...]:
         """Dotted names of the attention layers, the outermost ones, by the names of their types."""
         from freezekit.model.attention import find_attentions
