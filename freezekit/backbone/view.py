@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from freezekit.errors import FreezekitError
 from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.explanation import Explanation
+    from freezekit.backbone.inside import Between
     from freezekit.staging.stages import Staging
 
 # What needs torch is imported where it is used: plugins import Backbone to annotate with, and
@@ -258,6 +261,50 @@ class Backbone:
             for first, *others in names_of.values()
             if all(whole.intersection((*prefixes(name), name)) for name in (first, *others))
         )
+
+    def inside(self, frozen: Iterable[str], stages: Iterable[Stage] = ()) -> frozenset[str]:
+        """Return the modules that lie inside what is frozen, to be held in eval mode.
+
+        These are the modules of `wholly_frozen`, and the modules without parameters, such as
+        dropout and norms without weights, that run between layers of a frozen prefix. What follows
+        the last frozen layer is inside if its stage is frozen as a whole. One forward is observed;
+        if the model cannot be observed, only `wholly_frozen` and the stages tell.
+
+        Args:
+            frozen: Names of the frozen parameters.
+            stages: Stages that are frozen as a whole.
+
+        Example:
+            >>> from torch import nn
+            >>> net = nn.Sequential(
+            ...     nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Conv2d(4, 4, 3), nn.Dropout(),
+            ...     nn.Conv2d(4, 2, 3))
+            >>> first = {"0.weight", "0.bias", "2.weight", "2.bias"}
+            >>> sorted(Backbone(net).inside(first)), sorted(Backbone(net).wholly_frozen(first))
+            (['0', '1', '2'], ['0', '2'])
+        """
+        names = set(frozen)
+        whole = self.wholly_frozen(names)
+        if whole and not whole.issuperset(self._without_parameters):
+            known = {
+                info.name
+                for info in self.parameters.values()
+                if not names.isdisjoint((info.name, *info.aliases))
+            }
+            with suppress(FreezekitError):
+                whole |= self._between.inside(known).intersection(self._without_parameters)
+        return whole.union(*(stage.modules for stage in stages))
+
+    @cached_property
+    def _without_parameters(self) -> frozenset[str]:
+        modules = self.model.named_modules()
+        return frozenset(n for n, m in modules if n and next(m.parameters(), None) is None)
+
+    @cached_property
+    def _between(self) -> Between:
+        from freezekit.backbone.inside import find_between
+
+        return find_between(self.model, self.example_input)
 
     def _inside(self, stage: Stage) -> tuple[str, ...]:
         """Return the modules that lie wholly in a stage, for a plugin that did not say."""

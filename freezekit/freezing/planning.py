@@ -109,7 +109,7 @@ def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
             f"nothing is left to train: all {len(frozen)} parameters of "
             f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
         )
-    held = backbone.wholly_frozen(frozen) if plan.eval_modules is None else plan.eval_modules
+    held = backbone.inside(frozen) if plan.eval_modules is None else plan.eval_modules
     _check_names("eval_modules", "module", held, backbone.modules)
     scales = {first_names[name]: scale for name, scale in plan.lr_scales.items()}
     return FreezePlan(
@@ -149,7 +149,7 @@ def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePl
 def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
     """Compose plans.
 
-    If one of them has `eval_modules=None`, the modules that all plans together freeze wholly are
+    If one of them has `eval_modules=None`, the modules inside what all plans together freeze are
     held in eval mode. Modules that one plan freezes wholly by itself, but leaves out of its own
     `eval_modules`, are not held: that plan wants them in train mode.
     """
@@ -161,7 +161,7 @@ def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
         if p.eval_modules is not None
         for name in backbone.wholly_frozen(p.frozen) - p.eval_modules
     }
-    composed = FreezePlan(eval_modules=backbone.wholly_frozen(together) - in_train_mode)
+    composed = FreezePlan(eval_modules=backbone.inside(together) - in_train_mode)
     for p in plans:
         composed &= FreezePlan(p.frozen, p.eval_modules or (), p.lr_scales, p.notes, p.warnings)
     return composed

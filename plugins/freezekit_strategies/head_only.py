@@ -45,10 +45,8 @@ class HeadOnly(Strategy):
                 "classifier with parameters; build the model with num_classes"
             )
         before = [stage for stage in backbone.stages if stage.kind != "head"]
-        return FreezePlan(
-            frozen=(name for stage in before for name in stage.parameters),
-            eval_modules=(name for stage in before for name in stage.modules),
-        )
+        frozen = {name for stage in before for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, before))
 
 
 @hookimpl

@@ -59,10 +59,8 @@ class LastNStages(Strategy):
                 f"give n from 0 to {len(body)}"
             )
         prefix = [backbone.stem, *body[: len(body) - self.n]]
-        return FreezePlan(
-            frozen=(name for stage in prefix for name in stage.parameters),
-            eval_modules=(name for stage in prefix for name in stage.modules),
-        )
+        frozen = {name for stage in prefix for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, prefix))
 
 
 @hookimpl

@@ -71,10 +71,8 @@ class Surgical(Strategy):
         if self.head:
             trained = (*trained, backbone.head)
         others = [stage for stage in backbone.stages if stage not in trained]
-        return FreezePlan(
-            frozen=(name for stage in others for name in stage.parameters),
-            eval_modules=(name for stage in others for name in stage.modules),
-        )
+        frozen = {name for stage in others for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, others))
 
     def _block(self, backbone: Backbone) -> tuple[Stage, ...]:
         body = backbone.body
