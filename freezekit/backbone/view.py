@@ -231,6 +231,19 @@ class Backbone:
         """The last stage: the classifier with the pooling and norm after the body."""
         return self.stages[-1]
 
+    @property
+    def last_layer(self) -> str:
+        """Dotted name of the last layer with parameters in the order of use.
+
+        Raises:
+            StagingError: The model cannot be staged.
+        """
+        units = [unit for unit in self.explanation.units if unit.elements]
+        around = (units[-1].name, *units[-1].joined) if units else ()
+        names = [n for n in self.parameters if any(f"{n}.".startswith(f"{a}.") for a in around)]
+        name = (names or [n for stage in self.stages for n in stage.parameters])[-1]
+        return self.parameters[name].module or name
+
     def wholly_frozen(self, frozen: Iterable[str]) -> frozenset[str]:
         """Return the modules whose parameters are all in `frozen`, with all that they contain.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.view import Backbone
@@ -14,7 +15,9 @@ from freezekit.errors import (
     SpecError,
     suggest,
 )
+from freezekit.freezing.joining import intersection_warning, unite
 from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.without_head import headless_warning
 from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
@@ -73,9 +76,18 @@ def decide(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Regi
             f"a spec is {type(spec).__name__} {spec!r}, expected text such as "
             "'first-n-stages:n=2', a Strategy or a FreezePlan"
         )
-    strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
-    plans = [_ask(s, backbone, registry) for s in strategies]
-    return check_plan(backbone, _compose(backbone, plans))
+    sums = ((spec,),) if isinstance(spec, Strategy) else registry.sums(spec)
+    warned: list[str] = []
+    decided = []
+    for strategies in sums:
+        plans = [_ask(s, backbone, registry) for s in strategies]
+        decided.append(_named(backbone, _compose(backbone, plans)))
+        warned += intersection_warning(backbone, strategies, plans)
+    united = decided[0] if len(decided) == 1 else unite(decided)
+    if warned and not backbone.parameters.keys() - united.frozen:
+        raise PlanError(f"nothing is left to train: {warned[0]}")
+    warned += headless_warning(backbone, sums, united.frozen)
+    return check_plan(backbone, replace(united, warnings=(*united.warnings, *warned)))
 
 
 def warn(decided: FreezePlan, stacklevel: int) -> None:
@@ -98,17 +110,23 @@ def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
         PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
             train.
     """
+    named = _named(backbone, plan)
+    if not backbone.parameters:
+        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
+    if not backbone.parameters.keys() - named.frozen:
+        raise PlanError(
+            f"nothing is left to train: all {len(named.frozen)} parameters of "
+            f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
+        )
+    return named
+
+
+def _named(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
+    """Return the plan with all its names as the backbone has them."""
     first_names = {a: p.name for p in backbone.parameters.values() for a in (p.name, *p.aliases)}
     _check_names("frozen", "parameter", plan.frozen, first_names)
     _check_names("lr_scales", "parameter", plan.lr_scales, first_names)
     frozen = {first_names[name] for name in plan.frozen}
-    if not backbone.parameters:
-        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
-    if not backbone.parameters.keys() - frozen:
-        raise PlanError(
-            f"nothing is left to train: all {len(frozen)} parameters of "
-            f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
-        )
     held = backbone.inside(frozen) if plan.eval_modules is None else plan.eval_modules
     _check_names("eval_modules", "module", held, backbone.modules)
     scales = {first_names[name]: scale for name, scale in plan.lr_scales.items()}

@@ -51,6 +51,16 @@ class BiasOnly(Strategy):
         Literal["fixed", "live"], "fixed: keep running statistics; live: update them"
     ] = "fixed"
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all parameters except biases and those of the head.
 

@@ -52,6 +52,11 @@ class Fraction(Strategy):
         if not 0 < self.share < 1:
             raise ValueError(f"share is {self.share}, expected a number between 0 and 1")
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return True
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the longest prefix of layers within the share.
 

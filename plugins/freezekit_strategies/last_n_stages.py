@@ -44,6 +44,11 @@ class LastNStages(Strategy):
         if self.n < 0:
             raise ValueError(f"n is {self.n}, expected 0 or more")
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the stages before the last `n`.
 

@@ -60,6 +60,16 @@ class Surgical(Strategy):
                 "counted from 1, such as 1-2"
             )
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all stages except the block and the head.
 
