@@ -296,8 +296,11 @@ class Backbone:
             >>> sorted(Backbone(net).inside(first)), sorted(Backbone(net).wholly_frozen(first))
             (['0', '1', '2'], ['0', '2'])
         """
-        names = set(frozen)
-        whole = self.wholly_frozen(names)
+        names, stages = set(frozen), tuple(stages)
+        whole = self.wholly_frozen(names).union(*(stage.modules for stage in stages))
+        told = {name for stage in stages for name in stage.parameters}
+        if stages and names <= told and self._given_stages is None:
+            return whole  # freezekit's own stages name all modules, those of a plugin may not
         if whole and not whole.issuperset(self._without_parameters):
             known = {
                 info.name
@@ -306,7 +309,7 @@ class Backbone:
             }
             with suppress(FreezekitError):
                 whole |= self._between.inside(known).intersection(self._without_parameters)
-        return whole.union(*(stage.modules for stage in stages))
+        return whole
 
     @cached_property
     def _without_parameters(self) -> frozenset[str]:

@@ -72,7 +72,7 @@ def parse(text: str) -> tuple[Part, ...]:
     """
     if not text.strip():
         raise SpecError("the spec is empty; expected text such as 'full' or 'first-n-stages:n=2'")
-    parts = []
+    parts: list[Part] = []
     position = -1  # each round starts after a "+" or "|"; the first as if one stood before the text
     while True:
         unites = position >= 0 and text[position] == "|"
