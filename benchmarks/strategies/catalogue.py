@@ -72,7 +72,12 @@ def page() -> str:
         f"{results[0].workload.dtype}, SGD, in stock PyTorch. `trained` is the share of parameters "
         "that are trained. The other columns are shares of `full`: the activations that are saved "
         "for the backward pass, the peak of one step, and the FLOPs of forward and backward. "
-        "`refused` means that the strategy does not fit the model."
+        "`refused` means that the strategy does not fit the model.\n\n"
+        "` + ` joins strategies and unites what they freeze. ` | ` joins strategies and unites "
+        "what they train: `norm-only | bias-only` trains norms and biases, and "
+        "`norm-only + bias-only` trains the biases of norms. Both need a space on each side, and "
+        "` + ` binds more closely. "
+        "A bar without spaces separates the items of an option: `by-name:contains=bn|norm`."
     ]
     parts += [_section(own[name], results) for name in sorted(own, key=order.index)]
     return "\n\n".join(parts) + "\n"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from freezekit.errors import FreezekitError
 from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.explanation import Explanation
+    from freezekit.backbone.inside import Between
     from freezekit.staging.stages import Staging
 
 # What needs torch is imported where it is used: plugins import Backbone to annotate with, and
@@ -88,6 +91,18 @@ class Backbone:
         from freezekit.model.norms import find_norms
 
         return find_norms(self.model, self.parameters)
+
+    @cached_property
+    def biases(self) -> tuple[str, ...]:
+        """Dotted names of the biases, in registration order, by role.
+
+        These are what linear layers, convolutions, norms, attention and recurrent layers add to
+        each channel, under any name and any parametrization. One forward is observed; without one
+        that the model accepts, names decide: "bias", "q_bias", "bias_ih_l0", a norm's "beta".
+        """
+        from freezekit.backbone.biases import find_biases
+
+        return find_biases(self.model, self.parameters, self.norms, self.example_input)
 
     @cached_property
     def attentions(self) -> tuple[str, ...]:
@@ -216,6 +231,19 @@ class Backbone:
         """The last stage: the classifier with the pooling and norm after the body."""
         return self.stages[-1]
 
+    @property
+    def last_layer(self) -> str:
+        """Dotted name of the last layer with parameters in the order of use.
+
+        Raises:
+            StagingError: The model cannot be staged.
+        """
+        units = [unit for unit in self.explanation.units if unit.elements]
+        around = (units[-1].name, *units[-1].joined) if units else ()
+        names = [n for n in self.parameters if any(f"{n}.".startswith(f"{a}.") for a in around)]
+        name = (names or [n for stage in self.stages for n in stage.parameters])[-1]
+        return self.parameters[name].module or name
+
     def wholly_frozen(self, frozen: Iterable[str]) -> frozenset[str]:
         """Return the modules whose parameters are all in `frozen`, with all that they contain.
 
@@ -246,6 +274,53 @@ class Backbone:
             for first, *others in names_of.values()
             if all(whole.intersection((*prefixes(name), name)) for name in (first, *others))
         )
+
+    def inside(self, frozen: Iterable[str], stages: Iterable[Stage] = ()) -> frozenset[str]:
+        """Return the modules that lie inside what is frozen, to be held in eval mode.
+
+        These are the modules of `wholly_frozen`, and the modules without parameters, such as
+        dropout and norms without weights, that run between layers of a frozen prefix. What follows
+        the last frozen layer is inside if its stage is frozen as a whole. One forward is observed;
+        if the model cannot be observed, only `wholly_frozen` and the stages tell.
+
+        Args:
+            frozen: Names of the frozen parameters.
+            stages: Stages that are frozen as a whole.
+
+        Example:
+            >>> from torch import nn
+            >>> net = nn.Sequential(
+            ...     nn.Conv2d(3, 4, 3), nn.Dropout(), nn.Conv2d(4, 4, 3), nn.Dropout(),
+            ...     nn.Conv2d(4, 2, 3))
+            >>> first = {"0.weight", "0.bias", "2.weight", "2.bias"}
+            >>> sorted(Backbone(net).inside(first)), sorted(Backbone(net).wholly_frozen(first))
+            (['0', '1', '2'], ['0', '2'])
+        """
+        names, stages = set(frozen), tuple(stages)
+        whole = self.wholly_frozen(names).union(*(stage.modules for stage in stages))
+        told = {name for stage in stages for name in stage.parameters}
+        if stages and names <= told and self._given_stages is None:
+            return whole  # freezekit's own stages name all modules, those of a plugin may not
+        if whole and not whole.issuperset(self._without_parameters):
+            known = {
+                info.name
+                for info in self.parameters.values()
+                if not names.isdisjoint((info.name, *info.aliases))
+            }
+            with suppress(FreezekitError):
+                whole |= self._between.inside(known).intersection(self._without_parameters)
+        return whole
+
+    @cached_property
+    def _without_parameters(self) -> frozenset[str]:
+        modules = self.model.named_modules()
+        return frozenset(n for n, m in modules if n and next(m.parameters(), None) is None)
+
+    @cached_property
+    def _between(self) -> Between:
+        from freezekit.backbone.inside import find_between
+
+        return find_between(self.model, self.example_input)
 
     def _inside(self, stage: Stage) -> tuple[str, ...]:
         """Return the modules that lie wholly in a stage, for a plugin that did not say."""

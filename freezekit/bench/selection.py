@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from freezekit.results.records import Plugin, Row
 from freezekit.results.variant import BASELINE, Variant
-from freezekit.spec.grammar import format_strategy
+from freezekit.spec.grammar import format_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tupl
         >>> [found.label for found in choose(["batch-norm"], default_registry(), "both")]
         ['full', 'full [lean]', 'batch-norm', 'batch-norm [lean]']
     """
-    asked = [" + ".join(map(format_strategy, registry.create(text))) for text in texts]
+    asked = [format_spec(registry.sums(text)) for text in texts]
     if lean == "on":
         found = [BASELINE, *(Variant(spec, lean=True) for spec in asked)]
     else:

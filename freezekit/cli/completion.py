@@ -70,7 +70,7 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
     """Complete strategies, then their options, then the values of an option."""
-    last = max((found.end() for found in re.finditer(r"\s\+\s+", incomplete)), default=0)
+    last = max((found.end() for found in re.finditer(r"\s[+|]\s+", incomplete)), default=0)
     before, part = incomplete[:last], incomplete[last:]
     name, colon, given = part.partition(":")
     strategies = _strategies(ctx)

@@ -35,7 +35,8 @@ strategies_option = click.option(
     multiple=True,
     metavar="SPEC",
     shell_complete=complete_spec,
-    help="A strategy to look at beside `full`; may be given several times. Default: "
+    help="A strategy to look at beside `full`; may be given several times. ' + ' unites what "
+    "strategies freeze, ' | ' what they train: 'norm-only | bias-only'. Default: "
     f"{', '.join(DEFAULT_SPECS[1:-1])} and {DEFAULT_SPECS[-1]}.",
 )
 

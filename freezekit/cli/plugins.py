@@ -99,6 +99,10 @@ def strategies(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
     """List strategies, or describe one.
 
     The description says what the strategy does and lists its options. It ends with an example.
+
+    ' + ' joins strategies and unites what they freeze. ' | ' joins strategies and unites what they
+    train: 'norm-only | bias-only' trains norms and biases, and 'norm-only + bias-only' trains the
+    biases of norms. Both need a space on each side, and ' + ' binds more closely.
     """
     from freezekit.plugins.registry import load_registry
 

@@ -26,8 +26,9 @@ class FreezePlan:
     Attributes:
         frozen: Dotted names of the parameters to freeze.
         eval_modules: Dotted names of the modules to hold in eval mode (running statistics fixed,
-            dropout and drop path off). None stands for the modules whose parameters are all frozen,
-            and the modules inside them; `freezekit.plan` returns their names.
+            dropout and drop path off). None stands for what `Backbone.inside` finds: the modules
+            whose parameters are all frozen, the modules inside them, and the modules without
+            parameters between layers of a frozen prefix. `freezekit.plan` returns their names.
         lr_scales: Learning-rate multipliers of trainable parameters. The default is 1.
         notes: Facts for the user, such as the number of names that matched.
         warnings: Probable mistakes of the user, shown as `FreezekitWarning`.

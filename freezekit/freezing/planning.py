@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.view import Backbone
@@ -15,15 +16,17 @@ from freezekit.errors import (
     StagingError,
     suggest,
 )
+from freezekit.freezing.joining import intersection_warning, unite
 from freezekit.freezing.left_frozen import leave_frozen
 from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.without_head import headless_warning
 from freezekit.freezing.wrapped import check_model, staging_advice
 from freezekit.plugins.read_only import read_only
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch import nn
 
@@ -89,13 +92,30 @@ def _asked(backbone: Backbone, spec: str | Strategy | FreezePlan, registry: Regi
             f"a spec is {type(spec).__name__} {spec!r}, expected text such as "
             "'first-n-stages:n=2', a Strategy or a FreezePlan"
         )
-    strategies = (spec,) if isinstance(spec, Strategy) else registry.create(spec)
+    sums = ((spec,),) if isinstance(spec, Strategy) else registry.sums(spec)
     try:
-        return _compose(backbone, [_ask(s, backbone, registry) for s in strategies])
+        return _of_sums(backbone, sums, registry)
     except StagingError as error:
         if advice := staging_advice(backbone.model):
             raise StagingError(advice) from error
         raise
+
+
+def _of_sums(
+    backbone: Backbone, sums: Sequence[Sequence[Strategy]], registry: Registry
+) -> FreezePlan:
+    """Return the plan of sums of strategies, which unite what they train."""
+    warned: list[str] = []
+    decided = []
+    for strategies in sums:
+        plans = [_ask(s, backbone, registry) for s in strategies]
+        decided.append(_named(backbone, _compose(backbone, plans)))
+        warned += intersection_warning(backbone, strategies, plans)
+    united = decided[0] if len(decided) == 1 else unite(decided)
+    if warned and not backbone.parameters.keys() - united.frozen:
+        raise PlanError(f"nothing is left to train: {warned[0]}")
+    warned += headless_warning(backbone, sums, united.frozen)
+    return replace(united, warnings=(*united.warnings, *warned))
 
 
 def warn(texts: Iterable[str], stacklevel: int) -> None:
@@ -119,18 +139,24 @@ def check_plan(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
         PlanError: The plan names a parameter or module that the model lacks, or leaves nothing to
             train.
     """
+    named = _named(backbone, plan)
+    if not backbone.parameters:
+        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
+    if not backbone.parameters.keys() - named.frozen:
+        raise PlanError(
+            f"nothing is left to train: all {len(named.frozen)} parameters of "
+            f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
+        )
+    return named
+
+
+def _named(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
+    """Return the plan with all its names as the backbone has them."""
     first_names = {a: p.name for p in backbone.parameters.values() for a in (p.name, *p.aliases)}
     _check_names("frozen", "parameter", plan.frozen, first_names)
     _check_names("lr_scales", "parameter", plan.lr_scales, first_names)
     frozen = {first_names[name] for name in plan.frozen}
-    if not backbone.parameters:
-        raise PlanError(f"{type(backbone.model).__name__} has no parameters: nothing to freeze")
-    if not backbone.parameters.keys() - frozen:
-        raise PlanError(
-            f"nothing is left to train: all {len(frozen)} parameters of "
-            f"{type(backbone.model).__name__} are frozen; leave at least the head trainable"
-        )
-    held = backbone.wholly_frozen(frozen) if plan.eval_modules is None else plan.eval_modules
+    held = backbone.inside(frozen) if plan.eval_modules is None else plan.eval_modules
     _check_names("eval_modules", "module", held, backbone.modules)
     scales = {first_names[name]: scale for name, scale in plan.lr_scales.items()}
     return FreezePlan(
@@ -170,7 +196,7 @@ def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePl
 def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
     """Compose plans.
 
-    If one of them has `eval_modules=None`, the modules that all plans together freeze wholly are
+    If one of them has `eval_modules=None`, the modules inside what all plans together freeze are
     held in eval mode. Modules that one plan freezes wholly by itself, but leaves out of its own
     `eval_modules`, are not held: that plan wants them in train mode.
     """
@@ -182,7 +208,7 @@ def _compose(backbone: Backbone, plans: list[FreezePlan]) -> FreezePlan:
         if p.eval_modules is not None
         for name in backbone.wholly_frozen(p.frozen) - p.eval_modules
     }
-    composed = FreezePlan(eval_modules=backbone.wholly_frozen(together) - in_train_mode)
+    composed = FreezePlan(eval_modules=backbone.inside(together) - in_train_mode)
     for p in plans:
         composed &= FreezePlan(p.frozen, p.eval_modules or (), p.lr_scales, p.notes, p.warnings)
     return composed

@@ -24,7 +24,7 @@ from freezekit.plugins import hookspecs
 from freezekit.plugins.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
 from freezekit.plugins.loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
 from freezekit.plugins.read_only import read_only
-from freezekit.spec.grammar import build, parse
+from freezekit.spec.grammar import BAR_HINT, build, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,14 +71,41 @@ class Registry:
     _manager: pluggy.PluginManager = field(repr=False)
 
     def create(self, spec: str) -> tuple[Strategy, ...]:
-        """Make the strategies of a spec, in the order of the spec.
+        """Make the strategies of a spec, in the order of the spec, however they are joined.
 
         Raises:
             UnknownStrategyError: The spec names a strategy that no plugin provides.
             SpecError: The text cannot be read, or an option is wrong.
             PluginError: The class of a strategy failed while it read its options.
         """
-        return tuple(self._make(part.name, part.options) for part in parse(spec))
+        return tuple(strategy for strategies in self.sums(spec) for strategy in strategies)
+
+    def sums(self, spec: str) -> tuple[tuple[Strategy, ...], ...]:
+        """Make the strategies of a spec: the sums that `|` unites, in the order of the spec.
+
+        Raises:
+            UnknownStrategyError: The spec names a strategy that no plugin provides.
+            SpecError: The text cannot be read, or an option is wrong.
+            PluginError: The class of a strategy failed while it read its options.
+
+        Example:
+            >>> from freezekit import load_registry
+            >>> load_registry().sums("full + head-only | first-n-stages:n=1")
+            ((Full(), HeadOnly()), (FirstNStages(n=1),))
+        """
+        sums: list[list[Strategy]] = []
+        has_options = False
+        for part in parse(spec):
+            if part.unites or not sums:
+                sums.append([])
+            try:
+                sums[-1].append(self._make(part.name, part.options))
+            except UnknownStrategyError as error:
+                if part.unites and has_options:  # it may be meant as an item of an option
+                    raise UnknownStrategyError(f"{error}{BAR_HINT}") from None
+                raise
+            has_options = bool(part.options)
+        return tuple(map(tuple, sums))
 
     def find(self, name: str) -> RegisteredStrategy:
         """Return the strategy class of a name, and its plugin.

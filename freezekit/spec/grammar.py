@@ -1,9 +1,13 @@
 """Read and write specs. A spec is the text of one or more strategies with their options.
 
-    spec      strategy [ + strategy ]...          `+` composes; it needs a space on each side
+    spec      sum [ | sum ]...                    `|` unites what is trained
+    sum       strategy [ + strategy ]...          `+` unites what is frozen
     strategy  name [ : option [ , option ]... ]
     option    name=value                          a hyphen in the name is read as an underscore
     value     item [ | item ]...                  `|` separates the items of a tuple option
+
+`+` and `|` between strategies need a space on each side. `+` binds more closely: `a | b + c` trains
+what `a` trains, and what `b + c` trains. A bar that lacks a space on a side separates items.
 
 A value or an item can stand in quotes, '...' or "...". Quotes keep commas, bars, plus signs, spaces
 and quotes of the other kind as they are. A quote of the same kind is doubled ('it''s'). No other
@@ -16,27 +20,43 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from freezekit.errors import SpecError, suggest
 from freezekit.spec.option_types import BARE, QUOTED, read_value, write_value
 from freezekit.spec.options import option_infos
 from freezekit.spec.strategy import Strategy
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _NAME = re.compile(r"[\w.-]+")
 _OPTION = re.compile(r"\s*([^\W\d][\w-]*)\s*=")
 _SPACE = re.compile(r"\s*")
-_COMPOSE = re.compile(r"(?<=\s)\+(?=\s|$)")
+_JOIN = re.compile(r"(?<=\s)[+|](?=\s|$)")
+
+BAR_HINT = (
+    ". A bar with a space on each side unites strategies; to separate the items of an option, "
+    "write the bar without spaces, as in 'contains=bn|norm'"
+)
+"""What to say if a bar after an option does not stand before the name of a strategy."""
 
 S = TypeVar("S", bound=Strategy)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One strategy of a spec: its name, and its options as text with their quotes."""
+    """One strategy of a spec.
+
+    Attributes:
+        name: Its name.
+        options: Its options as text with their quotes.
+        unites: Whether it begins a new sum: `|` stands before it, and not `+`.
+    """
 
     name: str
     options: tuple[tuple[str, str], ...] = ()
+    unites: bool = False
 
 
 def parse(text: str) -> tuple[Part, ...]:
@@ -47,28 +67,32 @@ def parse(text: str) -> tuple[Part, ...]:
 
     Example:
         >>> parse("by-name:contains=bn|norm,invert=yes + full")
-        (Part(name='by-name', options=(('contains', 'bn|norm'), ('invert', 'yes'))),
-         Part(name='full', options=()))
+        (Part(name='by-name', options=(('contains', 'bn|norm'), ('invert', 'yes')), unites=False),
+         Part(name='full', options=(), unites=False))
     """
     if not text.strip():
         raise SpecError("the spec is empty; expected text such as 'full' or 'first-n-stages:n=2'")
-    parts = []
-    position = -1  # each round starts after a "+"; the first starts as if one stood before the text
+    parts: list[Part] = []
+    position = -1  # each round starts after a "+" or "|"; the first as if one stood before the text
     while True:
+        unites = position >= 0 and text[position] == "|"
         position = _after_space(text, position + 1)
         name = _NAME.match(text, position)
+        hint = BAR_HINT if unites and parts[-1].options else ""
         if name is None:
-            raise _syntax_error(text, position, "the name of a strategy")
+            raise _syntax_error(text, position, f"the name of a strategy{hint}")
         position, expected = _after_space(text, name.end()), "':' and options, "
         options: list[tuple[str, str]] = []
         if text.startswith(":", position):
             position, expected = _read_options(text, position, options), "',' and an option, "
-        parts.append(Part(name.group(), tuple(options)))
+        parts.append(Part(name.group(), tuple(options), unites))
         if position == len(text):
             return tuple(parts)
-        if not _COMPOSE.match(text, position):
+        if not _JOIN.match(text, position):
             expected += "' + ' (with spaces) and another strategy, or nothing more"
-            raise _syntax_error(text, position, expected)
+            if text.startswith("|", position):
+                expected += "; ' | ' (with spaces) unites what two strategies train"
+            raise _syntax_error(text, position, expected + hint)
 
 
 def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
@@ -140,6 +164,23 @@ def format_strategy(strategy: Strategy) -> str:
     return f"{cls.name}:{','.join(texts)}" if texts else cls.name
 
 
+def format_spec(sums: Iterable[Iterable[Strategy]]) -> str:
+    """Return the canonical text of the strategies of a spec.
+
+    Args:
+        sums: The sums that `|` unites, each of the strategies that `+` composes.
+
+    Raises:
+        PluginError: The class of a strategy breaks the interface.
+
+    Example:
+        >>> from freezekit_strategies import BiasOnly, Full, NormOnly
+        >>> format_spec([[NormOnly()], [BiasOnly(head=False), Full()]])
+        'norm-only | bias-only:head=false + full'
+    """
+    return " | ".join(" + ".join(map(format_strategy, strategies)) for strategies in sums)
+
+
 def _read_options(text: str, position: int, options: list[tuple[str, str]]) -> int:
     """Append the options after the colon at `position` to the list; return where they end."""
     while True:
@@ -163,7 +204,7 @@ def _after_value(text: str, position: int) -> int:
         if quoted is None and text.startswith(("'", '"'), start):
             raise _syntax_error(text, start, f"the quote {text[start]} to be closed")
         position = _after_space(text, (quoted or bare).end())
-        if not text.startswith("|", position):
+        if not text.startswith("|", position) or _JOIN.match(text, position):
             return position
         position += 1
 

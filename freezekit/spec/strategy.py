@@ -39,6 +39,22 @@ class Strategy:
     name: ClassVar[str]
     summary: ClassVar[str]
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest.
+
+        The user is warned if `+` joins two such strategies, which trains only what both train.
+        """
+        return False
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head, however much it freezes.
+
+        The user is warned if the model has no head with parameters.
+        """
+        return False
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Return the plan for a backbone. The same backbone gives the same plan.
 

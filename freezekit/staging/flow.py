@@ -48,10 +48,11 @@ class Flow:
         found = 0
         for tensor in tensors(value):
             found |= self._bits.get(id(tensor), 0)
-            found |= self._behind(tensor.grad_fn) if tensor.grad_fn is not None else 0
+            found |= self.behind(tensor.grad_fn) if tensor.grad_fn is not None else 0
         return found
 
-    def _behind(self, node: Any) -> int:  # Any: see `_seen`
+    def behind(self, node: Any) -> int:  # Any: see `_seen`
+        """Return the parameters that a node of the graph depends on."""
         stack = [node]
         while stack:
             top = stack[-1]

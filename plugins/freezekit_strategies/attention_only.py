@@ -43,6 +43,16 @@ class AttentionOnly(Strategy):
 
     head: Annotated[bool, "train the head too"] = True
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all parameters except those of attention layers and head.
 

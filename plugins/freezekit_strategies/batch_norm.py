@@ -49,6 +49,16 @@ class BatchNorm(Strategy):
         Literal["fixed", "live"], "fixed: keep running statistics; live: update them"
     ] = "fixed"
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return self.train == "only"
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.train == "only"
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the batch norms, or all parameters except theirs and the head's.
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BiasOnly(Strategy):
-    """Train every bias, including those of norms and of attention, and the head (BitFit).
+    """Train every bias and the head (BitFit).
+
+    Biases are found by their role, not by their names alone: what linear layers, convolutions,
+    norms, attention and recurrent layers add to each channel. A bias under a parametrization or
+    under pruning is one too. Tables of position biases are not.
 
     Weights: all others frozen. Running statistics: fixed unless `statistics=live`. Randomness: off
     only in modules that are wholly frozen.
@@ -47,6 +51,16 @@ class BiasOnly(Strategy):
         Literal["fixed", "live"], "fixed: keep running statistics; live: update them"
     ] = "fixed"
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all parameters except biases and those of the head.
 
@@ -54,7 +68,7 @@ class BiasOnly(Strategy):
             PlanError: The model has no bias.
             StagingError: The head is to be trained, and the model cannot be staged.
         """
-        trained = {name for name in backbone.parameters if _is_bias(name)}
+        trained = set(backbone.biases)
         if not trained:
             raise PlanError(f"bias-only: {type(backbone.model).__name__} has no bias to train")
         if self.head:
@@ -63,17 +77,6 @@ class BiasOnly(Strategy):
         whole = backbone.wholly_frozen(frozen)
         tracking = {norm.name for norm in backbone.norms if norm.statistics}
         return FreezePlan(frozen, whole | tracking if self.statistics == "fixed" else whole)
-
-
-def _is_bias(name: str) -> bool:
-    """Return whether a parameter is a bias: "bias", or "in_proj_bias" and "q_bias" of attention.
-
-    Example:
-        >>> [_is_bias(name) for name in ("fc.bias", "attn.q_bias", "attn.relative_bias_table")]
-        [True, True, False]
-    """
-    last = name.rpartition(".")[2]
-    return last == "bias" or last.endswith("_bias")
 
 
 @hookimpl

@@ -57,6 +57,11 @@ class ByName(Strategy):
         except re.error as error:
             raise ValueError(f"regex {self.regex!r} is not valid: {error}") from None
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return self.invert
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the parameters that match. A tied parameter matches by any of its names."""
         names = backbone.parameters.keys()

@@ -64,14 +64,15 @@ class DiscriminativeLR(Strategy):
         """
         stages = backbone.stages
         scales = dict(zip(stages, self._scales(len(stages)), strict=True))
-        frozen = [stage for stage in stages if scales[stage] < self.freeze_below]
+        slow = [stage for stage in stages if scales[stage] < self.freeze_below]
+        frozen = {name for stage in slow for name in stage.parameters}
         return FreezePlan(
-            frozen=(name for stage in frozen for name in stage.parameters),
-            eval_modules=(name for stage in frozen for name in stage.modules),
+            frozen,
+            backbone.inside(frozen, slow),
             lr_scales={
                 name: scales[stage]
                 for stage in stages
-                if stage not in frozen
+                if stage not in slow
                 for name in stage.parameters
             },
         )

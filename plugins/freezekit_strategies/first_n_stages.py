@@ -61,10 +61,8 @@ class FirstNStages(Strategy):
                 f"give n from 0 to {len(body)}"
             )
         prefix = [backbone.stem, *body[: self.n]]
-        return FreezePlan(
-            frozen=(name for stage in prefix for name in stage.parameters),
-            eval_modules=(name for stage in prefix for name in stage.modules),
-        )
+        frozen = {name for stage in prefix for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, prefix))
 
 
 def _span(first: str, last: str) -> str:

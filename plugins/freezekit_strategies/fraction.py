@@ -52,6 +52,11 @@ class Fraction(Strategy):
         if not 0 < self.share < 1:
             raise ValueError(f"share is {self.share}, expected a number between 0 and 1")
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return True
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the longest prefix of layers within the share.
 
@@ -75,7 +80,13 @@ class Fraction(Strategy):
                 f"alone has {reached[0]:.0%} of the {self.of}; give a larger share"
             )
         note = f"fraction: {reached[len(prefix) - 1]:.1%} of the {self.of} in {len(prefix)} layers"
-        return FreezePlan((name for names in prefix for name in names), notes=[note])
+        frozen = {name for names in prefix for name in names}
+        stages = [
+            stage
+            for stage in backbone.stages
+            if stage.kind != "head" and stage.parameters and frozen.issuperset(stage.parameters)
+        ]
+        return FreezePlan(frozen, backbone.inside(frozen, stages), notes=[note])
 
     def _size(self, backbone: Backbone, names: Iterable[str]) -> int:
         """Return the number of elements of a layer, or the FLOPs of the modules wholly in it."""

@@ -33,6 +33,11 @@ class HeadOnly(Strategy):
     name: ClassVar[str] = "head-only"
     summary: ClassVar[str] = "train the head, freeze the rest (linear probe)"
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all stages except the head.
 
@@ -42,13 +47,14 @@ class HeadOnly(Strategy):
         if not backbone.head.parameters:
             raise PlanError(
                 f"head-only needs a head to train, but {type(backbone.model).__name__} has no "
-                "classifier with parameters; build the model with num_classes"
+                "classifier with parameters: what was taken for the head is "
+                f"{', '.join(backbone.head.modules) or 'nothing'}; build the model with "
+                f"num_classes, or, if the last layer {backbone.last_layer!r} is the head, train it "
+                f"alone with 'by-name:glob={backbone.last_layer}.*,invert=true'"
             )
         before = [stage for stage in backbone.stages if stage.kind != "head"]
-        return FreezePlan(
-            frozen=(name for stage in before for name in stage.parameters),
-            eval_modules=(name for stage in before for name in stage.modules),
-        )
+        frozen = {name for stage in before for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, before))
 
 
 @hookimpl

@@ -44,6 +44,11 @@ class LastNStages(Strategy):
         if self.n < 0:
             raise ValueError(f"n is {self.n}, expected 0 or more")
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze the stages before the last `n`.
 
@@ -59,10 +64,8 @@ class LastNStages(Strategy):
                 f"give n from 0 to {len(body)}"
             )
         prefix = [backbone.stem, *body[: len(body) - self.n]]
-        return FreezePlan(
-            frozen=(name for stage in prefix for name in stage.parameters),
-            eval_modules=(name for stage in prefix for name in stage.modules),
-        )
+        frozen = {name for stage in prefix for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, prefix))
 
 
 @hookimpl

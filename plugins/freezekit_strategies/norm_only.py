@@ -48,6 +48,16 @@ class NormOnly(Strategy):
         Literal["live", "fixed"], "live: update running statistics; fixed: keep them"
     ] = "live"
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all parameters except those of norms and head.
 

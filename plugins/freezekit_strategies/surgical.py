@@ -60,6 +60,16 @@ class Surgical(Strategy):
                 "counted from 1, such as 1-2"
             )
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether it names what is trained, and freezes all the rest."""
+        return True
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether it means to train the head."""
+        return self.head
+
     def plan(self, backbone: Backbone) -> FreezePlan:
         """Freeze all stages except the block and the head.
 
@@ -71,10 +81,8 @@ class Surgical(Strategy):
         if self.head:
             trained = (*trained, backbone.head)
         others = [stage for stage in backbone.stages if stage not in trained]
-        return FreezePlan(
-            frozen=(name for stage in others for name in stage.parameters),
-            eval_modules=(name for stage in others for name in stage.modules),
-        )
+        frozen = {name for stage in others for name in stage.parameters}
+        return FreezePlan(frozen, backbone.inside(frozen, others))
 
     def _block(self, backbone: Backbone) -> tuple[Stage, ...]:
         body = backbone.body

@@ -54,6 +54,7 @@ def test_model_names_are_those_that_the_libraries_list() -> None:
         ("freezekit bench -s bias-only:head=", ["true", "false"]),
         ("freezekit bench -s layer-decay:decay=", ["0.75"]),
         ("freezekit bench -s 'full + norm-o", ["full + norm-only"]),
+        ("freezekit bench -s 'full | norm-o", ["full | norm-only"]),
         ("freezekit bench -s 'full + norm-only:h", ["(nospace)", "full + norm-only:head="]),
         ("freezekit bench -s no-such:", [""]),
         ("freezekit strategies surg", ["surgical"]),

@@ -67,6 +67,13 @@ def made(options: str) -> Everything:
         ("a:x=it's,y=2", (Part("a", (("x", "it's"), ("y", "2"))),)),
         ("a:x=, y=2 + b", (Part("a", (("x", ""), ("y", "2"))), Part("b"))),
         ("a:x= + b", (Part("a", (("x", ""),)), Part("b"))),
+        ("a | b", (Part("a"), Part("b", unites=True))),
+        ("a + b\n|\tc + d", (Part("a"), Part("b"), Part("c", unites=True), Part("d"))),
+        ("a:x=1 | b:y=2", (Part("a", (("x", "1"),)), Part("b", (("y", "2"),), unites=True))),
+        ("a:x=p|q | b", (Part("a", (("x", "p|q"),)), Part("b", unites=True))),
+        ("a:x=p |q| r | b", (Part("a", (("x", "p |q| r"),)), Part("b", unites=True))),
+        ("a:x='p | q' | b", (Part("a", (("x", "'p | q'"),)), Part("b", unites=True))),
+        ("a:x= | b", (Part("a", (("x", ""),)), Part("b", unites=True))),
     ],
 )
 def test_grammar(text: str, parts: tuple[Part, ...]) -> None:
@@ -94,6 +101,14 @@ def test_grammar(text: str, parts: tuple[Part, ...]) -> None:
         ("a:x=b{1,2}", "at character 9, '2}': expected option=value; put quotes around"),
         ("a:x='b", "at character 5, \"'b\": expected the quote ' to be closed"),
         ('a:x=b|"c,y=2', "at character 7, '\"c,y=2': expected the quote \" to be closed"),
+        ("a |", "'a |' at its end: expected the name of a strategy"),
+        ("| a", "'| a' at character 1, '| a': expected the name of a strategy"),
+        ("a | | b", "at character 5, '| b': expected the name of a strategy"),
+        ("a + | b", "at character 5, '| b': expected the name of a strategy"),
+        ("a|b", "at character 2, '|b': expected ':' and options, ' + ' (with spaces) and"),
+        ("a|b", "or nothing more; ' | ' (with spaces) unites what two strategies train"),
+        ("a:x=b | 'c'", "at character 9, \"'c'\": expected the name of a strategy. A bar with a"),
+        ("a:x=b | c, y=2", "write the bar without spaces, as in 'contains=bn|norm'"),
         ("a:x='b'c", "at character 8, 'c': expected ',' and an option, ' + ' (with spaces) and"),
         ("a:x='b'+ c", "at character 8, '+ c': expected ',' and an option, ' + ' (with spaces)"),
     ],
@@ -128,7 +143,7 @@ def test_bad_grammar_gives_the_position(text: str, message: str) -> None:
         ("n=1,regex='none'", "regex", "none"),
         ("n=1,limit=None", "limit", None),
         ("n=1,limit=4", "limit", 4),
-        ("n=1,parts=bn | norm", "parts", ("bn", "norm")),
+        ("n=1,parts=bn |norm", "parts", ("bn", "norm")),
         ("n=1,parts='a|b'|c", "parts", ("a|b", "c")),
         ("n=1,parts=", "parts", ()),
         ("n=1,parts=''", "parts", ("",)),
@@ -239,7 +254,7 @@ def test_canonical_text(strategy: Strategy, text: str) -> None:
 
 
 def test_the_canonical_text_does_not_depend_on_the_spelling() -> None:
-    given = ["n=1,range-of=3|4, deep = on", "deep=1 , range_of = 3 | 4.0 , n='1', rate=.5"]
+    given = ["n=1,range-of=3|4, deep = on", "deep=1 , range_of = 3 |4.0 , n='1', rate=.5"]
     texts = {format_strategy(made(options)) for options in given}
     assert texts == {"everything:n=1,deep=true,range_of=3|4.0"}
 
