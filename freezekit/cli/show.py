@@ -13,6 +13,7 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
+from freezekit.cli.own_code import no_exit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +91,7 @@ def show(
         registry.create(spec)  # before the model: a misspelt spec is told at once
     with (
         Console(stderr=True).status(f"building {model}"),  # on a terminal only
+        no_exit(model),
         redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
     ):
         from freezekit.freezing.planning import decide, view

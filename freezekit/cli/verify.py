@@ -12,6 +12,7 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import block_option
+from freezekit.cli.own_code import no_exit
 from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
 from freezekit.results.variant import Variant
 
@@ -89,6 +90,7 @@ def verify(
     with (
         console.status(f"building {model}") as status,
         _clear_out_of_memory(model),
+        no_exit(model),
         redirect_stdout(sys.stderr),  # what the user's code prints is not part of the answer
     ):
         built, inputs = _build(model, **options)
