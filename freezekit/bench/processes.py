@@ -180,7 +180,7 @@ class Workers:
             if self._closed:
                 return None
             process = subprocess.Popen(
-                [sys.executable, "-m", "freezekit.bench.lifeline", worker],
+                [sys.executable, "-P", "-m", "freezekit.bench.lifeline", worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -30,6 +30,7 @@ from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.model.loading import check_name
 from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.model.own_folder import look_in_current_folder
 from freezekit.plugins.registry import load_registry
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
@@ -56,6 +57,7 @@ def serve(jobs: Jobs, job: Event) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
+    look_in_current_folder()
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     workload = Workload(**job["workload"])

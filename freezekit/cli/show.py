@@ -96,7 +96,9 @@ def show(
     ):
         from freezekit.freezing.planning import decide, view
         from freezekit.model.loading import load_backbone
+        from freezekit.model.own_folder import look_in_current_folder
 
+        look_in_current_folder()
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
         backbone = view(built, _example(built, image_size), registry)
         plan = None if spec is None else decide(backbone, spec, registry)

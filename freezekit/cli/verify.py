@@ -127,8 +127,10 @@ def _build(
     import torch
 
     from freezekit.model.loading import load_backbone
+    from freezekit.model.own_folder import look_in_current_folder
     from freezekit.model.tasks import default_image_size, input_shape, make_inputs
 
+    look_in_current_folder()
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device cuda: torch finds no CUDA device on this machine")
     torch.manual_seed(seed)
