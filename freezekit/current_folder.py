@@ -16,8 +16,8 @@ def _is_run() -> bool:
         return False
     given = iter(sys.orig_argv[1:])
     found = next(filter(None, map(_MODULE.fullmatch, given)), None)
-    module = found and (found[1] or next(given, ""))
-    return bool(module) and module.partition(".")[0] == "freezekit"
+    module: str = (found[1] or next(given, "")) if found else ""
+    return module.partition(".")[0] == "freezekit"
 
 
 if _is_run():

@@ -11,7 +11,14 @@ import click
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, model_names
 from freezekit.cli.gates import fail_if_option
-from freezekit.cli.options import DEFAULT_SPECS, block_option, strategies_option, workload_options
+from freezekit.cli.options import (
+    DEFAULT_SPECS,
+    block_option,
+    storable,
+    strategies_option,
+    threads_option,
+    workload_options,
+)
 from freezekit.errors import ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -37,11 +44,14 @@ DEFAULT_BUDGET_SECONDS = 75.0
     "github-action-benchmark); may be given several times. Only files that freezekit wrote are "
     "replaced. A complete run in a .json file stays there until the new run is complete.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, callback=storable
+)
 @workload_options
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
+    callback=storable,
     show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both",
     metavar="SECONDS",
     help="The time to aim at, for each model. Step times get what the memory figures leave, and "
@@ -69,7 +79,7 @@ DEFAULT_BUDGET_SECONDS = 75.0
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@threads_option
 @block_option
 def bench(
     models: tuple[str, ...],

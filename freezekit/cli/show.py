@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.cli.completion import complete_model, complete_spec
-from freezekit.cli.options import block_option
+from freezekit.cli.options import block_option, image_size_option, num_classes_option
 from freezekit.cli.own_code import no_exit
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ NARROWEST, WIDEST = 70, 80
     "--explain", is_flag=True, help="Print why the stages are as they are; not with -s or --params."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="Classes of the classifier.")
-@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
+@num_classes_option
+@image_size_option
 @block_option
 def show(
     model: str,
