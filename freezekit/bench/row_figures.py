@@ -25,7 +25,7 @@ def static_fields(event: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON; the
     Example:
         >>> counted = {"total": 9, "trainable": 4, "trainable_digest": "a"}
         >>> event = {"parameters": counted, "memory": {}, "flops": None, "warnings": [],
-        ...          "stages": []}
+        ...          "stages": [], "plan_digest": "b"}
         >>> static_fields(event)["parameters"].trainable
         4
     """
@@ -37,6 +37,7 @@ def static_fields(event: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON; the
         "warnings": tuple(event["warnings"]),
         "with_lean": _record(outlook, Outlook) if outlook else None,
         "stages": tuple(_record(stage, StageFigures) for stage in event["stages"]),
+        "plan_digest": event["plan_digest"],
     }
 
 

@@ -1,6 +1,6 @@
 """The measuring process: one job, events on stdout. `freezekit.bench.lifeline` starts it.
 
-A job is JSON: {"kind": "static" | "memory" | "timing" | "names", "workload",
+A job is JSON: {"kind": "plans" | "static" | "memory" | "timing" | "names", "workload",
 "variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
 line, the last one {"event": "end"}: without it the job was not done, whatever the exit code. What a
 model prints goes to stderr.
@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 
 from freezekit.bench.design import LEAST_SECONDS
+from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.stage_figures import staged_view
 from freezekit.bench.static import (
@@ -69,12 +70,33 @@ def serve(jobs: Jobs, job: Event) -> None:
     send({"event": "end"})
 
 
-def _static(workload: Workload, job: Event) -> Iterator[Event]:
+def _resolved(workload: Workload) -> Generator[Event, None, Workload]:
+    """Tell of the environment, the workload and the model; return the workload as resolved."""
     check_device(workload)
-    registry = load_registry(job["block"])
     yield {"event": "environment", "environment": environment_of(workload)}
     workload = describe_workload(workload)
-    yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
+    digest = model_digest(workload)
+    yield {
+        "event": "workload",
+        "workload": msgspec.to_builtins(workload),
+        "model_digest": digest,
+    }
+    return workload
+
+
+def _plans(workload: Workload, job: Event) -> Iterator[Event]:
+    registry = load_registry(job["block"])
+    workload = yield from _resolved(workload)
+    variants = variants_of(job)
+    specs = dict.fromkeys(variant.spec for variant in variants)
+    digests = plan_digests(workload, specs, registry)
+    for variant in variants:
+        yield {"event": "plan", "label": variant.label, "plan_digest": digests[variant.spec]}
+
+
+def _static(workload: Workload, job: Event) -> Iterator[Event]:
+    registry = load_registry(job["block"])
+    workload = yield from _resolved(workload)
     variants = variants_of(job)
     staged = staged_view(workload, registry)
     full: StaticFigures | None = None
@@ -190,4 +212,11 @@ def environment_of(workload: Workload) -> Event:
 
 def main(job: Event) -> None:
     """Do a job of a bench run."""
-    serve({"static": _static, "memory": _memory, "timing": _timing, "names": _names}, job)
+    jobs = {
+        "plans": _plans,
+        "static": _static,
+        "memory": _memory,
+        "timing": _timing,
+        "names": _names,
+    }
+    serve(jobs, job)

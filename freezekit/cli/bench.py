@@ -75,7 +75,8 @@ DEFAULT_BUDGET_SECONDS = 75.0
 @click.option(
     "--resume",
     is_flag=True,
-    help="Keep what the output .json holds, and measure only what is missing there.",
+    help="Keep what the output .json holds, and measure only what is missing there. Rows of "
+    "another model file, plugin, plan, thread count or version are measured again.",
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")

@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +62,25 @@ def look_first_in(folder: str, module: str) -> None:
     mine.modules.add(module)
     if folder not in sys.path:
         sys.path.append(folder)
+
+
+def own_files() -> list[tuple[str, Path]]:
+    """Return the user's own modules that are imported, by name, each with its file.
+
+    These are the modules that were named to freezekit, and all that they import from their folders.
+
+    Example:
+        >>> all(path.is_file() for name, path in own_files())
+        True
+    """
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _FirstInFolder)]
+    own = set().union(*(finder.modules for finder in finders))
+    found = {
+        name: Path(file)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in own and (file := getattr(module, "__file__", None))
+    }
+    return sorted((name, path) for name, path in found.items() if path.is_file())
 
 
 class _FirstInFolder(MetaPathFinder):
