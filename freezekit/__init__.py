@@ -15,6 +15,9 @@ Example:
 
 from __future__ import annotations
 
+import freezekit.current_folder  # noqa: F401  # before all others: they may be found there
+
+# isort: split
 from importlib import import_module
 from typing import TYPE_CHECKING
 

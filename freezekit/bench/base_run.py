@@ -133,9 +133,11 @@ class BaseRun(Generic[R]):
         self.change(env={**self.result.env, **event["environment"]})
 
     def take_workload(self, event: Event) -> None:
-        """Take the workload as a worker resolved it."""
+        """Take the workload as a worker resolved it, and the digest of the model, if it has one."""
         shape = tuple(event["workload"]["input_shape"])
         self.change(workload=Workload(**{**event["workload"], "input_shape": shape}))
+        if "model_digest" in event:
+            self.change(env={**self.result.env, "model_digest": event["model_digest"]})
 
     def fail_row(self, event: Event) -> None:
         """Mark the row of the event as failed.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from freezekit.bench.process_output import lines_until_end
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
@@ -31,6 +33,10 @@ PINNED_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "MALLOC_TOP_PAD_": str(64 * 2**20),
 }
+
+END_SECONDS = 3.0
+"""How long a process whose job is done may take to end. Then it is killed: it may have threads that
+never end."""
 
 _QUIET_PROFILER = {"KINETO_LOG_LEVEL": "5"}  # its messages would hide the last line of a worker
 
@@ -51,7 +57,7 @@ def job_for(
         variants: What to measure.
         block: Plugins that are not loaded.
         threads: For torch; None for its own choice.
-        worker: The module that is run.
+        worker: The module whose `main` does the job.
 
     Example:
         >>> from freezekit.results.records import Workload
@@ -71,11 +77,14 @@ def job_for(
 class Workers:
     """The measuring processes of one run; leaving the context ends those that still run.
 
-    Each is the leader of its own session, so that Ctrl-C reaches the parent only.
+    Each is the leader of its own session, so that Ctrl-C reaches the parent only. The system tells
+    the parent that a process has ended. The end of its pipe would not tell: children of the process
+    may hold it. A process ends with its parent, too: `freezekit.bench.lifeline` says how. So the
+    thread that takes the first event of a job has to live until the last one.
     """
 
     def __init__(self) -> None:
-        self._living: set[subprocess.Popen[str]] = set()
+        self._living: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -99,8 +108,9 @@ class Workers:
     def events(self, job: Mapping[str, Any]) -> Iterator[Event]:  # Any: JSON
         """Start a worker on a job and yield its events as they come.
 
-        A worker that dies yields {"event": "broken", "status", "error"} last: "oom" where the
-        system killed it, else "error" with the last line that it wrote to stderr.
+        A worker says when its job is done. One that ends before, with whatever code, yields
+        {"event": "broken", "status", "error"} last: "oom" where the system killed it, else "error"
+        with the last line that it wrote to stderr.
         """
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
             process = self._start(job["worker"], stderr.fileno())
@@ -110,19 +120,22 @@ class Workers:
             assert process.stdout is not None
             try:
                 with contextlib.suppress(BrokenPipeError):  # its exit status says why
-                    process.stdin.write(json.dumps(job) + "\n")
+                    process.stdin.write(json.dumps(job).encode() + b"\n")
                     process.stdin.flush()
-                for line in process.stdout:
-                    if line.endswith("\n"):  # without: it died while writing an event
-                        yield json.loads(line)
+                for line in lines_until_end(process):
+                    event = json.loads(line)
+                    if event["event"] == "end":
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            process.wait(END_SECONDS)
+                        return
+                    yield event
                 code = process.wait()
-                if code:
-                    stderr.seek(0)
-                    model = job["workload"]["model"]
-                    yield {"event": "broken", **exit_reason(code, stderr.read(), model)}
+                stderr.seek(0)
+                model = job["workload"]["model"]
+                yield {"event": "broken", **exit_reason(code, stderr.read(), model)}
             finally:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
                 with contextlib.suppress(BrokenPipeError):
                     process.stdin.close()
                 process.stdout.close()
@@ -162,17 +175,15 @@ class Workers:
             while (event := found.get()) is not None:
                 yield event
 
-    def _start(self, worker: str, stderr: int) -> subprocess.Popen[str] | None:
+    def _start(self, worker: str, stderr: int) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._closed:
                 return None
             process = subprocess.Popen(
-                [sys.executable, "-m", worker],
+                [sys.executable, "-P", "-m", "freezekit.bench.lifeline", worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                text=True,
-                encoding="utf-8",
                 env={**PINNED_ALLOCATOR, **_QUIET_PROFILER, **os.environ},
                 start_new_session=True,
             )
@@ -181,7 +192,7 @@ class Workers:
 
 
 def exit_reason(code: int, stderr: str, model: str) -> Event:
-    r"""Return why the process of a model ended with this code, as a row's status and reason.
+    r"""Return why the process of a model ended too early, as a row's status and reason.
 
     Example:
         >>> exit_reason(-9, "", "timm:resnet18")["error"]
@@ -189,6 +200,9 @@ def exit_reason(code: int, stderr: str, model: str) -> Event:
         memory runs out'
         >>> exit_reason(1, "OSError: no space", "timm:resnet18")["error"]
         'the process that measures timm:resnet18 ended with code 1: OSError: no space'
+        >>> exit_reason(0, "", "timm:resnet18")["error"]
+        'the process that measures timm:resnet18 ended with code 0 before its work was done: it said
+        nothing'
     """
     process = f"the process that measures {model}"
     last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -196,6 +210,8 @@ def exit_reason(code: int, stderr: str, model: str) -> Event:
         what = "was killed (SIGKILL), as the system does when memory runs out"
         return {"status": "oom", "error": f"{process} {what}", "model": False}
     how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
+    if code == 0:
+        how += " before its work was done"
     return {"status": "error", "error": f"{process} {how}: {last}", "model": False}
 
 

@@ -9,10 +9,11 @@ from freezekit.results.variant import BASELINE
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from freezekit.results.records import Result
+    from freezekit.results.records import Result, Row
     from freezekit.results.variant import Variant
 
-VERSIONS = ("device", "torch", "torchvision", "timm")
+FACTS = ("device", "threads", "torch", "torchvision", "timm", "model_digest")
+"""What of the environment makes figures of before those of now."""
 
 
 def already_measured(
@@ -20,28 +21,38 @@ def already_measured(
 ) -> dict[Variant, Result]:
     """Return the variants that are measured already, each with the last run that has it.
 
+    A row of before counts where its plan, and the plugin of its strategy, are those of now.
+
     Args:
         variants: What was asked for.
         earlier: Results of the file.
-        now: The new run, with its workload and versions resolved.
+        now: The new run, with its workload, versions and plans resolved.
         static_only: Whether step times are not asked for.
 
     Example:
         >>> from freezekit.results.records import Result, Row, Workload
         >>> from freezekit.results.variant import Variant
-        >>> now = Result("0.1.0", Workload("timm:resnet18"), {"torch": "2.15.0"})
-        >>> before = Result("0.1.0", now.workload, now.env, (Row("full"),), complete=True)
+        >>> full, head = Row("full", plan_digest="a"), Row("head-only", plan_digest="b")
+        >>> now = Result("0.1.0", Workload("timm:resnet18"), {"torch": "2.15.0"}, (full, head))
+        >>> before = Result("0.1.0", now.workload, now.env, (full,), complete=True)
         >>> asked = [Variant("full"), Variant("head-only")]
         >>> [v.label for v in already_measured(asked, [before], now, static_only=True)]
         ['full']
     """
+    wanted = {row.variant: row for row in now.rows if row.variant in variants}
     return {
         row.variant: result
         for result in earlier
         if result.complete and _alike(result, now)
         for row in result.rows
-        if row.variant in variants and row.status == "ok" and (static_only or row.time is not None)
+        if row.variant in wanted and row.status == "ok" and (static_only or row.time is not None)
+        if _is_of_now(row, wanted[row.variant])
     }
+
+
+def _is_of_now(before: Row, now: Row) -> bool:
+    has_plan = now.plan_digest is not None
+    return has_plan and (before.plan_digest, before.plugin) == (now.plan_digest, now.plugin)
 
 
 def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> tuple[Variant, ...]:
@@ -107,9 +118,9 @@ def _reach(result: Result, variants: Collection[Variant]) -> tuple[int, int]:
 
 
 def _alike(earlier: Result, now: Result) -> bool:
-    """Return whether two runs measure the same: the same step, versions and protocol."""
+    """Return whether two runs measure the same: the same step, model, versions and protocol."""
     return (
         earlier.workload.key == now.workload.key
         and (earlier.freezekit, earlier.protocol) == (now.freezekit, now.protocol)
-        and all(earlier.env.get(name) == now.env.get(name) for name in VERSIONS)
+        and all(earlier.env.get(name) == now.env.get(name) for name in FACTS)
     )

@@ -117,9 +117,9 @@ class BenchRun(BaseRun[Result]):
         """Leave out what earlier runs have measured; return whether anything is left."""
         self.start_phase("looking up what is measured already")
         workload, options = self.result.workload, self._options
-        # Without a variant, the static worker only resolves the workload and the versions.
-        now = BenchRun(workload, BenchOptions(()), self._registry, _ignore, _ignore)
-        now._static(workers)
+        asked = dataclasses.replace(options, earlier=())
+        now = BenchRun(workload, asked, self._registry, _ignore, _ignore)
+        now.follow(workers.events(now.job("plans", options.variants)), {"plan": now._take_plan})
         self._measured_before = already_measured(
             options.variants, options.earlier, now.result, static_only=options.static_only
         )
@@ -191,6 +191,9 @@ class BenchRun(BaseRun[Result]):
 
     def _take_static(self, event: Event) -> None:
         self.update(event["label"], **static_fields(event))
+
+    def _take_plan(self, event: Event) -> None:
+        self.update(event["label"], plan_digest=event["plan_digest"])
 
     def _take_memory(self, event: Event) -> None:
         predicted = self.row(event["label"]).memory

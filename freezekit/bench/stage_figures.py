@@ -41,7 +41,7 @@ def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
             return backbone
 
         return on_own_size_or(inputs_of(workload, model), ask)
-    except Exception:  # noqa: BLE001  # the code of a model or of a plugin may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001  # a model or a plugin may raise anything
         return None
 
 

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.fake import make_fake, needs_values
+from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.stage_figures import stage_figures
 from freezekit.bench.workload import (
@@ -53,6 +54,7 @@ class StaticFigures:
         flops: None where the model cannot run on fake tensors.
         warnings: Those of the plan, and what could not be predicted.
         stages: Empty where no staged view was given.
+        plan_digest: Of the plan.
     """
 
     parameters: Parameters
@@ -60,6 +62,7 @@ class StaticFigures:
     flops: Flops | None
     warnings: tuple[str, ...] = ()
     stages: tuple[StageFigures, ...] = ()
+    plan_digest: str | None = None
 
 
 def static_figures(
@@ -172,7 +175,8 @@ def _figures(
         reason = str(error.__cause__ or error).splitlines()[0]
         unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
         stages = stage_figures(staged, plan) if staged else ()
-        return StaticFigures(parameters, Memory(), None, (*plan.warnings, unpredicted), stages)
+        warnings = (*plan.warnings, unpredicted)
+        return StaticFigures(parameters, Memory(), None, warnings, stages, plan_digest(plan))
     assert memory.tracker_peak_bytes is not None
     predicted = msgspec.structs.replace(
         memory,
@@ -182,7 +186,7 @@ def _figures(
         tracker_peak_bytes=None,
     )
     stages = stage_figures(staged, plan, by_module) if staged else ()
-    return StaticFigures(parameters, predicted, flops, plan.warnings, stages)
+    return StaticFigures(parameters, predicted, flops, plan.warnings, stages, plan_digest(plan))
 
 
 def count_parameters(model: nn.Module) -> Parameters:

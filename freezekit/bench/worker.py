@@ -1,9 +1,9 @@
-"""The measuring process: `python -m freezekit.bench.worker`, one job on stdin, events on stdout.
+"""The measuring process: one job, events on stdout. `freezekit.bench.lifeline` starts it.
 
-A job is one line of JSON: {"kind": "static" | "memory" | "timing" | "names", "workload",
+A job is JSON: {"kind": "plans" | "static" | "memory" | "timing" | "names", "workload",
 "variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
-line. What a model prints goes to stderr. The process ends when its stdin ends, which happens
-whenever the parent dies.
+line, the last one {"event": "end"}: without it the job was not done, whatever the exit code. What a
+model prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 
 from freezekit.bench.design import LEAST_SECONDS
+from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.stage_figures import staged_view
 from freezekit.bench.static import (
@@ -32,6 +31,7 @@ from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.model.loading import check_name
 from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.model.own_folder import look_in_current_folder
 from freezekit.plugins.registry import load_registry
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
@@ -42,39 +42,61 @@ if TYPE_CHECKING:
 Event = dict[str, Any]  # Any: JSON
 
 
+RAISED = (Exception, SystemExit)
+"""What ends one row alone: a model or a plugin may raise anything, and call sys.exit()."""
+
 Jobs = Mapping[str, Callable[[Workload, Event], Iterator[Event]]]
 """What a process can do, by the kind of the job."""
 
 
-def serve(jobs: Jobs) -> None:
-    """Run the job on stdin, and write its events to stdout."""
+def serve(jobs: Jobs, job: Event) -> None:
+    """Do a job, and write its events to stdout."""
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a model prints must not mix with the events
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+    def send(event: Event) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    look_in_current_folder()
     if job["threads"]:
         torch.set_num_threads(job["threads"])
     workload = Workload(**job["workload"])
     try:
         for event in jobs[job["kind"]](workload, job):
-            events.write(json.dumps(event) + "\n")
-            events.flush()
-    except Exception as error:  # noqa: BLE001  # the parent reports any error to the user
-        events.write(json.dumps({"event": "broken", **failure(error)}) + "\n")
-        events.flush()
+            send(event)
+    except BaseException as error:  # noqa: BLE001  # the parent reports all to the user, exits too
+        send({"event": "broken", **failure(error)})
+    send({"event": "end"})
 
 
-def _end_with_the_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
+def _resolved(workload: Workload) -> Generator[Event, None, Workload]:
+    """Tell of the environment, the workload and the model; return the workload as resolved."""
+    check_device(workload)
+    yield {"event": "environment", "environment": environment_of(workload)}
+    workload = describe_workload(workload)
+    digest = model_digest(workload)
+    yield {
+        "event": "workload",
+        "workload": msgspec.to_builtins(workload),
+        "model_digest": digest,
+    }
+    return workload
+
+
+def _plans(workload: Workload, job: Event) -> Iterator[Event]:
+    registry = load_registry(job["block"])
+    workload = yield from _resolved(workload)
+    variants = variants_of(job)
+    specs = dict.fromkeys(variant.spec for variant in variants)
+    digests = plan_digests(workload, specs, registry)
+    for variant in variants:
+        yield {"event": "plan", "label": variant.label, "plan_digest": digests[variant.spec]}
 
 
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
-    check_device(workload)
     registry = load_registry(job["block"])
-    yield {"event": "environment", "environment": environment_of(workload)}
-    workload = describe_workload(workload)
-    yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
+    workload = yield from _resolved(workload)
     variants = variants_of(job)
     staged = staged_view(workload, registry)
     full: StaticFigures | None = None
@@ -83,7 +105,7 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
             figures = static_figures(
                 workload, variant.spec, registry, lean=variant.lean, staged=staged
             )
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+        except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
@@ -98,7 +120,7 @@ def _outlook(workload: Workload, variant: Variant, registry: Registry) -> Event 
     """Predict the figures of the strategy with lean; None where that is not possible."""
     try:
         memory = static_figures(workload, variant.spec, registry, lean=True).memory
-    except Exception:  # noqa: BLE001  # the row is valid without it
+    except RAISED:  # the row is valid without it
         return None
     if memory.saved_activations_bytes is None or memory.peak_bytes is None:
         return None
@@ -113,7 +135,7 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     (variant,) = variants_of(job)
     try:
         memory = measured_figures(workload, variant.spec, registry, lean=variant.lean)
-    except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+    except RAISED as error:
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return
     yield {"event": "memory", "label": variant.label, "memory": msgspec.to_builtins(memory)}
@@ -152,8 +174,16 @@ def variants_of(job: Event) -> list[Variant]:
     return [Variant(**variant) for variant in job["variants"]]
 
 
-def failure(error: Exception) -> Event:
-    """Return what went wrong, as a row's status and reason, and whether the model is the cause."""
+def failure(error: BaseException) -> Event:
+    """Return what went wrong, as a row's status and reason, and whether the model is the cause.
+
+    Example:
+        >>> failure(SystemExit(0))["error"]
+        'the code of the model or of a plugin left with sys.exit(0)'
+    """
+    if isinstance(error, SystemExit):
+        said = f"the code of the model or of a plugin left with sys.exit({error.code!r})"
+        return {"status": "error", "error": said, "model": False}
     text = str(error).strip() or type(error).__name__
     if is_out_of_memory(error):
         return {"status": "oom", "error": text.splitlines()[0], "model": False}
@@ -180,5 +210,13 @@ def environment_of(workload: Workload) -> Event:
     }
 
 
-if __name__ == "__main__":
-    serve({"static": _static, "memory": _memory, "timing": _timing, "names": _names})
+def main(job: Event) -> None:
+    """Do a job of a bench run."""
+    jobs = {
+        "plans": _plans,
+        "static": _static,
+        "memory": _memory,
+        "timing": _timing,
+        "names": _names,
+    }
+    serve(jobs, job)

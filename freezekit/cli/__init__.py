@@ -90,10 +90,8 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="freezekit")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of errors.")
-def main(verbose: bool) -> None:  # noqa: ARG001  # the group reads it
+def main(verbose: bool) -> None:  # the group reads it
     """Freeze parts of a vision backbone properly, and measure what it saves."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does: 'package.module:factory' is found from here
 
 
 for command in (bench, compare, fit, report, show, verify, strategies, plugins):

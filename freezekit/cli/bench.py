@@ -15,7 +15,9 @@ from freezekit.cli.options import (
     DEFAULT_SPECS,
     OUTPUT_HELP,
     block_option,
+    storable,
     strategies_option,
+    threads_option,
     workload_options,
 )
 from freezekit.errors import ModelError, OutputError
@@ -41,11 +43,14 @@ DEFAULT_BUDGET_SECONDS = 75.0
     type=click.Path(),
     help=f"{OUTPUT_HELP} A complete run in a .json file stays there until the new run is complete.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, callback=storable
+)
 @workload_options
 @click.option(
     "--budget",
     type=click.FloatRange(min=0),
+    callback=storable,
     show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both",
     metavar="SECONDS",
     help="The time to aim at, for each model. Step times get what the memory figures leave, and "
@@ -69,11 +74,12 @@ DEFAULT_BUDGET_SECONDS = 75.0
 @click.option(
     "--resume",
     is_flag=True,
-    help="Keep what the output .json holds, and measure only what is missing there.",
+    help="Keep what the output .json holds, and measure only what is missing there. Rows of "
+    "another model file, plugin, plan, thread count or version are measured again.",
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@threads_option
 @block_option
 def bench(
     models: tuple[str, ...],

@@ -9,7 +9,14 @@ import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model
-from freezekit.cli.options import DEFAULT_SPECS, block_option, strategies_option, workload_options
+from freezekit.cli.options import (
+    DEFAULT_SPECS,
+    block_option,
+    storable,
+    strategies_option,
+    threads_option,
+    workload_options,
+)
 from freezekit.errors import CompareError, ExitCode
 from freezekit.fit.margin import COUNTED_MARGIN, CUDA_MARGIN, MARGIN, UNCHECKED_MARGIN
 
@@ -31,7 +38,12 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     metavar="SIZE",
     help="Such as 8GiB or 500MB. Default: what is free on the device, or on the machine.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Ask whether this batch fits.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Ask whether this batch fits.",
+)
 @click.option(
     "--lean",
     type=click.Choice(LEAN_CHOICES),
@@ -42,6 +54,7 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
 @click.option(
     "--margin",
     type=click.FloatRange(min=0),
+    callback=storable,
     show_default=f"{100 * COUNTED_MARGIN:g} in float32 on the CPU, {100 * MARGIN:g} in half "
     f"precision there, {100 * CUDA_MARGIN:g} on CUDA, {100 * UNCHECKED_MARGIN:g} on a CPU where "
     "real convolutions take other memory than predicted",
@@ -68,7 +81,7 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     help="Write .json or .md; may be given several times. Only files of `fit` are replaced.",
 )
 @workload_options
-@click.option("--threads", type=click.IntRange(min=1), help="Default: torch's own choice.")
+@threads_option
 @block_option
 def fit(
     model: str,
@@ -104,17 +117,22 @@ def fit(
     from freezekit.report.formats import FIT_FORMATS
     from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked
-    from freezekit.results.records import Workload
+    from freezekit.results.records import MOST, Workload
     from freezekit.results.sizes import read_bytes
 
     for path in outputs:
         check_writable(path, FIT_FORMATS)
+    memory_bytes = None if memory is None else read_bytes(memory)
+    if memory_bytes is not None and memory_bytes > MOST:
+        raise click.BadParameter(
+            f"{memory} is more than any machine has; give such as 8GiB", param_hint="'--memory'"
+        )
     workload = Workload(model, **options)
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
     find_timing(workload)  # before the model is built: most mismatches show now
     how = FitOptions(
         variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
-        memory_bytes=None if memory is None else read_bytes(memory),
+        memory_bytes=memory_bytes,
         margin=None if margin is None else margin / 100,
         batch_size=batch_size,
         verify=verify,

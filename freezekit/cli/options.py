@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from freezekit.cli.completion import complete_plugin, complete_spec
+from freezekit.results.records import MOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+N = TypeVar("N", int, float, int | None, float | None)
+
+
+def storable(ctx: click.Context, param: click.Parameter, value: N) -> N:  # noqa: ARG001  # click's
+    """Refuse a number that result files do not hold; a callback of options.
+
+    Raises:
+        click.BadParameter: It has more than 64 bits, or is not finite.
+    """
+    if isinstance(value, int) and abs(value) > MOST:
+        raise click.BadParameter(f"{value} has more than 64 bits; the largest is {MOST}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number")
+    return value
+
 
 block_option = click.option(
     "--block",
@@ -47,11 +65,25 @@ OUTPUT_HELP = (
     "replaced."
 )
 
+image_size_option = click.option(
+    "--image-size",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Pixels; default: the model's own.",
+)
+
+num_classes_option = click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Classes of the classifier; default: the model's own.",
+)
+
+seed_option = click.option("--seed", type=int, default=0, show_default=True, callback=storable)
+
 _WORKLOAD = (
-    click.option(
-        "--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own."
-    ),
-    click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own."),
+    image_size_option,
+    num_classes_option,
     click.option("--pretrained", is_flag=True, help="Load the library's default weights."),
     click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
     click.option(
@@ -71,7 +103,15 @@ _WORKLOAD = (
         "--channels-last", is_flag=True, help="Weights and images in channels-last layout."
     ),
     click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar."),
-    click.option("--seed", type=int, default=0, show_default=True),
+    seed_option,
+)
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Default: torch's own choice.",
 )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.cli.completion import complete_model, complete_spec
-from freezekit.cli.options import block_option
+from freezekit.cli.options import block_option, image_size_option, num_classes_option
+from freezekit.cli.own_code import no_exit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +45,8 @@ NARROWEST, WIDEST = 70, 80
     "--explain", is_flag=True, help="Print why the stages are as they are; not with -s or --params."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="Classes of the classifier.")
-@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
+@num_classes_option
+@image_size_option
 @block_option
 def show(
     model: str,
@@ -90,11 +91,14 @@ def show(
         registry.create(spec)  # before the model: a misspelt spec is told at once
     with (
         Console(stderr=True).status(f"building {model}"),  # on a terminal only
+        no_exit(model),
         redirect_stdout(sys.stderr),  # what the user's own code prints is no part of the answer
     ):
         from freezekit.freezing.planning import decide, view
         from freezekit.model.loading import load_backbone
+        from freezekit.model.own_folder import look_in_current_folder
 
+        look_in_current_folder()
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
         backbone = view(built, _example(built, image_size), registry)
         plan = None if spec is None else decide(backbone, spec, registry)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.cli.completion import complete_model, complete_spec
-from freezekit.cli.options import block_option
+from freezekit.cli.options import (
+    block_option,
+    image_size_option,
+    num_classes_option,
+    seed_option,
+    storable,
+)
+from freezekit.cli.own_code import no_exit
 from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
 from freezekit.results.variant import Variant
 
@@ -37,14 +44,18 @@ if TYPE_CHECKING:
     help="What to freeze. Default: the parameters that the model's factory froze.",
 )
 @click.option("--lean", is_flag=True, help="Freeze with lean=True, and verify that too.")
-@click.option("--steps", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--image-size", type=click.IntRange(min=1), help="Pixels; default: the model's own.")
-@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the model's own.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=3, show_default=True, callback=storable
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=2, show_default=True, callback=storable
+)
+@image_size_option
+@num_classes_option
 @click.option("--pretrained", is_flag=True, help="Load the library's default weights.")
 @click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @block_option
 def verify(
@@ -89,6 +100,7 @@ def verify(
     with (
         console.status(f"building {model}") as status,
         _clear_out_of_memory(model),
+        no_exit(model),
         redirect_stdout(sys.stderr),  # what the user's code prints is not part of the answer
     ):
         built, inputs = _build(model, **options)
@@ -125,8 +137,10 @@ def _build(
     import torch
 
     from freezekit.model.loading import load_backbone
+    from freezekit.model.own_folder import look_in_current_folder
     from freezekit.model.tasks import default_image_size, input_shape, make_inputs
 
+    look_in_current_folder()
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("--device cuda: torch finds no CUDA device on this machine")
     torch.manual_seed(seed)

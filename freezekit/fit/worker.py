@@ -1,4 +1,4 @@
-"""The process that predicts what fits: `python -m freezekit.fit.worker`, as `bench.worker`."""
+"""The process that predicts what fits. Its job and its events are like those of `bench.worker`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from msgspec.structs import replace
 
 from freezekit.bench.environment import available_bytes
 from freezekit.bench.static import predicted_memory
-from freezekit.bench.worker import Event, check_device, environment_of, failure, serve, variants_of
+from freezekit.bench.worker import (
+    RAISED,
+    Event,
+    check_device,
+    environment_of,
+    failure,
+    serve,
+    variants_of,
+)
 from freezekit.bench.workload import describe_workload
 from freezekit.fit.margin import default_margin
 from freezekit.fit.records import limit_bytes
@@ -60,7 +68,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
             answer = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
             if asked:
                 peak(asked)
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything
+        except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         yield {
@@ -73,5 +81,6 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         }
 
 
-if __name__ == "__main__":
-    serve({"fit": _fit})
+def main(job: Event) -> None:
+    """Do a job of a fit run."""
+    serve({"fit": _fit}, job)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from freezekit.errors import ModelError, suggest
+from freezekit.model.own_folder import claim_for_current_folder, look_first_in
 
 if TYPE_CHECKING:
     import types
@@ -166,6 +167,7 @@ def import_source(text: str, source: str) -> types.ModuleType:
     try:
         if source.endswith(".py"):
             return _import_file(Path(source))
+        claim_for_current_folder(source.partition(".")[0])
         return importlib.import_module(source)
     except (Exception, SystemExit) as error:
         unknown = isinstance(error, ModuleNotFoundError) and error.name == source.split(".")[0]
@@ -191,8 +193,6 @@ def _import_file(path: Path) -> types.ModuleType:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # as `python file.py` does
+    look_first_in(str(path.resolve().parent), name)
     spec.loader.exec_module(module)
     return module

@@ -241,7 +241,8 @@ class Row(OfVariant, frozen=True):
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
     where a strategy frees few activations and was not measured in lean. `stages` is empty where the
-    model cannot be staged, and in files that do not tell.
+    model cannot be staged, and in files that do not tell. `plan_digest` tells plans apart; None in
+    files that do not tell.
     """
 
     status: Status = "ok"
@@ -254,6 +255,7 @@ class Row(OfVariant, frozen=True):
     warnings: tuple[str, ...] = ()
     with_lean: Outlook | None = None
     stages: tuple[StageFigures, ...] = ()
+    plan_digest: str | None = None
 
 
 class Control(Record, frozen=True):

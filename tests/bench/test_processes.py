@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
 
 DEADLY = """
-import os, signal, sys, torch
+import os, re, signal, sys, threading, time, torch
 from torch import nn
 
 class Deadly(nn.Module):
@@ -32,6 +33,10 @@ class Deadly(nn.Module):
             if self.how == "exit":
                 print("last words", file=sys.stderr)
                 os._exit(3)
+            if self.how == "succeed":
+                os._exit(0)
+            if self.how == "script":
+                sys.exit()
             if self.how == "memory":
                 torch.empty(2**50)
         print("models may print")
@@ -41,6 +46,44 @@ def kill(): return Deadly("kill")
 def leave(): return Deadly("exit")
 def memory(): return Deadly("memory")
 def fine(): return Deadly("")
+def succeed(): return Deadly("succeed")
+def script(): return Deadly("script")
+
+def thread():
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return Deadly("")
+
+def interrupt():
+    thread()
+    raise KeyboardInterrupt("from the model")
+
+def child():
+    if os.fork() == 0:  # it holds the pipe
+        time.sleep(1000)
+    return Deadly("kill")
+
+def closes():
+    os.closerange(3, 1000)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def asks():
+    return Deadly(input())
+
+def tell():
+    with open(os.environ["TELLS"], "w") as file:
+        file.write(str(os.getpid()))
+
+def waits():
+    tell()
+    time.sleep(1000)
+
+def holds_the_lock():
+    tell()
+    re.match("(a|aa)+$", "a" * 100 + "b")
+
+def stops():
+    tell()
+    os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
@@ -62,6 +105,12 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
         ("kill", "oom", "killed .SIGKILL., as the system does when memory runs out"),
         ("leave", "error", "ended with code 3: last words"),
         ("memory", "oom", "can't allocate memory"),
+        ("succeed", "error", "ended with code 0 before its work was done: it said nothing"),
+        ("script", "error", "the code of the model or of a plugin left with sys.exit.None."),
+        ("interrupt", "error", "KeyboardInterrupt: from the model"),
+        ("child", "oom", "killed .SIGKILL."),
+        ("closes", "error", "was ended by SIGTERM"),
+        ("asks", "error", "EOFError"),
     ],
 )
 def test_a_worker_that_dies_says_why(deadly: str, how: str, status: str, reason: str) -> None:
@@ -70,7 +119,7 @@ def test_a_worker_that_dies_says_why(deadly: str, how: str, status: str, reason:
     assert events[-1]["event"] in ("broken", "failed")
     assert events[-1]["status"] == status
     assert re.search(reason, events[-1]["error"])
-    if events[-1]["event"] == "broken":
+    if events[-1]["event"] == "broken" and how != "interrupt":  # of that, the process tells itself
         assert f"the process that measures {deadly}:{how} " in events[-1]["error"]
 
 
@@ -86,6 +135,12 @@ def test_a_worker_that_dies_within_an_event_is_no_error_of_its_own(
         events = list(workers.events(job("static", deadly)))
     assert [event["event"] for event in events] == [1, "broken"]
     assert "was ended by signal 40: it said nothing" in events[-1]["error"]
+
+
+def test_a_thread_of_the_model_does_not_keep_a_worker_whose_job_is_done(deadly: str) -> None:
+    with Workers() as workers:
+        (event,) = workers.events(job("memory", f"{deadly}:thread"))
+    assert event["event"] == "memory"
 
 
 def test_prints_of_a_model_are_no_events(deadly: str) -> None:
@@ -114,24 +169,27 @@ def test_leaving_ends_what_still_runs(deadly: str) -> None:
     assert list(workers.events(job("memory", f"{deadly}:fine"))) == []
 
 
-def test_a_worker_ends_when_its_parent_is_killed() -> None:
+@pytest.mark.parametrize("how", ["waits", "holds_the_lock", "stops"])
+def test_a_worker_ends_when_its_parent_is_killed(deadly: str, tmp_path: Path, how: str) -> None:
     script = (
         "import json, sys; from freezekit.bench.processes import Workers\n"
-        "events = Workers().events(json.loads(sys.argv[1]))\n"
-        "workers = next(events)\n"
-        "import os; os.system(f'pgrep -P {os.getpid()} -f bench.worker'); sys.stdout.flush()\n"
-        "import time; time.sleep(60)"
+        "with Workers() as workers: list(workers.events(json.loads(sys.argv[1])))"
     )
+    told = tmp_path / "pid"
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, json.dumps(job("timing", "timm:test_resnet"))],
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", script, json.dumps(job("memory", f"{deadly}:{how}"))],
+        env={**os.environ, "TELLS": str(told)},
     )
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
+    while not (told.exists() and told.read_text()):
+        assert parent.poll() is None
+        time.sleep(0.1)
+    worker = int(told.read_text())
+    assert _state(worker) != "Z"
+    if how == "stops":
+        while _state(worker) != "T":
+            time.sleep(0.1)
     parent.kill()
     parent.wait()
-    parent.stdout.close()
     deadline = time.monotonic() + 20
     while Path(f"/proc/{worker}").exists() and _state(worker) != "Z":
         assert time.monotonic() < deadline

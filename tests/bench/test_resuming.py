@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from freezekit.bench.resuming import already_measured, with_run
 from freezekit.results.records import (
     Memory,
     Parameters,
+    Plugin,
     Raw,
     Result,
     Row,
@@ -18,7 +20,14 @@ from freezekit.results.records import (
 from freezekit.results.variant import Variant
 
 WORK = Workload("timm:resnet18")
-COUNTED = Row("full", parameters=Parameters(9, 9, "a"), memory=Memory(9, "predicted"))
+PLUGIN = Plugin("full", "freezekit", "0.1.0")
+COUNTED = Row(
+    "full",
+    plugin=PLUGIN,
+    parameters=Parameters(9, 9, "a"),
+    memory=Memory(9, "predicted"),
+    plan_digest="p",
+)
 MEASURED = replace(COUNTED, memory=Memory(9, "measured"))
 TIMED = replace(MEASURED, time=Time(StepSeconds(0.2, 0.1, 0.3), 1.0, None, None))
 
@@ -77,6 +86,37 @@ def test_what_stands_is_the_last_good_run_of_each_row() -> None:
     second = run(TIMED, of(COUNTED, "head-only"), of(TIMED, "bias-only"), complete=True)
     old = run(*first.rows, complete=True, torch="2.14.0")
     broken = run(*first.rows)
-    now = run()
+    lean = replace(of(COUNTED, "bias-only"), lean=True)
+    now = run(COUNTED, of(COUNTED, "head-only"), lean)
     found = already_measured(asked, [first, second, old, broken], now, static_only=False)
     assert found == {Variant("full"): second, Variant("head-only"): first}
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"plan_digest": "q"},
+        {"plan_digest": None},
+        {"plugin": replace(PLUGIN, version="0.2.0")},
+        {"plugin": replace(PLUGIN, distribution="other")},
+    ],
+)
+def test_a_row_of_another_plan_or_plugin_is_measured_again(stale: dict[str, object]) -> None:
+    asked = [Variant("full"), Variant("head-only")]
+    before = run(TIMED, of(replace(TIMED, **stale), "head-only"), complete=True)
+    now = run(COUNTED, of(COUNTED, "head-only"))
+    found = already_measured(asked, [before], now, static_only=False)
+    assert found == {Variant("full"): before}
+
+
+@pytest.mark.parametrize("fact", ["threads", "model_digest", "timm"])
+def test_a_run_of_another_model_or_thread_count_is_measured_again(fact: str) -> None:
+    before = run(TIMED, complete=True)
+    now = replace(run(COUNTED), env={**before.env, fact: "another"})
+    assert already_measured([Variant("full")], [before], now, static_only=False) == {}
+
+
+def test_where_there_is_no_plan_now_nothing_stands() -> None:
+    before = run(replace(TIMED, plan_digest=None), complete=True)
+    now = run(replace(COUNTED, plan_digest=None))
+    assert already_measured([Variant("full")], [before], now, static_only=False) == {}

@@ -127,6 +127,26 @@ def test_a_run_out_of_date_is_not_judged(tmp_path: Path) -> None:
     assert len(load(path)) == 2, "it stays in the file"
 
 
+def test_a_changed_model_file_is_measured_again(tmp_path: Path) -> None:
+    path, model, helper = tmp_path / "r.json", tmp_path / "own.py", tmp_path / "layers.py"
+    model.write_text(
+        "from layers import head\nfrom torch import nn\ndef build():\n"
+        "    pool = nn.AdaptiveAvgPool2d(1)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.Flatten(), head())\n"
+    )
+    helper.write_text("from torch import nn\ndef head(): return nn.Linear(4, 2)\n")
+    run = (f"{model}:build", "--image-size", "8", "-s", "head-only", "--static", "--resume")
+    done = bench(*run, "--threads", "1", "-o", str(path))
+    assert done.returncode == 0, done.stderr
+    again = bench(*run, "--threads", "1", "-o", str(path))
+    assert "nothing is left to measure" in again.stdout
+    helper.write_text("from torch import nn\ndef head(): return nn.Linear(4, 3)\n")
+    done = bench(*run, "--threads", "1", "-o", str(path), "--fail-if", "parameters.trainable > 14")
+    assert "FAIL: parameters.trainable > 14: head-only: " in done.stderr, done.stderr
+    old, new = load(path)
+    assert [r.rows[0].parameters.total for r in (old, new) if r.rows[0].parameters] == [122, 127]
+
+
 def test_a_model_named_twice_is_measured_once(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     done = bench(TINY[0], *TINY, "--static", "-s", "head-only", "-o", str(path))

@@ -51,6 +51,10 @@ def energy(output):
 class Interrupted(Greedy):
     def forward(self, x):
         raise KeyboardInterrupt
+
+class Leaving(Greedy):
+    def forward(self, x):
+        raise SystemExit(0)
 """
 
 
@@ -86,6 +90,12 @@ def test_a_model_frozen_by_hand_fails(models: str) -> None:
     assert lines[0].endswith("models.py:by_name, as its factory left it")
     assert "        bn1.running_mean" in lines
     assert lines[-1] == "2 of 5 checks failed on 3 steps of SGD, input (2, 3, 64, 64)"
+
+
+def test_a_model_that_calls_sys_exit_is_not_proved(models: str) -> None:
+    result = run(f"{models}:Leaving", "--image-size", "8")
+    assert result.exit_code == 2, result.output
+    assert "the code of the model or of a plugin left with sys.exit(0)" in result.stderr
 
 
 def test_json_and_warnings_do_not_mix() -> None:
