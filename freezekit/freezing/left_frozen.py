@@ -8,7 +8,7 @@ from torch import nn
 
 from freezekit.errors import PlanError, some
 from freezekit.freezing.eval_hold import arrival_flags
-from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.plan import FreezePlan, with_warnings
 from freezekit.model.records import prefixes
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def leave_frozen(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
         *_mostly_frozen(backbone, plan, [name for name in left if name not in bases], trained),
     ]
     if not left:
-        return FreezePlan(
-            plan.frozen, plan.eval_modules, plan.lr_scales, plan.notes, (*plan.warnings, *told)
-        )
+        return with_warnings(plan, told)
     frozen = plan.frozen.union(left)
     held = backbone.wholly_frozen(frozen) - backbone.wholly_frozen(plan.frozen)
     return FreezePlan(

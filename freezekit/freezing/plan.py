@@ -134,6 +134,17 @@ class FreezePlan:
             raise PlanError(f"not a plan in JSON: {error}") from None
 
 
+def with_warnings(plan: FreezePlan, more: Iterable[str]) -> FreezePlan:
+    """Return a plan with more warnings, each once.
+
+    Example:
+        >>> with_warnings(FreezePlan(warnings=["a"]), ["b", "a"]).warnings
+        ('a', 'b')
+    """
+    told = dict.fromkeys((*plan.warnings, *more))
+    return FreezePlan(plan.frozen, plan.eval_modules, plan.lr_scales, plan.notes, told)
+
+
 def _texts(field: str, values: Iterable[str]) -> tuple[str, ...]:
     found = tuple(values)
     wrong = [value for value in found if not isinstance(value, str)]

@@ -8,7 +8,9 @@ from freezekit.errors import FreezeError
 from freezekit.freezing.apply import apply, check_parts, check_trainable, lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
+from freezekit.freezing.forward_writes import write_warnings
 from freezekit.freezing.parameter_groups import group_parameters
+from freezekit.freezing.plan import with_warnings
 from freezekit.freezing.planning import decide, view, warn
 from freezekit.freezing.thawing import thaw_warnings
 from freezekit.freezing.wrapped import check_model
@@ -235,7 +237,10 @@ def freeze_(
             losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
             each layer.
         thaw: Train all that the spec does not freeze, also what arrives frozen.
-        example_input: As in `Backbone`.
+        example_input: As in `Backbone`. With it, two forwards of a copy in train mode tell whether
+            the forward itself changes frozen parts, which is warned of. The copy is on "meta"; a
+            model on the CPU that needs values is copied as it is. Without it this is not observed;
+            `verify` trains a copy and finds it too.
         registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:
@@ -245,7 +250,8 @@ def freeze_(
             holds a part of it. Or the model is wrapped for several processes already, or traced.
 
     Warns:
-        FreezekitWarning: The plan probably does not do what the user meant. Or the model was frozen
+        FreezekitWarning: The plan probably does not do what the user meant. Or the model's own
+            forward changes what is frozen (see `example_input`). Or the model was frozen
             and is thawed in part: optimizers and DistributedDataParallel that were made before do
             not know of it.
 
@@ -274,6 +280,7 @@ def freeze_(
         backbone = view(model, example_input, registry)
         decided = decide(backbone, spec, registry, thaw=thaw)
         check_trainable(model)
+        decided = with_warnings(decided, write_warnings(backbone, decided))
         # Before any change, as warnings may be errors:
         warn((*decided.warnings, *thaw_warnings(model, decided)), stacklevel=3)
         if RECORD in model.__dict__:
