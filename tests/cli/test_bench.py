@@ -218,7 +218,7 @@ def test_a_whole_run_with_a_strategy_that_fails(tmp_path: Path, faulty: dict[str
 
 def test_the_example_with_a_loss_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
-    args = ("--image-size", "64", "--batch-size", "2", "--static", "-o", str(file))
+    args = ("--image-size", "64", "--batch-size", "2", "--static", "--explain", "-o", str(file))
     done = bench(f"{EXAMPLE}:factory", "-s", "batch-norm", "-s", "by-name:contains=bn", *args)
     assert done.returncode == 0, done.stderr
     assert "cross-entropy over 64 classes of output 2 of 6" in " ".join(done.stdout.split())
