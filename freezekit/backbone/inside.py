@@ -92,6 +92,22 @@ def find_between(
     return watched(model, example_input, _Watch).found()
 
 
+def heeds_mode(module: nn.Module) -> bool:
+    """Tell whether eval mode may change what a module does.
+
+    Of torch's own modules the code tells, which reads `training`. All others may do so.
+
+    Example:
+        >>> from torch import nn
+        >>> heeds_mode(nn.ReLU()), heeds_mode(nn.Dropout())
+        (False, True)
+    """
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        return True
+    parts = [part for cls in type(module).__mro__[:-2] for part in vars(cls).values()]
+    return any("training" in part.__code__.co_names for part in parts if hasattr(part, "__code__"))
+
+
 class _Watch(AbstractContextManager[Any]):
     """Notes where in the graph the calls of modules end."""
 
