@@ -73,9 +73,17 @@ def find_biases(
         for name, info in parameters.items()
         if any(_named_so(modules, info, alias, shifts) for alias in (name, *info.aliases))
     }
+    if all(_of_torch(modules, name) for name in parameters.keys() - found):
+        return tuple(name for name in parameters if name in found)
     with suppress(FreezekitError):  # without an observed forward, the names alone decide
         found |= watched(model, example_input, lambda copied: _Roles(copied, parameters)).biases
     return tuple(name for name in parameters if name in found)
+
+
+def _of_torch(modules: Mapping[str, nn.Module], name: str) -> bool:
+    """Tell whether a layer of torch itself owns a parameter: these name their biases so."""
+    owner, _ = _owner_and_role(modules, name)
+    return type(modules.get(owner)).__module__.startswith("torch.nn.")
 
 
 def _named_so(

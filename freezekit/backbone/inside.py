@@ -43,8 +43,7 @@ class Between:
         """Return the modules that ran between frozen parameters, in each of their calls.
 
         What such a module returns depends on frozen parameters alone, and a frozen layer after it
-        turns it into something that still depends on frozen parameters alone. Before the first
-        frozen layer it depends on none.
+        turns it into something that still depends on frozen parameters alone.
 
         Args:
             frozen: Names of the frozen parameters.
@@ -59,8 +58,8 @@ class Between:
     def _continues(self, start: int, frozen: int) -> bool:
         """Tell whether frozen parameters alone lead to a place, and more of them leave it."""
         before = self.reach[start]
-        if before & ~frozen:
-            return False
+        if not before or before & ~frozen:
+            return False  # what comes before all parameters may be an augmentation of the input
         stack, seen = [start], {start}
         while stack:
             for place in self.used_by[stack.pop()]:
@@ -91,6 +90,22 @@ def find_between(
         frozenset({'1'})
     """
     return watched(model, example_input, _Watch).found()
+
+
+def heeds_mode(module: nn.Module) -> bool:
+    """Tell whether eval mode may change what a module does.
+
+    Of torch's own modules the code tells, which reads `training`. All others may do so.
+
+    Example:
+        >>> from torch import nn
+        >>> heeds_mode(nn.ReLU()), heeds_mode(nn.Dropout())
+        (False, True)
+    """
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        return True
+    parts = [part for cls in type(module).__mro__[:-2] for part in vars(cls).values()]
+    return any("training" in part.__code__.co_names for part in parts if hasattr(part, "__code__"))
 
 
 class _Watch(AbstractContextManager[Any]):

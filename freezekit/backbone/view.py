@@ -301,7 +301,7 @@ class Backbone:
         told = {name for stage in stages for name in stage.parameters}
         if stages and names <= told and self._given_stages is None:
             return whole  # freezekit's own stages name all modules, those of a plugin may not
-        if whole and not whole.issuperset(self._without_parameters):
+        if whole and not whole.issuperset(self._live_without_parameters):
             known = {
                 info.name
                 for info in self.parameters.values()
@@ -315,6 +315,14 @@ class Backbone:
     def _without_parameters(self) -> frozenset[str]:
         modules = self.model.named_modules()
         return frozenset(n for n, m in modules if n and next(m.parameters(), None) is None)
+
+    @cached_property
+    def _live_without_parameters(self) -> frozenset[str]:
+        """Those of them that eval mode may change."""
+        from freezekit.backbone.inside import heeds_mode
+
+        modules = dict(self.model.named_modules())
+        return frozenset(name for name in self._without_parameters if heeds_mode(modules[name]))
 
     @cached_property
     def _between(self) -> Between:
