@@ -89,7 +89,9 @@ def test_another_file_is_not_replaced(tmp_path: Path, name: str) -> None:
         path.write_text(text)
         done = fit(*TINY, "-o", str(path))
         assert done.returncode == 2
-        assert f"is no {path.suffix} that this command of freezekit wrote; name another" in done.stderr
+        assert (
+            f"is no {path.suffix} that this command of freezekit wrote; name another" in done.stderr
+        )
         assert path.read_text() == text
     path.write_bytes(b"\xff\xfe\x00")
     assert fit(*TINY, "-o", str(path)).returncode == 2
