@@ -89,7 +89,7 @@ def labels(path: Path) -> list[str]:
 def test_static_figures_in_stock_and_lean_side_by_side(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("r.json", "r.csv")]
     outputs = [arg for file in files for arg in ("-o", str(file))]
-    done = bench(*TINY, "--static", "--lean", "both", "-s", "batch-norm", *outputs)
+    done = bench(*TINY, "--static", "--explain", "--lean", "both", "-s", "batch-norm", *outputs)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
     (result,) = load(files[0])
