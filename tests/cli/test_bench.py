@@ -136,7 +136,7 @@ def test_the_default_strategies_with_lean_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_whole_run_in_stock_and_lean(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
-    args = ("--lean", "both", "-s", "batch-norm", "-o", str(file), "--budget", "1")
+    args = ("--lean", "both", "--explain", "-s", "batch-norm", "-o", str(file), "--budget", "1")
     done = bench(*TINY, *args)
     assert done.returncode == 0, done.stderr
     assert max(map(len, done.stdout.splitlines())) <= 80
