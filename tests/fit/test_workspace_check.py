@@ -83,6 +83,6 @@ def test_fit_leaves_more_where_they_do_not_hold(tmp_path: Path, margin: tuple[st
         assert "so a larger margin is left" not in text
     else:
         assert (before["margin"], after["margin"]) == (COUNTED_MARGIN, UNCHECKED_MARGIN)
-        assert "20% of the peak is left free" in text
+        assert "20 % of the peak is left free" in text
         assert "so a larger margin is left" in text
         assert after["rows"][0]["batch_size"] < before["rows"][0]["batch_size"]
