@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from freezekit.model.records import prefixes
@@ -43,6 +44,8 @@ class Anatomy:
         for call in trace.calls:
             calls[call.module].append(call)
         self._width_out = trace.output.width
+        self._outputs_apart = trace.outputs
+        self._outputs = reduce(or_, trace.outputs, 0)
         self._calls: Mapping[str, Sequence[Call]] = calls
 
     @cached_property
@@ -80,21 +83,42 @@ class Anatomy:
     def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units beside the trunk: nothing that is called later depends on them.
 
-        Examples are an auxiliary classifier that is called half-way, and a teacher under `no_grad`.
-        A trunk under `no_grad` is no exit: a teacher is recognised by a later unit that takes the
-        model's own input again.
+        Examples are an auxiliary classifier that is called half-way, and a teacher. A classifier
+        branches off: something later depends on what feeds it. The first of two trunks does not.
+        A teacher is one that no output depends on; a later unit takes the model's own input again.
         """
         weighty = [unit for unit in units if unit.weights]
         found = []
         for unit in weighty:
-            needed = [self._reach[m] for u in weighty if u.start > unit.stop for m in u.members]
-            own = [self._masks[member] for member in unit.members]
-            if not needed or any(mask & reach for mask in own for reach in needed):
+            later = [u for u in weighty if u.start > unit.stop]
+            needed = self._union(self._reach, later)
+            own = self._union(self._masks, [unit])
+            if not later or own & needed:
                 continue
-            graded = any(self._reach[member] for member in unit.members)
-            if graded or any(u.first and u.start > unit.stop for u in weighty):
+            reach = self._union(self._reach, [unit])
+            if reach & own and (self._outputs == 0 or self._outputs & own):
+                beside = reach & ~own & needed and not self._joins(unit, later)
+            else:
+                beside = any(u.first for u in later)
+            if beside:
                 found.append(unit)
         return tuple(found)
+
+    def _joins(self, unit: Unit, later: Sequence[Unit]) -> bool:
+        """Tell whether a branch is joined with later units by functions without parameters.
+
+        Two classifiers may be joined too, as an average. They are as wide as the output.
+        """
+        calls = self._calls.get(unit.name, ())
+        if calls and calls[-1].output.width == self._width_out:
+            return False
+        own, others = self._union(self._masks, [unit]), self._union(self._masks, later)
+        return any(reach & own and reach & others for reach in self._outputs_apart)
+
+    @staticmethod
+    def _union(sets: Mapping[str, int], units: Sequence[Unit]) -> int:
+        """Return the union of the sets of all members."""
+        return reduce(or_, (sets[member] for unit in units for member in unit.members), 0)
 
     @cached_property
     def _masks(self) -> Mapping[str, int]:

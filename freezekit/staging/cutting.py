@@ -138,11 +138,14 @@ def _pass_ops(units: Sequence[Unit], at: int, end: int) -> int:
 
 
 def _first_rise(units: Sequence[Unit], start: int, stop: int) -> int:
-    """Return where the resolution goes up again: what decodes or fuses is no body."""
+    """Return where the resolution goes up again: what decodes or fuses is no body.
+
+    A second trunk begins with a high resolution too. It takes the model's own input.
+    """
     area: int | None = None
     for at in range(start, stop):
         unit = units[at]
-        if lowers(unit.area_out, area) and unit.weights and len(unit.members) == 1:
+        if not unit.first and lowers(unit.area_out, area) and unit.weights and len(unit.members) == 1:
             return at
         area = unit.area_out or area
     return stop

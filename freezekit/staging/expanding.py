@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.staging.cutting import STEM_LAYERS, Cut
 from freezekit.staging.decisions import Opening
-from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers, trunks
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -73,14 +73,18 @@ def opened(anatomy: Anatomy, units: Sequence[Unit], whole: Container[Unit]) -> l
 
 
 def even(units: Sequence[Unit]) -> bool:
-    """Tell whether the resolution never goes down from one unit to the next."""
-    areas = [unit.area_out for unit in units if unit.area_out is not None]
-    return not any(lowers(a, b) for a, b in pairwise(areas))
+    """Tell whether the resolution never goes down from one unit of a trunk to the next."""
+    told = [unit for unit in units if unit.area_out is not None]
+    return not any(lowers(a.area_out, b.area_out) and not b.first for a, b in pairwise(told))
 
 
 def to_open(body: Sequence[Unit]) -> dict[Unit, str]:
-    """Return the lists to open where the body, or most of it, keeps one resolution, and why."""
-    blocks = [unit for unit in body if unit.kind in BLOCKS]
+    """Return the lists to open where a trunk, or most of it, keeps one resolution, and why."""
+    return {unit: why for trunk in trunks(body) for unit, why in _lists_to_open(trunk).items()}
+
+
+def _lists_to_open(trunk: Sequence[Unit]) -> dict[Unit, str]:
+    blocks = [unit for unit in trunk if unit.kind in BLOCKS]
     stages = [unit for unit in blocks if unit.kind == "stage" and len(unit.members) == 1]
     if len(blocks) == 1:
         return dict.fromkeys(stages, "it is the only list of blocks in the body")
@@ -155,6 +159,7 @@ def _merged(units: Sequence[Unit]) -> Unit:
         start=units[0].start,
         stop=last.stop,
         weights=sum(unit.weights for unit in units),
+        first=units[0].first,
         area_in=units[0].area_in,
         area_out=last.area_out,
         rank_out=last.rank_out,
@@ -183,7 +188,13 @@ def _spanning(anatomy: Anatomy, units: Sequence[Unit]) -> dict[Unit, str]:
     if len(weighty) == 1:
         one = weighty[0]
         return {one: "it holds all the weight tensors"} if one.kind in BLOCKS else {}
-    total = sum(unit.weights for unit in weighty if unit.levels or not unit.vector)
+    found = (_spanning_in(anatomy, trunk) for trunk in trunks(weighty))
+    return {unit: why for spanning in found for unit, why in spanning.items()}
+
+
+def _spanning_in(anatomy: Anatomy, trunk: Sequence[Unit]) -> dict[Unit, str]:
+    """Return the modules of one trunk that reach over several stages, and why."""
+    total = sum(unit.weights for unit in trunk if unit.levels or not unit.vector)
 
     def because(unit: Unit) -> str:
         reaches = f"the resolution falls {len(unit.levels)} times in it"
@@ -192,9 +203,9 @@ def _spanning(anatomy: Anatomy, units: Sequence[Unit]) -> dict[Unit, str]:
             return f"{reaches}, and it lies in the model's backbone"
         if falls and anatomy.contains_stage(unit.name):
             return f"{reaches}, and it holds lists of blocks"
-        if (falls or unit is weighty[0]) and unit.weights >= SPANNING_SHARE * total:
+        if (falls or unit is trunk[0]) and unit.weights >= SPANNING_SHARE * total:
             where = reaches if falls else "it comes first"
             return f"{where}, and it holds half of the weight tensors or more"
         return ""
 
-    return {unit: why for unit in weighty if unit.kind in BLOCKS and (why := because(unit))}
+    return {unit: why for unit in trunk if unit.kind in BLOCKS and (why := because(unit))}

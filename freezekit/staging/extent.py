@@ -106,7 +106,7 @@ def _grid(shape: Sequence[int], aspect: float) -> tuple[int, ...] | None:
     height and the width, which tells attention maps and heads apart from images. With five
     dimensions the one before them counts the frames.
     """
-    if len(shape) == VECTOR_RANK:
+    if len(shape) <= VECTOR_RANK:  # a vector, or one number, for each sample
         return ()
     if len(shape) == TOKENS_RANK:
         return (int(shape[1]),) if shape[1] != 1 else None  # a class token has no resolution

@@ -19,7 +19,7 @@ from freezekit.staging.expanding import (
     to_open,
 )
 from freezekit.staging.extent import TOKENS_RANK, layout_text
-from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers
+from freezekit.staging.units import BLOCKS, Unit, begins_trunk, in_backbone, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,13 +155,18 @@ def _stages(body: Sequence[Unit]) -> list[Group]:
     ahead = ""  # why the first of those that wait belongs to what follows
     before: Unit | None = None  # the last one that has a layout
     for unit in body:
-        falls = before is not None and lowers(before.area_out, unit.area_out)
+        trunk = bool(groups) and begins_trunk(unit)
+        falls = before is not None and not trunk and lowers(before.area_out, unit.area_out)
         fall = f"the resolution falls from {_layout(before)} to {_layout(unit)} at {unit.name}"
         before = unit if unit.area_out else before
+        if trunk:  # what waits ended the trunk before it
+            groups[-1] = _joined(groups[-1], *waiting)
+            waiting = []
+            ahead = f"a trunk begins at {unit.name}, which takes the model's own input"
         if unit.kind not in core:
             connects = unit.kind == "parameter" or unit.kind in BLOCKS
-            if falls or waiting or not groups or connects:
-                if falls or not ahead:
+            if falls or waiting or not groups or connects or trunk:
+                if not ahead or (falls and not any(map(begins_trunk, waiting))):
                     ahead = fall if falls else f"{unit.name} goes with what follows it"
                 waiting.append(unit)
             else:
@@ -169,7 +174,7 @@ def _stages(body: Sequence[Unit]) -> list[Group]:
             continue
         reasons = (
             "the body begins here" if not groups else "",
-            fall if falls else "",
+            fall if falls and not any(map(begins_trunk, waiting)) else "",
             ahead,
             "the resolution never falls in the body" if one_by_one else "",
             _apart(groups[-1].units[-1], unit, made) if groups else "",

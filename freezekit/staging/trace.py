@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from freezekit.model.copies import eagerly
 from freezekit.model.nested import tensors
@@ -20,7 +21,7 @@ from freezekit.staging.extent import Extent, aspect_of, extent_of, smallest_exte
 from freezekit.staging.flow import Flow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 # Any in this file: what a forward takes and returns is the model's own business.
 
@@ -37,7 +38,8 @@ class Call:
         output: Layout of its output.
         reach: The parameters that its output depends on, as in `Trace.flow`.
         fed: Those that its input depends on.
-        first: Whether the model's own input is handed to it.
+        first: Whether it takes the model's own input, or what was made of it without parameters,
+            and nothing that depends on parameters.
     """
 
     module: str
@@ -58,12 +60,14 @@ class Trace:
         calls: Every call of a module, in the order of entering.
         uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
         output: Layout of the model's output; of several, the smallest.
+        outputs: The parameters that each tensor of the model's output depends on, as in `flow`.
         flow: Names the parameters in the sets `Call.reach` and `Call.fed`.
     """
 
     calls: tuple[Call, ...]
     uses: Mapping[str, tuple[int, ...]]
     output: Extent
+    outputs: tuple[int, ...]
     flow: Flow
 
 
@@ -102,7 +106,8 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
             handle.remove()
     uses = {name: tuple(ticks) for name, ticks in recorder.uses.items()}
     calls = tuple(sorted(recorder.calls, key=lambda call: call.start))
-    return Trace(calls, uses, smallest_extent(output, recorder.aspect), recorder.flow)
+    outputs = tuple(map(recorder.flow.reach, tensors(output)))
+    return Trace(calls, uses, smallest_extent(output, recorder.aspect), outputs, recorder.flow)
 
 
 class _Recorder(TorchFunctionMode):
@@ -116,19 +121,25 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.uses: dict[str, list[int]] = {}
         self._open: list[tuple[int, Extent, int, bool]] = []
-        self._inputs = {id(tensor) for tensor in tensors(example_input)}
+        # What was made of the model's own input without any parameter: a crop, a scaled image.
+        self._raw = WeakTensorKeyDictionary({tensor: True for tensor in tensors(example_input)})
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         # Reading a shape or a dtype is no use of a parameter: no tensor comes of it.
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            for leaf in tree_leaves((args, kwargs)):
-                name = self._names.get(id(leaf)) if isinstance(leaf, Tensor) else None
-                if name is not None:
-                    self.uses.setdefault(name, []).append(self._now())
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        if made:
+            taken = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            for name in filter(None, (self._names.get(id(tensor)) for tensor in taken)):
+                self.uses.setdefault(name, []).append(self._now())
+            if self._is_raw(taken) and not any(tensor.requires_grad for tensor in taken):
+                self._raw.update({tensor: True for tensor in made})
         return result
+
+    def _is_raw(self, values: Iterable[Tensor]) -> bool:
+        return any(tensor in self._raw for tensor in values)
 
     def _now(self) -> int:
         self.tick += 1
@@ -137,7 +148,7 @@ class _Recorder(TorchFunctionMode):
     def hooks(self, name: str) -> tuple[Any, Any]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
             fed = self.flow.reach((args, kwargs))
-            first = not self._inputs.isdisjoint(map(id, tensors((args, kwargs))))
+            first = not fed and self._is_raw(tensors((args, kwargs)))
             self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed, first))
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UnitKind = Literal["parameter", "op", "norm", "layer", "block", "stage"]
 """What a unit is.
@@ -55,7 +58,7 @@ class Unit:
         alone: Whether it makes a stage by itself, as a list of blocks does, and does not join those
             of its class beside it.
         called: Whether it is called as a whole, and not part by part.
-        first: Whether the model's own input is handed to it.
+        first: Whether it takes the model's own input, as in `Call`.
         loops: Whether it is called again on what came of it, as in recurrent refinement.
         members: Names of all modules and bare parameters in it, where several had to be joined.
         because: Why it counts as a stage, where what it holds does not say.
@@ -100,6 +103,28 @@ def lowers(before: int | None, after: int | None) -> bool:
         (True, False, False)
     """
     return before is not None and after is not None and after < FALL * before
+
+
+def begins_trunk(unit: Unit) -> bool:
+    """Tell whether a trunk begins with this unit: the only one, or one of several encoders."""
+    return unit.first and unit.kind != "op"
+
+
+def trunks(units: Iterable[Unit]) -> list[list[Unit]]:
+    """Return the units of each trunk; what comes before the first one counts as one too.
+
+    Example:
+        >>> image = [Unit("a.conv", "layer", 1, 2, first=True), Unit("a.block", "block", 3, 9)]
+        >>> text = [Unit("b.table", "layer", 10, 11, first=True)]
+        >>> [[unit.name for unit in trunk] for trunk in trunks([*image, *text])]
+        [['a.conv', 'a.block'], ['b.table']]
+    """
+    found: list[list[Unit]] = []
+    for unit in units:
+        if not found or begins_trunk(unit):
+            found.append([])
+        found[-1].append(unit)
+    return found
 
 
 def in_backbone(unit: Unit) -> bool:
