@@ -195,9 +195,11 @@ class Backbone:
         Raises:
             StagingError: The model cannot be staged.
         """
-        from freezekit.backbone.layers import find_layers
+        from freezekit.staging.layers import find_layers
 
-        return find_layers(self.model, self.stages)
+        stages = self.stages
+        given = self._given_stages is not None
+        return find_layers(self.model, stages) if given else self._staging().layers
 
     @cached_property
     def flops(self) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.model.records import prefixes
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK, Extent
+from freezekit.staging.parallel import zip_lists
 from freezekit.staging.units import CONTAINERS, Unit, UnitKind, lowers
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Anatomy:
         """Return the units directly inside a module, in the order of first use.
 
         Modules that the forward did not use are left out. So is an activation that it calls several
-        times: it belongs to no single place.
+        times: it belongs to no single place. Parallel lists are given as their turns.
         """
         units = [self._units[c] for c in self._children.get(name, ()) if c in self._units]
         parts = [u for u in units if u.kind != "op" or len(self._calls.get(u.name, ())) <= 1]
@@ -78,7 +79,7 @@ class Anatomy:
             for p in self._own(name)
             if p in self._uses
         ]
-        return tuple(sorted(parts, key=lambda unit: unit.start))
+        return zip_lists(sorted(parts, key=lambda unit: unit.start), self.parts)
 
     def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units beside the trunk: nothing that is called later depends on them.

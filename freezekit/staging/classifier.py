@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from freezekit.staging.extent import VECTOR_RANK
-from freezekit.staging.units import Unit, in_backbone, is_neck
+from freezekit.staging.units import Unit, in_backbone, is_neck, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,10 +53,24 @@ def classifier_start(units: Sequence[Unit], area_out: int | None) -> int:
     total = sum(unit.weights for unit in units)
     while at and _classifies(units[at - 1], total):
         at = _before_ops(units, at - 1)
-    if at - 1 == weighty[-1] and _dense(area_out) and units[at - 1].kind == "layer":
-        at -= 1  # a classifier of pixels
+    if at - 1 == weighty[-1] and makes_maps(area_out) and _predicts_maps(units, weighty):
+        at -= 1
     # Nothing but fully connected layers: the last one classifies.
     return at if at > weighty[0] else weighty[-2] + 1
+
+
+def _predicts_maps(units: Sequence[Unit], weighty: Sequence[int]) -> bool:
+    """Tell whether the last of the units with weights may be a classifier of pixels.
+
+    It is one layer, or a block that keeps the resolution and is none of a row of blocks.
+    """
+    before, last = (units[i] for i in weighty[-2:])
+    if last.kind == "layer":
+        return True
+    numbered = last.name.rpartition(".")[2].isdecimal()
+    unlike = last.alone or (last.parent, last.type_name) != (before.parent, before.type_name)
+    lower = lowers(before.area_out, last.area_out)
+    return last.kind == "block" and last.called and unlike and not numbered and not lower
 
 
 def _before_ops(units: Sequence[Unit], at: int) -> int:
@@ -77,15 +91,22 @@ def _classifies(unit: Unit, total: int) -> bool:
     return unit.vector and (unit.rank_out == VECTOR_RANK or (pools and not in_backbone(unit)))
 
 
-def cut_tail(tail: tuple[Unit, ...], area_out: int | None) -> Tail:
-    """Cut what follows the body into neck, which may be empty, and head."""
-    if any(in_backbone(unit) for unit in tail) and not in_backbone(tail[-1]):
-        inner = [i for i, unit in enumerate(tail) if in_backbone(unit) or is_neck(unit)]
+def cut_tail(tail: tuple[Unit, ...], area_out: int | None, trunk: str = "") -> Tail:
+    """Cut what follows the body into neck, which may be empty, and head.
+
+    Args:
+        tail: The units after the body.
+        area_out: Positions in the model's output.
+        trunk: Name of the module from `dense_trunk`; "" if there is none.
+    """
+    inside = [in_backbone(unit, trunk) for unit in tail]
+    if (trunk or any(inside)) and not inside[-1]:
+        inner = [i for i, unit in enumerate(tail) if inside[i] or is_neck(unit)]
         stop = max((i for i in inner if is_neck(tail[i]) or _maps(tail[i])), default=-1) + 1
         why = "is the last unit of the model's backbone and necks that returns a map"
         return _divided(tail, stop, stop, why)
     weighty = [i for i, unit in enumerate(tail) if unit.weights]
-    if weighty and (_dense(area_out) or tail[weighty[-1]].vector or tail[weighty[-1]].classifies):
+    if weighty and (makes_maps(area_out) or tail[weighty[-1]].vector or tail[weighty[-1]].classifies):
         weighty.pop()  # the classifier
     last = stop = max((i for i in weighty if projects(tail[i])), default=-1) + 1
     while 0 < stop < len(tail) and tail[stop].kind == "norm":
@@ -113,6 +134,6 @@ def _maps(unit: Unit) -> bool:
     return bool(unit.weights) and not unit.vector
 
 
-def _dense(area_out: int | None) -> bool:
-    """Tell whether the model's output is a map."""
+def makes_maps(area_out: int | None) -> bool:
+    """Tell whether a model with so many positions in its output predicts maps."""
     return area_out is None or area_out > 1

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from freezekit.staging.classifier import classifier_start
+from freezekit.staging.classifier import classifier_start, makes_maps
 from freezekit.staging.extent import VECTOR_RANK
 from freezekit.staging.units import Unit, in_backbone, is_neck, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from freezekit.staging.decisions import Opening
 
 STEM_LAYERS = 6
 """Layers that a stem has at most.
@@ -55,20 +57,23 @@ class Cut:
         return (*self.stem, *self.body, *self.after)
 
 
-def cut_units(units: tuple[Unit, ...], area_out: int | None) -> Cut:
+def cut_units(units: tuple[Unit, ...], area_out: int | None, trunk: str = "") -> Cut:
     """Cut units, in order of use, before the first block and after the last one.
 
     A plain chain of layers is cut after its first layer and before its classifier. A model that
-    says which part is its `backbone` is cut inside that; all else comes after the body.
+    says which part is its `backbone` is cut inside that; all else comes after the body. So is a
+    model that predicts maps with what follows a `trunk`.
 
     Args:
         units: All units of the model.
         area_out: Positions in the model's output.
+        trunk: Name of the module from `dense_trunk`; "" if there is none.
     """
-    end = _backbone_end(units)
+    end = _backbone_end(units, trunk)
     if end < len(units):
         inner = cut_units(units[:end], area_out=1)  # it has no classifier of pixels
-        why = inner.end if inner.after else "the part that the model calls backbone ends here"
+        whose = f"{trunk}, of which the rest makes maps," if trunk else "what the model calls backbone"
+        why = inner.end if inner.after else f"{whose} ends here"
         return replace(inner, after=(*inner.after, *units[end:]), end=why)
     tail = classifier_start(units, area_out)
     first = next((i for i, unit in enumerate(units) if unit.weights), len(units))
@@ -122,10 +127,49 @@ def _noun(unit: Unit) -> str:
     return "list of blocks" if unit.kind == "stage" else "block"
 
 
-def _backbone_end(units: Sequence[Unit]) -> int:
+def _backbone_end(units: Sequence[Unit], trunk: str) -> int:
     """Return where the model's backbone ends: where all ends, if it names none."""
-    inside = [i for i, unit in enumerate(units) if in_backbone(unit) and unit.weights]
-    return inside[-1] + 1 if inside else len(units)
+    inside = [i for i, unit in enumerate(units) if in_backbone(unit, trunk)]
+    if trunk:
+        return _trunk_end(units, inside[-1])
+    weighty = [i for i in inside if units[i].weights]
+    return weighty[-1] + 1 if weighty else len(units)
+
+
+def dense_trunk(units: Sequence[Unit], openings: Sequence[Opening], area_out: int | None) -> str:
+    """Return the module of which what follows makes maps: a trunk with a dense head.
+
+    It is a module that was opened, and what the model uses after it keeps its last resolution, or
+    lowers it as the extra layers of a detector do. A decoder raises it: that is no head.
+
+    Args:
+        units: The units of the model, in the order of use.
+        openings: The modules that were opened.
+        area_out: Positions in the model's output.
+
+    Returns:
+        Its dotted name; "" if there is none, or the model's output is no map.
+    """
+    if not makes_maps(area_out) or any(map(in_backbone, units)):
+        return ""
+    for name in sorted((opening.module for opening in openings), key=len):
+        inside = [i for i, unit in enumerate(units) if unit.name.startswith(f"{name}.")]
+        if not inside or any(unit.weights for unit in units[: inside[0]]):
+            continue
+        end = _trunk_end(units, inside[-1])
+        after = [unit for unit in units[end:] if unit.weights]
+        if after and not any(lowers(unit.area_out, units[end - 1].area_out) for unit in after):
+            return name
+    return ""
+
+
+def _trunk_end(units: Sequence[Unit], last: int) -> int:
+    """Return where a trunk ends: with its last unit, or those after it that go further down."""
+    end, area = last + 1, next((u.area_out for u in units[last::-1] if u.area_out), None)
+    for at in range(end, len(units)):
+        if lowers(area, units[at].area_out):
+            end, area = at + 1, units[at].area_out
+    return end
 
 
 def _pass_ops(units: Sequence[Unit], at: int, end: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.staging.cutting import STEM_LAYERS, Cut
 from freezekit.staging.decisions import Opening
-from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers, trunks
+from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers, merged_unit, trunks
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -127,7 +127,7 @@ def join(units: Sequence[Unit]) -> tuple[Unit, ...]:
         if at is None or unit.kind in ("parameter", "op"):
             joined.append(unit)
         else:
-            joined[at:] = [_merged([*joined[at:], unit])]
+            joined[at:] = [merged_unit([*joined[at:], unit])]
     return tuple(joined)
 
 
@@ -149,22 +149,6 @@ def absorb(cut: Cut) -> Cut:
         stem=stem,
         body=tuple(unit for unit in body if unit not in taken),
         after=tuple(unit for unit in after if unit not in taken),
-    )
-
-
-def _merged(units: Sequence[Unit]) -> Unit:
-    last = max(units, key=lambda unit: unit.stop)
-    return replace(
-        max(units, key=lambda unit: unit.weights),  # it gives its name and kind
-        start=units[0].start,
-        stop=last.stop,
-        weights=sum(unit.weights for unit in units),
-        first=units[0].first,
-        area_in=units[0].area_in,
-        area_out=last.area_out,
-        rank_out=last.rank_out,
-        grid_out=last.grid_out,
-        members=tuple(name for unit in units for name in unit.members),
     )
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from freezekit.staging.classifier import cut_tail, projects
-from freezekit.staging.cutting import cut_units
+from freezekit.staging.cutting import cut_units, dense_trunk
 from freezekit.staging.expanding import (
     absorb,
     as_openings,
@@ -97,21 +97,23 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     expanded = expand(anatomy)
     openings = list(expanded.openings)
     aside = anatomy.exits(expanded.units)
-    cut = cut_units(tuple(unit for unit in expanded.units if unit not in aside), area_out)
+    units = tuple(unit for unit in expanded.units if unit not in aside)
+    trunk = dense_trunk(units, openings, area_out)
+    cut = cut_units(units, area_out, trunk)
     while whole := to_open(cut.body):
         openings += as_openings(whole)
         if all(unit.alone for unit in whole):  # lists of blocks: the ends of the body stay
             cut = open_lists(anatomy, cut, whole)
         else:
             parts = opened(anatomy, cut.units, whole)
-            cut = cut_units(join(anatomy.promote(parts)), area_out)
+            cut = cut_units(join(anatomy.promote(parts)), area_out, trunk)
     cut = absorb(cut)
     if any(in_backbone(unit) for unit in chain(cut.stem, cut.body)):
         area_out = None  # whatever comes last is the head, as detection models have several
     projections = _head_to_open(anatomy, cut.after)
     openings += as_openings(projections)
     after = tuple(opened(anatomy, cut.after, projections)) if projections else cut.after
-    tail = cut_tail(after, area_out)
+    tail = cut_tail(after, area_out, trunk)
     groups = [Group("stem", cut.stem), *_stages(cut.body)]
     groups += [Group("neck", tail.neck)] if tail.neck else []
     # What is called half-way comes last all the same.

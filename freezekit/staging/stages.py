@@ -12,6 +12,7 @@ from freezekit.staging.anatomy import Anatomy
 from freezekit.staging.assigning import Assignment, assign, assign_late
 from freezekit.staging.decisions import LateUse, Merge
 from freezekit.staging.grouping import Group, Grouping, group_name, group_units, merged
+from freezekit.staging.layers import find_layers
 from freezekit.staging.merging import find_dependence, merge
 from freezekit.staging.observing import observe, observe_input
 from freezekit.staging.partition import check_stages
@@ -42,6 +43,7 @@ class Staging:
         merges: Groups that became one because of a dependence, in the order of the merges.
         groups: The groups after the merges: one for each stage.
         stages: The stages.
+        layers: The parameters of each layer, finer than stages, as in `find_layers`.
         error: Why the model cannot be staged; None if it can.
     """
 
@@ -51,6 +53,7 @@ class Staging:
     merges: tuple[Merge, ...] = ()
     groups: tuple[Group, ...] = ()
     stages: tuple[Stage, ...] = ()
+    layers: tuple[tuple[str, ...], ...] = ()
     error: StagingError | None = None
 
 
@@ -132,7 +135,7 @@ def stage_model(
             groups, assigned = merge(model, trace, found.groups, assigned, need)
             found = replace(found, groups=tuple(groups))
         stages = check_stages(model, _stages_of(model, found.groups, assigned))
-        return replace(found, stages=stages)
+        return replace(found, stages=stages, layers=find_layers(model, stages, trace))
     except StagingError as error:
         return replace(found, error=error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -10,7 +10,7 @@ from torch import nn
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 UnitKind = Literal["parameter", "op", "norm", "layer", "block", "stage"]
 """What a unit is.
@@ -105,6 +105,25 @@ def lowers(before: int | None, after: int | None) -> bool:
     return before is not None and after is not None and after < FALL * before
 
 
+def merged_unit(units: Sequence[Unit], kind: UnitKind | None = None) -> Unit:
+    """Return one unit of several; the one with the most weights gives its name, and its kind."""
+    main = max(units, key=lambda unit: unit.weights)
+    last = max(units, key=lambda unit: unit.stop)
+    return replace(
+        main,
+        kind=kind or main.kind,
+        start=units[0].start,
+        stop=last.stop,
+        weights=sum(unit.weights for unit in units),
+        first=units[0].first,
+        area_in=units[0].area_in,
+        area_out=last.area_out,
+        rank_out=last.rank_out,
+        grid_out=last.grid_out,
+        members=tuple(name for unit in units for name in unit.members),
+    )
+
+
 def begins_trunk(unit: Unit) -> bool:
     """Tell whether a trunk begins with this unit: the only one, or one of several encoders."""
     return unit.first and unit.kind != "op"
@@ -127,15 +146,19 @@ def trunks(units: Iterable[Unit]) -> list[list[Unit]]:
     return found
 
 
-def in_backbone(unit: Unit) -> bool:
+def in_backbone(unit: Unit, trunk: str = "") -> bool:
     """Tell whether a unit lies in what the model itself calls its backbone.
 
     Wrappers such as DistributedDataParallel put names of their own before that.
+
+    Args:
+        unit: The unit.
+        trunk: Another module that is as good as a backbone; "" if there is none.
     """
     parts = unit.name.split(".")
     while parts[0] in ("module", "_orig_mod") and len(parts) > 1:
         parts.pop(0)
-    return parts[0] == "backbone"
+    return parts[0] == "backbone" or (bool(trunk) and unit.name.startswith(f"{trunk}."))
 
 
 def is_neck(unit: Unit) -> bool:
