@@ -83,6 +83,7 @@ class Explanation:
         body_end: Why the body ends where it does.
         neck_end: Why the neck ends where it does; "" where there is none.
         aside: Units on which nothing later depends, such as an auxiliary classifier.
+        ends: Classifiers of trunks before the last one.
         groups: The units as they were grouped.
         merges: Groups that became one because of a dependence.
         late: Parameters that are used in train mode only.
@@ -99,6 +100,7 @@ class Explanation:
     body_end: str = ""
     neck_end: str = ""
     aside: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     merges: tuple[Merge, ...] = ()
     late: tuple[LateRow, ...] = ()
@@ -139,6 +141,7 @@ def explain_staging(
         body_end=grouping.end,
         neck_end=grouping.neck,
         aside=grouping.aside,
+        ends=grouping.ends,
         groups=tuple(
             GroupRow(name, group.kind, tuple(u.name for u in group.units), group.because)
             for name, group in zip(names, grouping.groups, strict=True)

@@ -139,6 +139,11 @@ def _ends(told: Explanation) -> list[str]:
         sentences.append(
             f"Beside the body: {names}. Nothing later depends on it, so it is in head."
         )
+    if told.ends:
+        sentences.append(
+            f"Classifiers of trunks before the last one: {_some(told.ends)}. No other trunk needs "
+            "them, so they are in head."
+        )
     return sentences
 
 

@@ -14,7 +14,7 @@ from freezekit.staging.parallel import zip_lists
 from freezekit.staging.units import CONTAINERS, Unit, UnitKind, lowers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -44,9 +44,9 @@ class Anatomy:
         calls: dict[str, list[Call]] = defaultdict(list)
         for call in trace.calls:
             calls[call.module].append(call)
-        self._width_out = trace.output.width
-        self._outputs_apart = trace.outputs
-        self._outputs = reduce(or_, trace.outputs, 0)
+        self._output = trace.output
+        self._outputs = trace.outputs
+        self._graded_output = trace.graded
         self._calls: Mapping[str, Sequence[Call]] = calls
 
     @cached_property
@@ -86,35 +86,47 @@ class Anatomy:
 
         Examples are an auxiliary classifier that is called half-way, and a teacher. A classifier
         branches off: something later depends on what feeds it. The first of two trunks does not.
-        A teacher is one that no output depends on; a later unit takes the model's own input again.
+        A teacher has no gradients, beside a student that takes the model's own input too.
         """
         weighty = [unit for unit in units if unit.weights]
         found = []
-        for unit in weighty:
-            later = [u for u in weighty if u.start > unit.stop]
-            needed = self._union(self._reach, later)
-            own = self._union(self._masks, [unit])
-            if not later or own & needed:
+        for unit in units:
+            graded = self._graded(unit)
+            if unit.kind == "op" or (graded and not unit.weights):
                 continue
-            reach = self._union(self._reach, [unit])
-            if reach & own and (self._outputs == 0 or self._outputs & own):
-                beside = reach & ~own & needed and not self._joins(unit, later)
-            else:
-                beside = any(u.first for u in later)
+            others = [u for u in weighty if (u.start > unit.stop if graded else self._graded(u))]
+            needed = self._union(self._data, others)
+            own = self._union(self._masks, [unit])
+            if own & needed or self._joins(unit, others):
+                continue
+            branches = self._union(self._reach, [unit]) & ~own & needed
+            beside = branches if graded else any(other.first for other in others)
             if beside:
                 found.append(unit)
         return tuple(found)
 
-    def _joins(self, unit: Unit, later: Sequence[Unit]) -> bool:
-        """Tell whether a branch is joined with later units by functions without parameters.
+    def needing(self, units: Sequence[Unit], later: Sequence[Unit]) -> tuple[Unit, ...]:
+        """Return those of the later units that take what some of the units make."""
+        made = self._union(self._masks, units)
+        return tuple(unit for unit in later if made & self._union(self._data, [unit]))
+
+    def _joins(self, unit: Unit, others: Sequence[Unit]) -> bool:
+        """Tell whether a branch is joined with other units by functions without parameters.
 
         Two classifiers may be joined too, as an average. They are as wide as the output.
         """
         calls = self._calls.get(unit.name, ())
-        if calls and calls[-1].output.width == self._width_out:
+        made, whole = (calls[-1].output if calls else Extent()), self._output
+        if (made.rank, made.width) == (whole.rank, whole.width):
             return False
-        own, others = self._union(self._masks, [unit]), self._union(self._masks, later)
-        return any(reach & own and reach & others for reach in self._outputs_apart)
+        own, theirs = self._union(self._masks, [unit]), self._union(self._masks, others)
+        return any(reach & own and reach & theirs for reach in self._outputs)
+
+    def _graded(self, unit: Unit) -> bool:
+        """Tell whether a loss on the model's output has gradients for a unit."""
+        own = self._union(self._masks, [unit])
+        inside = own if unit.kind == "parameter" else own & self._union(self._reach, [unit])
+        return bool(inside & self._graded_output if self._graded_output else inside)
 
     @staticmethod
     def _union(sets: Mapping[str, int], units: Sequence[Unit]) -> int:
@@ -133,12 +145,20 @@ class Anatomy:
     @cached_property
     def _reach(self) -> Mapping[str, int]:
         """The parameters that any output of a module, or of one inside it, depends on."""
-        reach: dict[str, int] = defaultdict(int)
+        return self._around(lambda call: call.reach)
+
+    @cached_property
+    def _data(self) -> Mapping[str, int]:
+        """Those that it was made with, under `no_grad` too."""
+        return self._around(lambda call: call.data)
+
+    def _around(self, read: Callable[[Call], int]) -> Mapping[str, int]:
+        found: dict[str, int] = defaultdict(int)
         for module, calls in self._calls.items():
             for call in calls:
                 for around in (*prefixes(module), module):
-                    reach[around] |= call.reach
-        return reach
+                    found[around] |= read(call)
+        return found
 
     def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units; those of the same class and parent as a stage become stages too.
@@ -196,7 +216,7 @@ class Anatomy:
             classifies=weights == 1
             and output.rank in (VECTOR_RANK, TOKENS_RANK)
             and bool(calls)
-            and calls[-1].output.width == self._width_out,
+            and calls[-1].output.width == self._output.width,
             levels=_levels(area_in, output.area, parts),
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.staging.classifier import cut_tail, projects
+from freezekit.staging.classifier import classifier_start, cut_tail, projects
 from freezekit.staging.cutting import cut_units, dense_trunk
 from freezekit.staging.expanding import (
     absorb,
@@ -19,7 +19,7 @@ from freezekit.staging.expanding import (
     to_open,
 )
 from freezekit.staging.extent import TOKENS_RANK, layout_text
-from freezekit.staging.units import BLOCKS, Unit, begins_trunk, in_backbone, lowers
+from freezekit.staging.units import BLOCKS, Unit, begins_trunk, in_backbone, lowers, trunks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +68,8 @@ class Grouping:
         end: Why the body ends where it does.
         neck: Why the neck ends where it does; "" if there is no neck.
         aside: Names of units on which nothing later depends, such as an auxiliary classifier.
+        ends: Names of the classifiers of trunks before the last one, such as the projection of an
+            image encoder.
     """
 
     groups: tuple[Group, ...]
@@ -76,6 +78,7 @@ class Grouping:
     end: str
     neck: str
     aside: tuple[str, ...]
+    ends: tuple[str, ...]
 
 
 def merged(groups: Sequence[Group]) -> Group:
@@ -97,7 +100,10 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     expanded = expand(anatomy)
     openings = list(expanded.openings)
     aside = anatomy.exits(expanded.units)
-    units = tuple(unit for unit in expanded.units if unit not in aside)
+    ends = _ends(anatomy, [unit for unit in expanded.units if unit not in aside], area_out)
+    late = (*ends, *aside)
+    ops = anatomy.needing(late, [unit for unit in expanded.units if unit.kind == "op"])
+    units = tuple(unit for unit in expanded.units if unit not in (*late, *ops))
     trunk = dense_trunk(units, openings, area_out)
     cut = cut_units(units, area_out, trunk)
     while whole := to_open(cut.body):
@@ -118,7 +124,8 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     groups += [Group("neck", tail.neck)] if tail.neck else []
     # What is called half-way comes last all the same.
     end = max(unit.stop for unit in expanded.units) + 1
-    head = Group("head", (*tail.head, *(replace(u, start=end, stop=end) for u in aside)))
+    last = (replace(unit, start=end, stop=end) for unit in (*late, *ops))
+    head = Group("head", (*tail.head, *last))
     return Grouping(
         groups=(*groups, head),
         openings=tuple(openings),
@@ -126,7 +133,33 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
         end=cut.end,
         neck=tail.because,
         aside=tuple(unit.name for unit in aside),
+        ends=tuple(unit.name for unit in ends),
     )
+
+
+def _ends(anatomy: Anatomy, units: Sequence[Unit], area_out: int | None) -> tuple[Unit, ...]:
+    """Return the classifiers of all trunks but the last, where no body of another needs them.
+
+    An encoder of vectors beside trunks of images, such as one for a table, is as a whole no body.
+    """
+    *others, last = trunks(units)
+    flat = {trunk[0]: _makes_vectors_alone(trunk) for trunk in (*others, last)}
+    found: list[Unit] = []
+    body = last[: classifier_start(last, area_out)]
+    for trunk in reversed(others):
+        whole = flat[trunk[0]] and not all(flat.values())
+        at = 0 if whole else classifier_start(trunk, 1)
+        while at < len(trunk) and not trunk[at].weights:
+            at += 1  # a norm before the classifier stays with the layer before it
+        ends = [unit for unit in trunk[at:] if unit.kind != "op"]
+        if not anatomy.needing(ends, [unit for unit in body if unit.kind != "op"]):
+            found = [*ends, *found]
+        body = [*trunk[:at], *body]
+    return tuple(found)
+
+
+def _makes_vectors_alone(trunk: Sequence[Unit]) -> bool:
+    return all(unit.vector and not unit.levels for unit in trunk if unit.weights)
 
 
 def _head_to_open(anatomy: Anatomy, after: tuple[Unit, ...]) -> dict[Unit, str]:

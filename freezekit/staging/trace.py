@@ -7,6 +7,8 @@ about the user's model changes: flags, modes, buffers, hooks, caches, random sta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +23,7 @@ from freezekit.staging.extent import Extent, aspect_of, extent_of, smallest_exte
 from freezekit.staging.flow import Flow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 # Any in this file: what a forward takes and returns is the model's own business.
 
@@ -37,6 +39,7 @@ class Call:
         input: Layout of its input.
         output: Layout of its output.
         reach: The parameters that its output depends on, as in `Trace.flow`.
+        data: Those that its output was made with, under `no_grad` too.
         fed: Those that its input depends on.
         first: Whether it takes the model's own input, or what was made of it without parameters,
             and nothing that depends on parameters.
@@ -48,6 +51,7 @@ class Call:
     input: Extent
     output: Extent
     reach: int
+    data: int
     fed: int
     first: bool
 
@@ -60,7 +64,9 @@ class Trace:
         calls: Every call of a module, in the order of entering.
         uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
         output: Layout of the model's output; of several, the smallest.
-        outputs: The parameters that each tensor of the model's output depends on, as in `flow`.
+        outputs: The parameters that each tensor of the model's output was made with, as in
+            `Call.data`, without single numbers such as a loss.
+        graded: The parameters that the output depends on, as in `flow`.
         flow: Names the parameters in the sets `Call.reach` and `Call.fed`.
     """
 
@@ -68,6 +74,7 @@ class Trace:
     uses: Mapping[str, tuple[int, ...]]
     output: Extent
     outputs: tuple[int, ...]
+    graded: int
     flow: Flow
 
 
@@ -106,8 +113,9 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
             handle.remove()
     uses = {name: tuple(ticks) for name, ticks in recorder.uses.items()}
     calls = tuple(sorted(recorder.calls, key=lambda call: call.start))
-    outputs = tuple(map(recorder.flow.reach, tensors(output)))
-    return Trace(calls, uses, smallest_extent(output, recorder.aspect), outputs, recorder.flow)
+    outputs = tuple(recorder.data(tensor) for tensor in tensors(output) if tensor.ndim)
+    extent, flow = smallest_extent(output, recorder.aspect), recorder.flow
+    return Trace(calls, uses, extent, outputs, flow.reach(output), flow)
 
 
 class _Recorder(TorchFunctionMode):
@@ -123,6 +131,8 @@ class _Recorder(TorchFunctionMode):
         self._open: list[tuple[int, Extent, int, bool]] = []
         # What was made of the model's own input without any parameter: a crop, a scaled image.
         self._raw = WeakTensorKeyDictionary({tensor: True for tensor in tensors(example_input)})
+        # With which parameters a tensor was made where autograd did not record it.
+        self._dark = WeakTensorKeyDictionary()
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
 
@@ -136,7 +146,21 @@ class _Recorder(TorchFunctionMode):
                 self.uses.setdefault(name, []).append(self._now())
             if self._is_raw(taken) and not any(tensor.requires_grad for tensor in taken):
                 self._raw.update({tensor: True for tensor in made})
+            self._follow(taken, made)
         return result
+
+    def _follow(self, taken: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+        dark = reduce(or_, (self._dark.get(tensor, 0) for tensor in taken), 0)
+        for tensor in made:
+            lit = 0 if tensor.requires_grad else self.flow.reach(taken)
+            if dark | lit:
+                self._dark[tensor] = dark | lit
+
+    def data(self, value: Any) -> int:
+        """Return the parameters that a value was made with, recorded by autograd or not."""
+        return reduce(
+            or_, (self._dark.get(tensor, 0) for tensor in tensors(value)), self.flow.reach(value)
+        )
 
     def _is_raw(self, values: Iterable[Tensor]) -> bool:
         return any(tensor in self._raw for tensor in values)
@@ -148,13 +172,14 @@ class _Recorder(TorchFunctionMode):
     def hooks(self, name: str) -> tuple[Any, Any]:
         def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
             fed = self.flow.reach((args, kwargs))
-            first = not fed and self._is_raw(tensors((args, kwargs)))
+            first = not self.data((args, kwargs)) and self._is_raw(tensors((args, kwargs)))
             self._open.append((self._now(), extent_of((*args, kwargs), self.aspect), fed, first))
 
         def leave(_module: nn.Module, _args: Any, output: Any) -> None:
             start, entered, fed, first = self._open.pop()
             left, reach = extent_of(output, self.aspect), self.flow.reach(output)
-            self.calls.append(Call(name, start, self._now(), entered, left, reach, fed, first))
+            stop, data = self._now(), self.data(output)
+            self.calls.append(Call(name, start, stop, entered, left, reach, data, fed, first))
 
         return enter, leave
 

@@ -70,8 +70,11 @@ TORCHVISION = {
     "mvit_v1_b": body_of("blocks.", "0", "1-2", "3-13", "14-15"),
     "swin3d_t": body_of("features.", "0", "1-2", "3-4", "5-6"),
     "raft_small": with_neck(
-        body_of("feature_encoder.layer", 1, 2, 3),
-        "context_encoder.convnormrelu-conv",
+        [
+            *body_of("feature_encoder.layer", 1, 2, 3)[:-1],
+            *body_of("context_encoder.layer", 1, 2, 3)[1:],
+        ],
+        "context_encoder.conv",
     ),
     "fasterrcnn_resnet50_fpn": with_neck(
         body_of("backbone.body.layer", 1, 2, 3, 4), "backbone.fpn"
