@@ -61,11 +61,12 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class LateRow:
-    """A parameter that is used in train mode only, and why it is in its stage."""
+    """A parameter that eval mode does not use, why it is in its stage, and if train mode does."""
 
     name: str
     stage: str
     because: str
+    used: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Explanation:
         ends: Classifiers of trunks before the last one.
         groups: The units as they were grouped.
         merges: Groups that became one because of a dependence.
-        late: Parameters that are used in train mode only.
+        late: Parameters that eval mode does not use.
         error: Why the model cannot be staged; "" where it can.
     """
 
@@ -148,7 +149,7 @@ def explain_staging(
         ),
         merges=staging.merges,
         late=tuple(
-            LateRow(use.name, stage_of.get(use.name, names[use.stage]), use.because)
+            LateRow(use.name, stage_of.get(use.name, names[use.stage]), use.because, use.used)
             for use in staging.late
         ),
         error=error,

@@ -113,10 +113,15 @@ def _decisions(told: Explanation, width: int) -> Iterator[list[str]]:
     body = _alike((g.name, g.because) for g in told.groups if g.kind == "body")
     if body:
         yield section("Why a stage of the body begins", [f"{n}: {why}." for n, why in body])
-    if told.late:
-        late = _alike((row.name, f"{row.stage}\n{row.because}") for row in told.late)
+    for used, title in (
+        (True, "Parameters that are used in train mode only"),
+        (False, "Parameters that the forward does not use"),
+    ):
+        rows = [row for row in told.late if row.used == used]
+        late = _alike((row.name, f"{row.stage}\n{row.because}") for row in rows)
         sentences = [f"{names}: in {why.replace(chr(10), ', because ')}." for names, why in late]
-        yield section("Parameters that are used in train mode only", sentences)
+        if sentences:
+            yield section(title, sentences)
     if told.stages or told.merges:
         yield section("Stages merged, because the first depends on the last", _merges(told))
 

@@ -186,6 +186,12 @@ class Backbone:
             self._found = found
         return found
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Parameters that the observed forward does not use; () as long as nobody needed stages."""
+        late = self._found.late if self._found else ()
+        return tuple(use.name for use in late if not use.used)
+
     @cached_property
     def layers(self) -> tuple[tuple[str, ...], ...]:
         """Parameters of the stem, of each block of the body, of necks and head, in order of use.

@@ -14,6 +14,7 @@ from freezekit.errors import (
     PluginError,
     SpecError,
     StagingError,
+    some,
     suggest,
 )
 from freezekit.freezing.joining import intersection_warning, unite
@@ -115,6 +116,12 @@ def _of_sums(
     if warned and not backbone.parameters.keys() - united.frozen:
         raise PlanError(f"nothing is left to train: {warned[0]}")
     warned += headless_warning(backbone, sums, united.frozen)
+    if unused := backbone.unused:
+        warned.append(
+            f"the forward of {type(backbone.model).__name__} did not use {some(unused)}. They are "
+            "in the stages of what is registered before them, or in the head. If it uses them for "
+            "another input, pass that as example_input"
+        )
     return replace(united, warnings=(*united.warnings, *warned))
 
 

@@ -14,7 +14,7 @@ from freezekit.staging.parallel import zip_lists
 from freezekit.staging.units import CONTAINERS, Unit, UnitKind, lowers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from torch import Tensor, nn
 
@@ -203,6 +203,9 @@ class Anatomy:
         kind: UnitKind = "op"
         if stops:
             kind = "norm" if weights == 0 else "layer" if weights == 1 else "block"
+        areas = frozenset[int]().union(*(part.areas for part in parts))
+        if weights == 1 and output.area and output.area > 1:
+            areas |= {output.area}
         unit = Unit(
             name,
             kind,
@@ -218,6 +221,8 @@ class Anatomy:
             and bool(calls)
             and calls[-1].output.width == self._output.width,
             levels=_levels(area_in, output.area, parts),
+            depth=_depth(area_in, output.area, areas),
+            areas=areas,
             type_name=type(self._modules[name]).__name__,
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
@@ -266,3 +271,14 @@ def _levels(area_in: int | None, area_out: int | None, parts: Sequence[Unit]) ->
         if lowers(levels[-1] if levels else area_in, area):
             levels.append(area)
     return tuple(levels)
+
+
+def _depth(area_in: int | None, area_out: int | None, areas: Set[int]) -> int:
+    """Count how many times the resolution falls inside a module that comes back to its own."""
+    if area_in is None or area_out is None or lowers(area_in, area_out):
+        return 0
+    depth, before = 0, area_in
+    for area in sorted(areas, reverse=True):
+        if lowers(before, area):
+            depth, before = depth + 1, area
+    return depth

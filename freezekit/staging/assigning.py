@@ -43,7 +43,8 @@ def assign(
         model: The model that was traced.
         trace: What was seen in eval mode.
         groups: The stages.
-        late: Stages of parameters that are used in train mode only, from `assign_late`.
+        late: Stages of parameters that eval mode does not use, from `assign_late` and
+            `assign_unused`.
     """
     starts = [min((unit.start for unit in group.units), default=None) for group in groups]
     begun = [(tick, at) for at, tick in enumerate(starts) if tick is not None]
@@ -114,6 +115,32 @@ def assign_late(
             stage = max((stage for _, stage in begun[:at]), default=0)
             late.append(LateUse(name, stage, "this stage is at work when train mode uses it"))
     return tuple(late)
+
+
+def assign_unused(
+    model: nn.Module, assigned: Assignment, unused: Sequence[str]
+) -> tuple[LateUse, ...]:
+    """Assign parameters that neither mode uses, such as the layers of an encoder cut short.
+
+    No gradient reaches them, so that every stage is a right one. They go with what is registered
+    before them in the same module. In the model itself they go with the head: a head that the
+    observed input did not reach must not be frozen by silence.
+    """
+    head = max(assigned.tensors.values(), default=0)
+    order = [name for name, _ in model.named_parameters()]
+    found = []
+    for name in unused:
+        before = [n for n in order[: order.index(name)] if n in assigned.tensors]
+        for around in _upwards(name)[1:-1]:
+            beside = [n for n in before if n.startswith(f"{around}.")]
+            if beside:
+                why = f"the forward does not use it, and {beside[-1]} is registered before it"
+                found.append(LateUse(name, assigned.tensors[beside[-1]], why, used=False))
+                break
+        else:
+            why = "the forward does not use it, and no module around it is used before it"
+            found.append(LateUse(name, head, why, used=False))
+    return tuple(found)
 
 
 def _upwards(name: str) -> list[str]:

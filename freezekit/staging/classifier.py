@@ -106,7 +106,9 @@ def cut_tail(tail: tuple[Unit, ...], area_out: int | None, trunk: str = "") -> T
         why = "is the last unit of the model's backbone and necks that returns a map"
         return _divided(tail, stop, stop, why)
     weighty = [i for i, unit in enumerate(tail) if unit.weights]
-    if weighty and (makes_maps(area_out) or tail[weighty[-1]].vector or tail[weighty[-1]].classifies):
+    if weighty and (
+        makes_maps(area_out) or tail[weighty[-1]].vector or tail[weighty[-1]].classifies
+    ):
         weighty.pop()  # the classifier
     last = stop = max((i for i in weighty if projects(tail[i])), default=-1) + 1
     while 0 < stop < len(tail) and tail[stop].kind == "norm":

@@ -72,7 +72,9 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None, trunk: str = "") ->
     end = _backbone_end(units, trunk)
     if end < len(units):
         inner = cut_units(units[:end], area_out=1)  # it has no classifier of pixels
-        whose = f"{trunk}, of which the rest makes maps," if trunk else "what the model calls backbone"
+        whose = (
+            f"{trunk}, of which the rest makes maps," if trunk else "what the model calls backbone"
+        )
         why = inner.end if inner.after else f"{whose} ends here"
         return replace(inner, after=(*inner.after, *units[end:]), end=why)
     tail = classifier_start(units, area_out)
@@ -86,8 +88,8 @@ def cut_units(units: tuple[Unit, ...], area_out: int | None, trunk: str = "") ->
     classifier = " before the classifier" if any(unit.weights for unit in units[tail:]) else ""
     chain = _why_chain(units[:tail], units[: blocks[0]] if blocks else None)
     if chain:
-        start = _pass_ops(units, first + 1, tail)
-        stop = _pass_ops(units, tail, len(units)) if tail > start else tail
+        start = pass_ops(units, first + 1, tail)
+        stop = pass_ops(units, tail, len(units)) if tail > start else tail
         begin = f"{chain}, so that the stem is the first layer and what belongs to it"
         why = "the classifier follows" if classifier else "no weight tensors follow"
     else:
@@ -172,7 +174,7 @@ def _trunk_end(units: Sequence[Unit], last: int) -> int:
     return end
 
 
-def _pass_ops(units: Sequence[Unit], at: int, end: int) -> int:
+def pass_ops(units: Sequence[Unit], at: int, end: int) -> int:
     """Pass the norms and activations that belong to the layer before them."""
     while at < end and units[at].kind in ("op", "norm"):
         if lowers(units[at].area_in, units[at].area_out) or units[at].rank_out == VECTOR_RANK:
@@ -189,7 +191,12 @@ def _first_rise(units: Sequence[Unit], start: int, stop: int) -> int:
     area: int | None = None
     for at in range(start, stop):
         unit = units[at]
-        if not unit.first and lowers(unit.area_out, area) and unit.weights and len(unit.members) == 1:
+        if (
+            not unit.first
+            and lowers(unit.area_out, area)
+            and unit.weights
+            and len(unit.members) == 1
+        ):
             return at
         area = unit.area_out or area
     return stop

@@ -20,17 +20,19 @@ class Opening:
 
 @dataclass(frozen=True)
 class LateUse:
-    """A parameter that is used in train mode only.
+    """A parameter that eval mode does not use.
 
     Attributes:
         name: Dotted name.
         stage: Index of the stage that it was given to.
         because: Why it was given to that stage.
+        used: Whether train mode uses it.
     """
 
     name: str
     stage: int
     because: str
+    used: bool = True
 
 
 @dataclass(frozen=True)

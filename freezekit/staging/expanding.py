@@ -190,6 +190,11 @@ def _spanning_in(anatomy: Anatomy, trunk: Sequence[Unit]) -> dict[Unit, str]:
         if (falls or unit is trunk[0]) and unit.weights >= SPANNING_SHARE * total:
             where = reaches if falls else "it comes first"
             return f"{where}, and it holds half of the weight tensors or more"
+        if unit.depth >= SEVERAL_LEVELS and unit.weights >= SPANNING_SHARE * total:
+            return (
+                f"the resolution falls {unit.depth} times in it and comes back, and it holds half "
+                "of the weight tensors or more"
+            )
         return ""
 
     return {unit: why for unit in trunk if unit.kind in BLOCKS and (why := because(unit))}

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from freezekit.staging.classifier import classifier_start, cut_tail, projects
-from freezekit.staging.cutting import cut_units, dense_trunk
+from freezekit.staging.cutting import cut_units, dense_trunk, pass_ops
 from freezekit.staging.expanding import (
     absorb,
     as_openings,
@@ -149,8 +149,8 @@ def _ends(anatomy: Anatomy, units: Sequence[Unit], area_out: int | None) -> tupl
     for trunk in reversed(others):
         whole = flat[trunk[0]] and not all(flat.values())
         at = 0 if whole else classifier_start(trunk, 1)
-        while at < len(trunk) and not trunk[at].weights:
-            at += 1  # a norm before the classifier stays with the layer before it
+        if at and trunk[at - 1].kind == "layer":
+            at = pass_ops(trunk, at, len(trunk))
         ends = [unit for unit in trunk[at:] if unit.kind != "op"]
         if not anatomy.needing(ends, [unit for unit in body if unit.kind != "op"]):
             found = [*ends, *found]

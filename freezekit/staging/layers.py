@@ -81,9 +81,7 @@ def _merge_dependent(
         merged[found.first : found.last + 1] = [tuple(name for names in together for name in names)]
 
 
-def _blocks(
-    model: nn.Module, stage: Stage, uses: Mapping[str, int]
-) -> list[tuple[str, ...]]:
+def _blocks(model: nn.Module, stage: Stage, uses: Mapping[str, int]) -> list[tuple[str, ...]]:
     """Divide the parameters of a stage into its blocks, in the order of use."""
     ticks = _ticks(stage.parameters, uses)
     spans: dict[str, tuple[int, int]] = {}

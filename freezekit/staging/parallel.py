@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def zip_lists(
-    units: Sequence[Unit], parts: Callable[[str], Sequence[Unit]]
-) -> tuple[Unit, ...]:
+def zip_lists(units: Sequence[Unit], parts: Callable[[str], Sequence[Unit]]) -> tuple[Unit, ...]:
     """Return the units; parallel lists among them are replaced by their turns.
 
     A model may keep its attentions in one list, its norms in the next and its feed-forwards in a
@@ -30,7 +28,8 @@ def zip_lists(
         ...     return Unit(name, "layer", at, at, weights=1, members=(name,))
         >>> inside = {"convs": [layer("convs.0", 1), layer("convs.1", 3)],
         ...           "mixes": [layer("mixes.0", 2), layer("mixes.1", 4)]}
-        >>> lists = [Unit("convs", "block", 1, 3, alone=True), Unit("mixes", "block", 2, 4, alone=True)]
+        >>> spans = {"convs": (1, 3), "mixes": (2, 4)}
+        >>> lists = [Unit(name, "block", *span, alone=True) for name, span in spans.items()]
         >>> [(turn.name, turn.kind, turn.members) for turn in zip_lists(lists, inside.get)]
         [('convs.0', 'block', ('convs.0', 'mixes.0')), ('convs.1', 'block', ('convs.1', 'mixes.1'))]
     """
@@ -43,7 +42,9 @@ def zip_lists(
     parallel: list[Unit] = []
     for together in _overlapping(lists):
         parallel += together
-        turns += [merged_unit(turn, _kind(turn)) for turn in _turns([parts(u.name) for u in together])]
+        turns += [
+            merged_unit(turn, _kind(turn)) for turn in _turns([parts(u.name) for u in together])
+        ]
     rest = [unit for unit in units if unit not in parallel]
     return tuple(sorted([*rest, *turns], key=lambda unit: unit.start))
 

@@ -9,7 +9,7 @@ from freezekit.errors import StagingError, some
 from freezekit.model.nested import shapes_text
 from freezekit.model.records import Stage
 from freezekit.staging.anatomy import Anatomy
-from freezekit.staging.assigning import Assignment, assign, assign_late
+from freezekit.staging.assigning import Assignment, assign, assign_late, assign_unused
 from freezekit.staging.decisions import LateUse, Merge
 from freezekit.staging.grouping import Group, Grouping, group_name, group_units, merged
 from freezekit.staging.layers import find_layers
@@ -39,7 +39,7 @@ class Staging:
     Attributes:
         input_text: Shape of the input that the model was observed with.
         grouping: The model divided into groups.
-        late: Parameters that are used in train mode only, and the group that each was given to.
+        late: Parameters that eval mode does not use, and the group that each was given to.
         merges: Groups that became one because of a dependence, in the order of the merges.
         groups: The groups after the merges: one for each stage.
         stages: The stages.
@@ -73,9 +73,11 @@ def find_stages(
             width); a tuple is taken as several arguments, a dict as keyword arguments. Needed
             where the model does not take an image of a usual size.
 
+    Parameters that the forward does not use are in the stage of what is registered before them.
+
     Raises:
-        StagingError: The model refuses the input, leaves parameters unused, or has no layers in
-            sequence. The message says what to do.
+        StagingError: The model refuses the input, or has no layers in sequence. The message says
+            what to do.
 
     Example:
         >>> from torch import nn
@@ -123,7 +125,7 @@ def stage_model(
         assigned = assign(model, trace, found.groups, {})
         unused = [name for name, _ in model.named_parameters() if name not in assigned.tensors]
         if unused:
-            late = _used_late(model, example_input, trace, assigned, unused)
+            late = _unused_in_eval(model, example_input, trace, assigned, unused)
             found = replace(found, late=late)
             assigned = assign(model, trace, found.groups, {use.name: use.stage for use in late})
         while need := find_dependence(model, trace, assigned, len(found.groups)):
@@ -171,31 +173,21 @@ def _stages_of(model: nn.Module, groups: Sequence[Group], assigned: Assignment) 
     ]
 
 
-def _used_late(
+def _unused_in_eval(
     model: nn.Module,
     example_input: Any,  # Any: whatever the model's forward takes
     trace: Trace,
     assigned: Assignment,
     unused: Sequence[str],
 ) -> tuple[LateUse, ...]:
-    """Return the stages of parameters that are used in train mode only.
-
-    Raises:
-        StagingError: Some are used in neither mode.
-    """
+    """Return the stages of parameters that eval mode does not use."""
     try:
         late = assign_late(trace, assigned, unused, observe(model, example_input, training=True))
     except StagingError:
         late = ()
     used = {use.name for use in late}
     never = [name for name in unused if name not in used]
-    if never:
-        raise StagingError(
-            f"{type(model).__name__} has parameters that belong to no stage, because its forward "
-            f"does not use them: {some(never)}; remove them, pass an example_input that uses "
-            f"them, or {_TEACH}"
-        )
-    return late
+    return (*late, *assign_unused(model, assigned, never))
 
 
 def _names(groups: Sequence[Group]) -> list[str]:

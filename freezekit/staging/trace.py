@@ -130,7 +130,7 @@ class _Recorder(TorchFunctionMode):
         self.uses: dict[str, list[int]] = {}
         self._open: list[tuple[int, Extent, int, bool]] = []
         # What was made of the model's own input without any parameter: a crop, a scaled image.
-        self._raw = WeakTensorKeyDictionary({tensor: True for tensor in tensors(example_input)})
+        self._raw = WeakTensorKeyDictionary(dict.fromkeys(tensors(example_input), True))
         # With which parameters a tensor was made where autograd did not record it.
         self._dark = WeakTensorKeyDictionary()
         named = [*model.named_parameters(), *model.named_buffers()]
@@ -145,7 +145,7 @@ class _Recorder(TorchFunctionMode):
             for name in filter(None, (self._names.get(id(tensor)) for tensor in taken)):
                 self.uses.setdefault(name, []).append(self._now())
             if self._is_raw(taken) and not any(tensor.requires_grad for tensor in taken):
-                self._raw.update({tensor: True for tensor in made})
+                self._raw.update(dict.fromkeys(made, True))
             self._follow(taken, made)
         return result
 

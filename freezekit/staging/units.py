@@ -54,6 +54,9 @@ class Unit:
         classifies: Whether it is a layer that makes vectors (or tokens) as wide as the model's
             output, as classifiers do.
         levels: Resolutions reached inside, one below the other; empty where it does not change.
+        depth: How many times the resolution falls inside before it comes back, as in a U-Net; 0
+            where it does not come back.
+        areas: Positions of the maps that its layers return.
         type_name: Name of the module's class.
         alone: Whether it makes a stage by itself, as a list of blocks does, and does not join those
             of its class beside it.
@@ -75,6 +78,8 @@ class Unit:
     grid_out: tuple[int, ...] | None = None
     classifies: bool = False
     levels: tuple[int, ...] = ()
+    depth: int = 0
+    areas: frozenset[int] = frozenset()
     type_name: str = ""
     alone: bool = False
     called: bool = False
