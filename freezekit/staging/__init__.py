@@ -7,6 +7,8 @@
 - `anatomy.py` and `units.py` make units of the calls. `units.py` says when a resolution falls and
   where a trunk begins; `parallel.py` makes units of lists whose parts are used in turns.
 - `expanding.py` opens modules whose parts belong to several stages.
+- `sources.py` says with which parameters an output was made; `beside.py` finds what lies beside the
+  body: auxiliary classifiers, teachers.
 - `cutting.py` decides where the body begins and ends.
 - `classifier.py` tells the neck from the head.
 - `grouping.py` groups the units of the body at changes of resolution, or block by block.

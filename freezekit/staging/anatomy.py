@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from functools import cached_property, reduce
-from operator import or_
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from freezekit.model.records import prefixes
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK, Extent
 from freezekit.staging.parallel import zip_lists
+from freezekit.staging.sources import Sources
 from freezekit.staging.units import CONTAINERS, Unit, UnitKind, lowers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence, Set
 
     from torch import Tensor, nn
 
@@ -33,6 +32,9 @@ class Anatomy:
     Args:
         model: The module that was traced (or one of the same structure).
         trace: What was seen.
+
+    Attributes:
+        sources: With which parameters the outputs of units were made.
     """
 
     def __init__(self, model: nn.Module, trace: Trace) -> None:
@@ -40,14 +42,12 @@ class Anatomy:
         self._tensors: dict[str, Tensor] = dict(model.named_parameters())
         # By first use: a module that is called again, as in a Siamese network, stays where it was.
         self._uses = {n: ticks[0] for n, ticks in trace.uses.items() if n in self._tensors}
-        self._flow = trace.flow
         calls: dict[str, list[Call]] = defaultdict(list)
         for call in trace.calls:
             calls[call.module].append(call)
-        self._output = trace.output
-        self._outputs = trace.outputs
-        self._graded_output = trace.graded
+        self._width_out = trace.output.width
         self._calls: Mapping[str, Sequence[Call]] = calls
+        self.sources = Sources(trace, self._uses)
 
     @cached_property
     def _children(self) -> Mapping[str, tuple[str, ...]]:
@@ -80,85 +80,6 @@ class Anatomy:
             if p in self._uses
         ]
         return zip_lists(sorted(parts, key=lambda unit: unit.start), self.parts)
-
-    def exits(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return the units beside the trunk: nothing that is called later depends on them.
-
-        Examples are an auxiliary classifier that is called half-way, and a teacher. A classifier
-        branches off: something later depends on what feeds it. The first of two trunks does not.
-        A teacher has no gradients, beside a student that takes the model's own input too.
-        """
-        weighty = [unit for unit in units if unit.weights]
-        found = []
-        for unit in units:
-            graded = self._graded(unit)
-            if unit.kind == "op" or (graded and not unit.weights):
-                continue
-            others = [u for u in weighty if (u.start > unit.stop if graded else self._graded(u))]
-            needed = self._union(self._data, others)
-            own = self._union(self._masks, [unit])
-            if own & needed or self._joins(unit, others):
-                continue
-            branches = self._union(self._reach, [unit]) & ~own & needed
-            beside = branches if graded else any(other.first for other in others)
-            if beside:
-                found.append(unit)
-        return tuple(found)
-
-    def needing(self, units: Sequence[Unit], later: Sequence[Unit]) -> tuple[Unit, ...]:
-        """Return those of the later units that take what some of the units make."""
-        made = self._union(self._masks, units)
-        return tuple(unit for unit in later if made & self._union(self._data, [unit]))
-
-    def _joins(self, unit: Unit, others: Sequence[Unit]) -> bool:
-        """Tell whether a branch is joined with other units by functions without parameters.
-
-        Two classifiers may be joined too, as an average. They are as wide as the output.
-        """
-        calls = self._calls.get(unit.name, ())
-        made, whole = (calls[-1].output if calls else Extent()), self._output
-        if (made.rank, made.width) == (whole.rank, whole.width):
-            return False
-        own, theirs = self._union(self._masks, [unit]), self._union(self._masks, others)
-        return any(reach & own and reach & theirs for reach in self._outputs)
-
-    def _graded(self, unit: Unit) -> bool:
-        """Tell whether a loss on the model's output has gradients for a unit."""
-        own = self._union(self._masks, [unit])
-        inside = own if unit.kind == "parameter" else own & self._union(self._reach, [unit])
-        return bool(inside & self._graded_output if self._graded_output else inside)
-
-    @staticmethod
-    def _union(sets: Mapping[str, int], units: Sequence[Unit]) -> int:
-        """Return the union of the sets of all members."""
-        return reduce(or_, (sets[member] for unit in units for member in unit.members), 0)
-
-    @cached_property
-    def _masks(self) -> Mapping[str, int]:
-        """The parameters in each module that were used, as a set of `Trace.flow`."""
-        masks: dict[str, int] = defaultdict(int)
-        for name in self._uses:
-            for around in (*prefixes(name), name):
-                masks[around] |= self._flow.mask(name)
-        return masks
-
-    @cached_property
-    def _reach(self) -> Mapping[str, int]:
-        """The parameters that any output of a module, or of one inside it, depends on."""
-        return self._around(lambda call: call.reach)
-
-    @cached_property
-    def _data(self) -> Mapping[str, int]:
-        """Those that it was made with, under `no_grad` too."""
-        return self._around(lambda call: call.data)
-
-    def _around(self, read: Callable[[Call], int]) -> Mapping[str, int]:
-        found: dict[str, int] = defaultdict(int)
-        for module, calls in self._calls.items():
-            for call in calls:
-                for around in (*prefixes(module), module):
-                    found[around] |= read(call)
-        return found
 
     def promote(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
         """Return the units; those of the same class and parent as a stage become stages too.
@@ -219,7 +140,7 @@ class Anatomy:
             classifies=weights == 1
             and output.rank in (VECTOR_RANK, TOKENS_RANK)
             and bool(calls)
-            and calls[-1].output.width == self._output.width,
+            and calls[-1].output.width == self._width_out,
             levels=_levels(area_in, output.area, parts),
             depth=_depth(area_in, output.area, areas),
             areas=areas,
@@ -227,7 +148,7 @@ class Anatomy:
             alone=isinstance(self._modules[name], CONTAINERS),
             called=bool(calls),
             first=bool(calls) and calls[0].first,
-            loops=any(call.fed & self._masks[name] for call in calls),
+            loops=any(call.fed & self.sources.masks[name] for call in calls),
             members=(name,),
         )
         return replace(unit, kind="stage") if self._is_stage(name, parts) else unit

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.staging.classifier import classifier_start, cut_tail, projects
-from freezekit.staging.cutting import cut_units, dense_trunk, pass_ops
+from freezekit.staging.beside import exits, trunk_ends
+from freezekit.staging.classifier import cut_tail, projects
+from freezekit.staging.cutting import cut_units, dense_trunk
 from freezekit.staging.expanding import (
     absorb,
     as_openings,
@@ -19,7 +20,7 @@ from freezekit.staging.expanding import (
     to_open,
 )
 from freezekit.staging.extent import TOKENS_RANK, layout_text
-from freezekit.staging.units import BLOCKS, Unit, begins_trunk, in_backbone, lowers, trunks
+from freezekit.staging.units import BLOCKS, Unit, begins_trunk, in_backbone, lowers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,10 +100,12 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     """
     expanded = expand(anatomy)
     openings = list(expanded.openings)
-    aside = anatomy.exits(expanded.units)
-    ends = _ends(anatomy, [unit for unit in expanded.units if unit not in aside], area_out)
+    aside = exits(anatomy.sources, expanded.units)
+    ends = trunk_ends(
+        anatomy.sources, [unit for unit in expanded.units if unit not in aside], area_out
+    )
     late = (*ends, *aside)
-    ops = anatomy.needing(late, [unit for unit in expanded.units if unit.kind == "op"])
+    ops = anatomy.sources.needing(late, [unit for unit in expanded.units if unit.kind == "op"])
     units = tuple(unit for unit in expanded.units if unit not in (*late, *ops))
     trunk = dense_trunk(units, openings, area_out)
     cut = cut_units(units, area_out, trunk)
@@ -135,31 +138,6 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
         aside=tuple(unit.name for unit in aside),
         ends=tuple(unit.name for unit in ends),
     )
-
-
-def _ends(anatomy: Anatomy, units: Sequence[Unit], area_out: int | None) -> tuple[Unit, ...]:
-    """Return the classifiers of all trunks but the last, where no body of another needs them.
-
-    An encoder of vectors beside trunks of images, such as one for a table, is as a whole no body.
-    """
-    *others, last = trunks(units)
-    flat = {trunk[0]: _makes_vectors_alone(trunk) for trunk in (*others, last)}
-    found: list[Unit] = []
-    body = last[: classifier_start(last, area_out)]
-    for trunk in reversed(others):
-        whole = flat[trunk[0]] and not all(flat.values())
-        at = 0 if whole else classifier_start(trunk, 1)
-        if at and trunk[at - 1].kind == "layer":
-            at = pass_ops(trunk, at, len(trunk))
-        ends = [unit for unit in trunk[at:] if unit.kind != "op"]
-        if not anatomy.needing(ends, [unit for unit in body if unit.kind != "op"]):
-            found = [*ends, *found]
-        body = [*trunk[:at], *body]
-    return tuple(found)
-
-
-def _makes_vectors_alone(trunk: Sequence[Unit]) -> bool:
-    return all(unit.vector and not unit.levels for unit in trunk if unit.weights)
 
 
 def _head_to_open(anatomy: Anatomy, after: tuple[Unit, ...]) -> dict[Unit, str]:
