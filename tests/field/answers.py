@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from freezekit import Backbone, FreezekitError, FreezekitWarning, FreezePlan, plan
-from tests.field.records import Structure
+
+if TYPE_CHECKING:
+    from tests.field.records import Structure
 
 SPECS = (
     "full",
@@ -18,8 +21,8 @@ SPECS = (
     "last-n-stages:n=1",
     "surgical:stages=first",
     "surgical:stages=last,head=false",
-    "fraction:share=0.6",
-    "fraction:share=0.6,of=parameters",
+    "fraction:share=0.7",
+    "fraction:share=0.7,of=parameters",
     "layer-decay:decay=0.7",
     "discriminative-lr:decay=0.5",
     "norm-only",

@@ -43,7 +43,7 @@ class NestedLevel(nn.Module):
 
 
 class NestedUNet(nn.Module):
-    """junyanz/pytorch-CycleGAN-and-pix2pix: each level of the U-Net lies inside of the one above."""
+    """junyanz/pytorch-CycleGAN-and-pix2pix: each level of the U-Net holds the next."""
 
     def __init__(self):
         super().__init__()

@@ -43,7 +43,7 @@ def leaks(structure: Structure, model: nn.Module, frozen: Collection[str]) -> li
         return hook
 
     for name, module in model.named_modules():
-        own = [p for p in module.parameters()]
+        own = list(module.parameters())
         if name and own and all(id(p) in names for p in own):
             handles.append(module.register_forward_hook(watch(name)))
 

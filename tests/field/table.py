@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from tests.field import dense, lists, trunks
+from tests.field import (
+    adapters,
+    containers,
+    convolutions,
+    dense,
+    functions,
+    lists,
+    sequences,
+    transformers,
+    trunks,
+)
 
-STRUCTURES = (*trunks.STRUCTURES, *lists.STRUCTURES, *dense.STRUCTURES)
+STRUCTURES = (
+    *adapters.STRUCTURES,
+    *containers.STRUCTURES,
+    *functions.STRUCTURES,
+    *convolutions.STRUCTURES,
+    *dense.STRUCTURES,
+    *lists.STRUCTURES,
+    *sequences.STRUCTURES,
+    *transformers.STRUCTURES,
+    *trunks.STRUCTURES,
+)
