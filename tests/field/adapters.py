@@ -156,7 +156,7 @@ class MaxNorm(nn.Module):
 
 
 class Distilled(nn.Module):
-    """Knowledge distillation: the model holds its frozen teacher, and returns the logits of both."""
+    """Knowledge distillation: a model with its frozen teacher, and the logits of both."""
 
     def __init__(self):
         super().__init__()
@@ -170,12 +170,40 @@ class Distilled(nn.Module):
         return {"logits": self.student(x), "teacher": aim}
 
 
+class CoTeaching(nn.Module):
+    """bhanML/Co-teaching: two equal nets, both trained, each with an output of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = Trunk(), Trunk()
+        self.one.fc, self.two.fc = nn.Linear(16, 4), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.one(x), self.two(x)
+
+
 MOVES = "the model's own forward changes"
 
 STRUCTURES = (
-    Structure(Lora, images(), 5, ("head",), lacks="statistics", warns=(ARRIVED, "adapters")),
+    Structure(
+        Lora,
+        images(),
+        5,
+        ("head",),
+        lacks="statistics",
+        warns=(ARRIVED, "adapters"),
+        open=("norm",),
+    ),
     Structure(Bottlenecks, images(), 5, ("fc",), lacks="attention", warns=(ARRIVED, "adapters")),
-    Structure(SideTuning, images(), 4, ("fc",), lacks="attention", warns=(ARRIVED,)),
+    Structure(
+        SideTuning,
+        images(),
+        4,
+        ("fc",),
+        lacks="attention",
+        warns=(ARRIVED,),
+        refuses={"surgical:stages=last,head=false": "all that the spec would train"},
+    ),
     Structure(spectral_norm, images(), 4, ("8",), lacks="attention norm statistics"),
     Structure(weight_norm, images(), 3, ("4",), lacks="attention norm statistics"),
     Structure(pruned, images(), 5, ("fc",), lacks="attention"),
@@ -186,6 +214,7 @@ STRUCTURES = (
         ("fc",),
         lacks="attention norm statistics",
         warns=(MOVES,),
+        refuses={"fraction:share=0.7": "choose by parameters instead"},
         moves=tuple(f"features.{i}.of_" for i in range(3)),
     ),
     Structure(
@@ -200,4 +229,5 @@ STRUCTURES = (
         warns=(ARRIVED,),
         open=("teacher.fc",),
     ),
+    Structure(CoTeaching, images(), 4, ("one.fc", "two.fc"), lacks="attention"),
 )

@@ -18,20 +18,17 @@ def conv(width: int, out: int, stride: int = 1, kernel: int = 3) -> nn.Sequentia
 
 
 class Residual(nn.Module):
-    """A block of a ResNet."""
+    """A block of a ResNet, with one convolution."""
 
     def __init__(self, width: int, out: int, stride: int = 1) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
-        self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
         self.downsample = nn.Identity()
         if stride > 1 or width != out:
-            layer = nn.Conv2d(width, out, 1, stride, bias=False)
-            self.downsample = nn.Sequential(layer, nn.BatchNorm2d(out))
+            self.downsample = nn.Conv2d(width, out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + self.downsample(x))
+        return F.relu(self.bn1(self.conv1(x)) + self.downsample(x))
 
 
 class Trunk(nn.Module):

@@ -206,28 +206,14 @@ class HalfInside(nn.Module):
             return self.head(self.norm(self.blocks(x)).mean(1))
 
 
-class Scripted(nn.Module):
-    """Deployed backbones: one part of the model is scripted."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = conv(3, 8, 2)
-        self.block = torch.jit.script(conv(8, 12, 2))
-        self.fc = nn.Linear(12, 4)
-
-    def forward(self, x):
-        return self.fc(self.block(self.stem(x)).mean((2, 3)))
-
-
 class Compiled(nn.Module):
     """huggingface/pytorch-image-models train.py --torchcompile, of one part of the model."""
 
     def __init__(self):
         super().__init__()
         self.stem = conv(3, 8)
-        self.body = torch.compile(
-            nn.Sequential(Residual(8, 8), Residual(8, 12, 2)), backend="eager"
-        )
+        self.body = nn.Sequential(Residual(8, 8), Residual(8, 12, 2))
+        self.body.compile(backend="eager")
         self.fc = nn.Linear(12, 4)
 
     def forward(self, x):
@@ -287,7 +273,7 @@ class VqVae(nn.Module):
         return self.decoder(y)
 
 
-class PlainStatistics(nn.Module):
+class BatchNorm(nn.Module):
     """d2l-ai/d2l-en batch norm from scratch: its statistics are plain tensors."""
 
     def __init__(self, width):
@@ -309,7 +295,7 @@ def from_scratch():
     """d2l-ai/d2l-en LeNet with the batch norm of the book."""
     parts, width = [], 3
     for out in (8, 12, 16):
-        parts.append(nn.Sequential(nn.Conv2d(width, out, 3, 2, 1), PlainStatistics(out), nn.ReLU()))
+        parts.append(nn.Sequential(nn.Conv2d(width, out, 3, 2, 1), BatchNorm(out), nn.ReLU()))
         width = out
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
 
@@ -340,12 +326,14 @@ STRUCTURES = (
         5, ("classifier",), lacks="attention", open=("text",),
     ),
     Structure(ListInput, bags, 5, ("classifier",), lacks="attention", open=("attention",)),
-    Structure(detector, targets, 4, ("head",), lacks="attention"),
+    Structure(
+        detector, targets, 4, ("head",), lacks="attention",
+        refuses={"fraction:share=0.7": "choose by parameters instead"},
+    ),
     Structure(lazy, images(), 3, ("fc",), lacks="attention"),
     Structure(bfloat16, noise(2, 3, 32, 32, dtype=torch.bfloat16), 5, ("fc",), lacks="attention"),
     Structure(float64, noise(2, 3, 32, 32, dtype=torch.float64), 5, ("fc",), lacks="attention"),
     Structure(HalfInside, images(), 5, ("head",), lacks="statistics", open=("norm",)),
-    Structure(Scripted, images(), 3, ("fc",), lacks="attention"),
     Structure(Compiled, images(), 3, ("fc",), lacks="attention"),
     Structure(data_parallel, images(), 5, ("module.fc",), lacks="attention"),
     Structure(Counters, images(), 5, ("fc",), lacks="attention"),

