@@ -184,6 +184,11 @@ def bfloat16():
     return trunk().bfloat16()
 
 
+def float16():
+    """Inference code that is trained on: all weights in float16."""
+    return trunk().half()
+
+
 def float64():
     """Physics and gradient checks: all weights in float64."""
     return trunk().double()
@@ -291,11 +296,46 @@ class BatchNorm(nn.Module):
         return self.gamma * (x - mean) / torch.sqrt(var + 1e-5) + self.beta
 
 
-def from_scratch():
+class BatchNormByGrad(BatchNorm):
+    """The same as the book has it: the mode is whether gradients are on."""
+
+    def forward(self, x):
+        mode, self.training = self.training, torch.is_grad_enabled()
+        x = super().forward(x)
+        self.training = mode
+        return x
+
+
+class Centre(nn.Module):
+    """Takes off a mean that follows the inputs, in any mode; it is a plain tensor."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.scale, self.centre = (
+            nn.Parameter(torch.ones(1, width, 1, 1)),
+            torch.zeros(1, width, 1, 1),
+        )
+
+    def forward(self, x):
+        self.centre = 0.9 * self.centre + 0.1 * x.mean((0, 2, 3), True).detach()
+        return (x - self.centre) * self.scale
+
+
+def from_scratch_by_grad():
+    """d2l-ai/d2l-en#2213: frozen statistics move, as the book asks torch.is_grad_enabled()."""
+    return from_scratch(BatchNormByGrad)
+
+
+def centred():
+    """Codes of one's own in which something follows the inputs in any mode."""
+    return from_scratch(Centre)
+
+
+def from_scratch(norm=BatchNorm):
     """d2l-ai/d2l-en LeNet with the batch norm of the book."""
     parts, width = [], 3
     for out in (8, 12, 16):
-        parts.append(nn.Sequential(nn.Conv2d(width, out, 3, 2, 1), BatchNorm(out), nn.ReLU()))
+        parts.append(nn.Sequential(nn.Conv2d(width, out, 3, 2, 1), norm(out), nn.ReLU()))
         width = out
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
 
@@ -332,11 +372,20 @@ STRUCTURES = (
     ),
     Structure(lazy, images(), 3, ("fc",), lacks="attention"),
     Structure(bfloat16, noise(2, 3, 32, 32, dtype=torch.bfloat16), 5, ("fc",), lacks="attention"),
+    Structure(float16, noise(2, 3, 32, 32, dtype=torch.float16), 5, ("fc",), lacks="attention"),
     Structure(float64, noise(2, 3, 32, 32, dtype=torch.float64), 5, ("fc",), lacks="attention"),
     Structure(HalfInside, images(), 5, ("head",), lacks="statistics", open=("norm",)),
     Structure(Compiled, images(), 3, ("fc",), lacks="attention"),
     Structure(data_parallel, images(), 5, ("module.fc",), lacks="attention"),
     Structure(Counters, images(), 5, ("fc",), lacks="attention"),
     Structure(VqVae, images(), 3, ("decoder.1",), lacks="attention", open=("decoder.0",)),
+    Structure(
+        from_scratch_by_grad, images(), 4, ("5",), lacks="attention statistics",
+        moves=("0.1", "1.1", "2.1"),
+    ),
+    Structure(
+        centred, images(), 4, ("5",), lacks="attention norm statistics",
+        moves=("0.1", "1.1", "2.1"),
+    ),
     Structure(from_scratch, images(), 4, ("5",), lacks="attention statistics"),
 )  # fmt: skip

@@ -103,8 +103,9 @@ class Functional(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, x):
+        x = self.stem(x)
         weights = {name: p * self.scale for name, p in self.block.named_parameters()}
-        x = functional_call(self.block, weights, (self.stem(x),))
+        x = functional_call(self.block, weights, (x,))
         return self.fc(x.mean((2, 3)))
 
 

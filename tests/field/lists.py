@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tests.field.blocks import Attention, Layer, Residual, Trunk, conv, layers, mlp
-from tests.field.records import Structure, images, several, tokens
+from tests.field.records import Structure, images, noise, several, tokens
 
 
 class ListPerKind(nn.Module):
@@ -164,6 +164,37 @@ class Experts(nn.Module):
         return self.head(x.mean(1))
 
 
+class PointNet(nn.Module):
+    """fxia22/pointnet.pytorch: a small net makes a matrix for the points, then layers per point."""
+
+    def __init__(self):
+        super().__init__()
+        self.turn = nn.Sequential(nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8), nn.ReLU())
+        self.matrix = nn.Linear(8, 9)
+        self.conv1, self.bn1 = nn.Conv1d(3, 8, 1), nn.BatchNorm1d(8)
+        self.conv2, self.bn2 = nn.Conv1d(8, 16, 1), nn.BatchNorm1d(16)
+        self.fc1, self.bn3, self.fc2 = nn.Linear(16, 12), nn.BatchNorm1d(12), nn.Linear(12, 4)
+
+    def forward(self, x):
+        turned = self.matrix(self.turn(x).amax(2)).view(-1, 3, 3)
+        x = F.relu(self.bn1(self.conv1(turned @ x)))
+        x = self.bn2(self.conv2(x)).amax(2)
+        return self.fc2(F.relu(self.bn3(self.fc1(x))))
+
+
+class HandFrozen(nn.Module):
+    """Scripts that freeze the first layers by hand before anything else."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.fc = Trunk(), nn.Linear(16, 4)
+        for part in (self.trunk.conv1, self.trunk.bn1, self.trunk.layer1):
+            part.requires_grad_(False)
+
+    def forward(self, x):
+        return self.fc(self.trunk(x))
+
+
 STRUCTURES = (
     Structure(ListPerKind, images(), 4, ("head",), lacks="statistics"),
     Structure(
@@ -181,5 +212,9 @@ STRUCTURES = (
     Structure(Albert, images(), 3, ("norm", "head"), lacks="statistics"),
     Structure(Checkpointed, images(), 4, ("fc",), lacks="attention"),
     Structure(Routed, images(), 5, ("heads",), lacks="attention"),
+    Structure(PointNet, noise(2, 3, 12), 4, ("fc2",), lacks="attention", open=("fc1", "bn3")),
+    Structure(
+        HandFrozen, images(), 5, ("fc",), lacks="attention", warns=("arrived with requires_grad",)
+    ),
     Structure(Experts, images(), 3, ("head",), lacks="statistics attention"),
 )

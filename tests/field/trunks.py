@@ -93,6 +93,17 @@ class TwoTrunksBare(nn.Module):
         return F.normalize(one, dim=-1) @ F.normalize(two, dim=-1).T
 
 
+class Cosine(nn.Module):
+    """Face recognition and image retrieval: two encoders and a cosine, without any head."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Trunk(), Trunk()
+
+    def forward(self, one, two):
+        return F.normalize(self.a(one), dim=-1) @ F.normalize(self.b(two), dim=-1).T
+
+
 class ImageAndTable(nn.Module):
     """Multimodal models of medical images with a table of values of the patient."""
 
@@ -202,6 +213,7 @@ STRUCTURES = (
     Structure(Siamese, PAIR, 5, ("fc",), lacks="attention"),
     Structure(TwoTrunks, PAIR, 4, ("project_",), lacks="attention"),
     Structure(TwoTrunksBare, PAIR, 4, ("project_",), lacks="attention", open=("norm_",)),
+    Structure(Cosine, PAIR, 4, (), lacks="attention head", warns=("has no head with parameters",)),
     Structure(
         ImageAndTable,
         several(images(), noise(2, 5)),
