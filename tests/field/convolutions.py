@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own convention
 from torch import nn
 
-from tests.field.blocks import Residual, Trunk, conv
+from tests.field.blocks import Residual, conv
 from tests.field.records import Structure, images, noise
 
 
@@ -207,38 +207,6 @@ class Vgg(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-class Inner(nn.Module):
-    """Wrappers of training scripts: the model is an attribute of another one."""
-
-    def __init__(self):
-        super().__init__()
-        self.inner = Trunk()
-        self.inner.fc = nn.Linear(16, 4)
-
-    def forward(self, x):
-        return self.inner(x - 0.5)
-
-
-class Deep(nn.Module):
-    """Frameworks such as mmlab: a model in a model in a model, with a head at each level."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = Inner()
-        self.model.inner.fc = nn.Identity()
-        self.neck, self.cls_head = nn.Linear(16, 12), nn.Linear(12, 4)
-
-    def forward(self, x):
-        return self.cls_head(F.relu(self.neck(self.model(x))))
-
-
-def list_of_layers():
-    """PyTorch forum: layers of a pretrained model in a new nn.Sequential without names."""
-    whole = Trunk()
-    parts = [whole.conv1, whole.bn1, nn.ReLU(), whole.layer1, whole.layer2, whole.layer3]
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
-
-
 def pix2pix_encoder():
     """junyanz/pytorch-CycleGAN-and-pix2pix: norms without weights, with statistics, and dropout."""
     parts, width = [], 3
@@ -259,9 +227,6 @@ STRUCTURES = (
     Structure(Video, noise(2, 3, 8, 16, 16), 4, ("fc",), lacks="attention"),
     Structure(Equivariant, images(), 4, ("fc",), lacks="attention norm statistics"),
     Structure(Vgg, images(), 4, ("classifier",), lacks="attention norm statistics"),
-    Structure(Inner, images(), 5, ("inner.fc",), lacks="attention"),
-    Structure(Deep, images(), 5, ("cls_head",), lacks="attention", open=("neck",)),
-    Structure(list_of_layers, images(), 5, ("8",), lacks="attention"),
     Structure(
         pix2pix_encoder,
         images(),

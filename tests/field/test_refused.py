@@ -10,7 +10,7 @@ from torch import nn
 
 from freezekit import FreezekitError, freeze_, plan
 from tests.field.blocks import Trunk, conv
-from tests.field.containers import Lazy
+from tests.field.wrapped import Lazy
 
 
 class Around(nn.Module):
