@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from freezekit.model.copied_tensors import shapes_of, values_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the model in eval mode, whose tensors have shapes and no data.
+
+    A weight that a module also keeps in a list, as `nn.LSTM` does, is one parameter in the copy
+    too. Other tensors in lists, dicts and objects, such as anchors, are constants: they keep their
+    values.
 
     The copy has none of the user's hooks. Hooks by which torch itself computes weights (weight
     norm, spectral norm, pruning) stay.
@@ -29,35 +35,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
         >>> meta_copy(model).weight.device, model.weight.device
         (device(type='meta'), device(type='cpu'))
     """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                data = torch.empty_like(parameter.detach(), device="meta")
-                memo[id(parameter)] = nn.Parameter(data, requires_grad=parameter.requires_grad)
-        held = [*module._buffers.values(), *vars(module).values()]
-        for tensor in held:
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                memo[id(tensor)] = torch.empty_like(tensor.detach(), device="meta")
-    memo |= _copies_of_listed_tensors(model)
-    return _without_user_hooks(copy.deepcopy(model, memo))
-
-
-def _copies_of_listed_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """Return copies of tensors in lists and dicts that modules keep, such as anchors.
-
-    `deepcopy` fails on such tensors when they are fake. Their values matter, so that they keep
-    their device.
-    """
-    of_torch = ("_parameters", "_buffers")
-    return {
-        id(item): item.detach().clone()
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, (list, tuple, dict)) and name not in of_torch
-        for item in (value.values() if isinstance(value, dict) else value)
-        if isinstance(item, Tensor)
-    }
+    return _without_user_hooks(copy.deepcopy(model, shapes_of(model)))
 
 
 def real_copy(model: nn.Module) -> nn.Module:
@@ -70,13 +48,7 @@ def real_copy(model: nn.Module) -> nn.Module:
         Parameter containing:
         tensor([[0., 0.]], requires_grad=True)
     """
-    memo: dict[int, Any] = dict(_copies_of_listed_tensors(model))
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_meta:
-            zeros = torch.zeros_like(tensor.detach(), device="cpu")
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(zeros, tensor.requires_grad) if is_parameter else zeros
-    return _without_user_hooks(copy.deepcopy(model, memo))
+    return _without_user_hooks(copy.deepcopy(model, values_of(model)))
 
 
 def _without_user_hooks(model: nn.Module) -> nn.Module:
