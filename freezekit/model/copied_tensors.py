@@ -1,7 +1,7 @@
 """The tensors of a copy of a model, made before `deepcopy` meets the originals.
 
 `deepcopy` takes what its memo holds. So tensors are copied here, wherever modules keep them:
-registered, as plain attributes, or in lists, dicts and objects.
+registered, as plain attributes, in lists, dicts and objects, or in what their hooks captured.
 """
 
 from __future__ import annotations
@@ -16,47 +16,44 @@ from torch._subclasses import FakeTensor
 from freezekit.model.reach import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 Memo = dict[int, Any]  # Any: deepcopy's own record, of copies by the id of the original
 
 
 def shapes_of(model: nn.Module) -> Memo:
-    """Return copies on "meta" of all tensors except constants.
+    """Return copies on "meta" of all tensors except constants, which `deepcopy` copies.
 
     Constants are tensors in containers and objects that need no gradient and share no memory with a
     weight, such as a list of anchors. Their values matter, so that they keep these.
 
     Example:
         >>> model = nn.Linear(2, 2, bias=False)
-        >>> model.kept = [model.weight, torch.ones(1)]
+        >>> model.kept = [model.weight, torch.ones(1), model.weight[0]]
         >>> copied = shapes_of(model)
-        >>> [copied[id(tensor)].device.type for tensor in model.kept]
-        ['meta', 'cpu']
+        >>> [copied.get(id(tensor)) is None for tensor in model.kept]
+        [False, True, False]
+        >>> {copied[id(tensor)].device.type for tensor in model.kept[::2]}
+        {'meta'}
     """
 
-    def shape(tensor: Tensor, _: Memo) -> Tensor:
-        return _as(tensor, torch.empty_like(tensor.detach(), device="meta"))
+    def shape(tensor: Tensor, direct: bool) -> Tensor | None:
+        if direct or tensor.requires_grad:
+            return _as(tensor, torch.empty_like(tensor.detach(), device="meta"))
+        return tensor.detach().clone() if isinstance(tensor, FakeTensor) else None
 
-    direct = {id(value) for module in model.modules() for value in vars(module).values()}
-
-    def shape_or_constant(tensor: Tensor, memo: Memo) -> Tensor:
-        if id(tensor) in direct or tensor.requires_grad:
-            return shape(tensor, memo)
-        return tensor.detach().clone()
-
-    return _copies(model, (), shape, shape_or_constant)
+    return _copies(model, (), shape)
 
 
 def values_of(model: nn.Module, *others: Any) -> Memo:  # Any: whatever is copied with the model
-    """Return copies of all tensors with their values; of those on "meta", zeros on the CPU.
+    """Return copies of weights, and of the tensors that `deepcopy` copies wrongly or not at all.
 
-    `deepcopy` alone refuses tensors that have a graph, such as the outputs that a hook keeps, and
-    it parts a view from its weight.
+    It refuses tensors that have a graph, such as the outputs that a hook keeps, and it parts a view
+    from its weight. Tensors on "meta" have no data and become zeros on the CPU.
 
     Example:
         >>> model = nn.Linear(2, 2, bias=False)
-        >>> model.kept = [model.weight * 2, model.weight[0]]
+        >>> model.kept = [model.weight * 2, model.weight.detach()[0]]
         >>> copied = values_of(model)
         >>> copied[id(model.kept[0])].requires_grad
         False
@@ -64,38 +61,52 @@ def values_of(model: nn.Module, *others: Any) -> Memo:  # Any: whatever is copie
         True
     """
 
-    def value(tensor: Tensor, memo: Memo) -> Tensor:
+    def value(tensor: Tensor, direct: bool) -> Tensor | None:
         if tensor.is_meta:
             return _as(tensor, torch.zeros_like(tensor.detach(), device="cpu"))
-        if isinstance(tensor, FakeTensor) or not tensor.is_leaf:  # deepcopy refuses both
+        if (isinstance(tensor, FakeTensor) and not direct) or not tensor.is_leaf:
             return _as(tensor, tensor.detach().clone())
-        return copy.deepcopy(tensor, memo)
+        return copy.deepcopy(tensor) if isinstance(tensor, nn.Parameter) else None
 
-    return _copies(model, others, value, value)
+    return _copies(model, others, value)
 
 
 def _copies(
-    model: nn.Module,
-    others: Sequence[Any],
-    copied_weight: Callable[[Tensor, Memo], Tensor],
-    copied: Callable[[Tensor, Memo], Tensor],
+    model: nn.Module, others: tuple[Any, ...], copied: Callable[[Tensor, bool], Tensor | None]
 ) -> Memo:
-    """Copy registered weights, then what else is reached. A view of a weight stays its view."""
+    """Copy registered weights, then what else is reached. A view of a weight stays its view.
+
+    Args:
+        model: The model.
+        others: What is copied with it.
+        copied: Returns the copy of a tensor, or None where `deepcopy` shall make it. It is told
+            whether the tensor is an attribute of a module itself.
+    """
     memo: Memo = {}
+    found = list(reachable(model, *others))
+    modules = [item for item in found if isinstance(item, nn.Module)]
     weights: dict[int, list[Tensor]] = {}
-    for weight in (*model.parameters(), *model.buffers()):
-        memo[id(weight)] = copied_weight(weight, memo)
-        if (storage := _storage(weight)) is not None:
-            weights.setdefault(storage, []).append(weight)
-    for tensor in reachable(model, *others):
+    for module in modules:
+        for weight in (*module._parameters.values(), *module._buffers.values()):
+            if weight is None or id(weight) in memo:
+                continue
+            if (made := copied(weight, True)) is not None:
+                memo[id(weight)] = made
+                if (storage := _storage(weight)) is not None:
+                    weights.setdefault(storage, []).append(weight)
+    direct = {id(value) for module in modules for value in vars(module).values()}
+    for tensor in found:
         if not isinstance(tensor, Tensor) or id(tensor) in memo:
             continue
         views = (
             _same_view(tensor, weight, memo[id(weight)])
             for weight in weights.get(_storage(tensor) or 0, ())
         )
-        view = next((view for view in views if view is not None), None)
-        memo[id(tensor)] = copied(tensor, memo) if view is None else view
+        made = next((view for view in views if view is not None), None)
+        made = copied(tensor, id(tensor) in direct) if made is None else made
+        if made is not None:
+            memo[id(tensor)] = made
+    memo[id(memo)] = [item for item in found if isinstance(item, Tensor)]  # as deepcopy: kept alive
     return memo
 
 

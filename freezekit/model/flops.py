@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezekit.errors import StagingError
-from freezekit.model.copies import caches_kept, eagerly, meta_copy, on_device, real_copy
+from freezekit.model.copies import eagerly, meta_copy, on_device, real_copy
+from freezekit.model.outside import caches_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +61,7 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
 def _counted(copied: nn.Module, given: Any) -> dict[str, int]:
     args, kwargs = ((), given) if isinstance(given, dict) else (given, {})
     args = args if isinstance(args, tuple) else (args,)
+    copied.requires_grad_(False)  # the counter fails on a view of a parameter that needs a gradient
     with FlopCounterMode(display=False, custom_mapping=dict(RECURRENT)) as counter:
         copied(*args, **kwargs)
     return flops_by_module(counter, copied)
