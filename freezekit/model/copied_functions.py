@@ -42,7 +42,7 @@ class CopiedFunctions:
         for item in list(reachable(*roots, without=without)):
             if isinstance(item, FunctionType) and id(item) not in self._memo:
                 named = bool(self._named_modules(item))
-                if named or _captures(item):
+                if named or captures(item):
                     self._memo[id(item)] = self._empty(item, own_globals=named)
 
     def fill(self, *, shared: bool) -> None:
@@ -130,7 +130,8 @@ def names_in(code: CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
-def _captures(function: FunctionType) -> bool:
+def captures(function: FunctionType) -> bool:
+    """Tell whether a function holds variables, defaults or attributes; torch's own stay as is."""
     if str(function.__globals__.get("__name__")).startswith("torch."):
         return False
     held = function.__closure__, function.__defaults__, function.__kwdefaults__, function.__dict__

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from freezekit.model.copied_functions import global_values, names_in
+from freezekit.model.copied_functions import captures, global_values, names_in
 from freezekit.model.reach import cells_of, content_of, reachable
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def caches_kept(model: nn.Module) -> Iterator[None]:
     spaces |= {id(f.__globals__): f.__globals__ for f in functions if _is_own(f)}
     values = [v for space in (*map(vars, classes), *spaces.values()) for v in list(space.values())]
     restore = [_Contents(value) for value in values if type(value) in (dict, list, set)]
-    shared = shared_state(model)
+    shared = _shared_state(model, functions)
     restore += [_Contents(item) for item in shared if not isinstance(item, CellType)]
     cells = [(item, content_of(item)) for item in shared if isinstance(item, CellType)]
     functions += [f for value in values for f in _functions_in(value)]
@@ -73,10 +73,13 @@ def shared_state(model: nn.Module) -> list[object]:
     A copy of the model shares them with the model, because the functions of classes, and global
     names, are not copied. These are the containers, objects and variables that functions of the
     model's classes use, or its hooks by a global name, with all that they refer to. A model without
-    forward hooks and without functions of its own has none.
+    forward hooks and without closures of its own has none.
     """
-    functions = _instance_functions(model)
-    if not functions and not has_hooks(model):
+    return _shared_state(model, _instance_functions(model))
+
+
+def _shared_state(model: nn.Module, functions: list[FunctionType]) -> list[object]:
+    if not any(map(captures, functions)) and not has_hooks(model):
         return []
     items = [item for item in reachable(model, closed=Tensor) if not isinstance(item, type)]
     methods = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+from collections import OrderedDict
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType
@@ -17,6 +18,7 @@ _LEAVES = (
     *(type, ModuleType, BuiltinFunctionType, ReferenceType, Tensor),
 )
 _NEVER_COPIED = FunctionType, MethodType, CellType, property, range
+_DICTS = {dict, OrderedDict}  # a module has ten and more of the latter, for its hooks
 _PLAIN = {int, float, bool, str, type(None)}  # most of what modules hold; told apart fast
 
 
@@ -86,7 +88,7 @@ def _referents(item: object) -> list[object]:
         return []
     if isinstance(item, dict):
         pairs = [part for pair in item.items() for part in pair]
-        return pairs if type(item) is dict else [*pairs, *_state(item)]
+        return pairs if type(item) in _DICTS else [*pairs, *_state(item)]
     if isinstance(item, (list, tuple, set, frozenset)):
         own = list(item)
         return own if type(item) in (list, tuple, set, frozenset) else [*own, *_state(item)]
