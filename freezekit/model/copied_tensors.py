@@ -84,7 +84,8 @@ def _copies(
     """
     memo: Memo = {}
     found = list(reachable(model, *others))
-    modules = [item for item in found if isinstance(item, nn.Module)]
+    around = [item for item in found if isinstance(item, nn.Module)]  # hooks may refer to others
+    modules = dict.fromkeys([*model.modules(), *around])
     weights: dict[int, list[Tensor]] = {}
     for module in modules:
         for weight in (*module._parameters.values(), *module._buffers.values()):

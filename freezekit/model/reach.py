@@ -125,8 +125,8 @@ def refusal(item: Any) -> Exception | None:  # Any: any object
 
 def _state(item: Any) -> list[object]:  # Any: any object
     """Return what an object is made of according to itself: what `deepcopy` copies."""
-    if isinstance(item, nn.Module) and not _has_own_state(item):
-        return list(vars(item).values())
+    if isinstance(item, nn.Module) and (hasattr(type(item), "__deepcopy__") or _is_usual(item)):
+        return list(vars(item).values())  # parametrized modules refuse to be pickled
     try:
         reduced = item.__reduce_ex__(4)
         return [] if isinstance(reduced, str) else [p for part in reduced[1:] for p in _parts(part)]
@@ -134,9 +134,9 @@ def _state(item: Any) -> list[object]:  # Any: any object
         return []
 
 
-def _has_own_state(item: object) -> bool:
+def _is_usual(item: object) -> bool:
     names = "__reduce_ex__", "__reduce__", "__getstate__"  # the last is of `object` since 3.11
-    return any(getattr(type(item), n, None) is not getattr(object, n, None) for n in names)
+    return all(getattr(type(item), n, None) is getattr(object, n, None) for n in names)
 
 
 def _parts(part: Any) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,24 @@ def test_recurrent_layers(
     if make is not nn.LSTMCell:
         flat = copied._flat_weights
         assert [id(weight) for weight in flat] == [id(p) for p in copied.parameters()]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(2, 4, 1), nn.LSTM(4, 3), nn.GRU(4, 3)], ids=repr)
+@pytest.mark.parametrize("copied_by", [meta_copy, real_copy])
+def test_parametrized_layers(copied_by: Callable[[nn.Module], nn.Module], layer: nn.Module) -> None:
+    is_recurrent = isinstance(layer, nn.RNNBase)
+    model = nn.utils.parametrizations.weight_norm(
+        copy.deepcopy(layer), "weight_hh_l0" if is_recurrent else "weight"
+    )
+    given = torch.rand(5, 2, 4)[:, :, : 4 if is_recurrent else 2]
+    given = given if is_recurrent else given[None].movedim(-1, 1)
+    copied = copied_by(model)
+    assert {p.is_meta for p in copied.parameters()} == {copied_by is meta_copy}
+    assert not {*map(id, copied.parameters())} & {*map(id, model.parameters())}
+    output = copied(given.to(next(copied.parameters()).device))
+    output, expected = (o[0] if is_recurrent else o for o in (output, model(given)))
+    assert output.shape == expected.shape
+    assert copied_by is meta_copy or torch.equal(output, expected)
 
 
 @pytest.mark.parametrize("copied_by", [meta_copy, real_copy])
