@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import StagingError
-from freezekit.model.copies import caches_kept, eagerly, meta_copy, on_device, real_copy
+from freezekit.model.copies import eagerly, meta_copy, on_device, real_copy
+from freezekit.model.outside import caches_kept
 from freezekit.staging.observing import usual_input
 
 if TYPE_CHECKING:

@@ -214,7 +214,7 @@ class Backbone:
         For the example input, or else the batch that the model is observed with.
 
         Raises:
-            StagingError: The model refuses the input, or does not run on shapes alone.
+            StagingError: The model refuses the input.
         """
         from freezekit.model.flops import forward_flops
         from freezekit.staging.observing import usual_input

@@ -24,7 +24,7 @@ from freezekit.bench.workload import (
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
-from freezekit.model.flops import flops_by_module
+from freezekit.model.flops import RECURRENT, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
@@ -236,12 +236,12 @@ def count_flops(session: Session) -> tuple[Flops, dict[str, int]]:
     Returns them, and those of the forward pass by module, with the modules inside it.
 
     Counted are matrix products, convolutions and attention, as torch's `FlopCounterMode` does,
-    except for the gradients of grouped convolutions. A multiply-add is two. All that runs counts:
-    in a lean step also what backward computes again.
+    except for the gradients of grouped convolutions, and recurrent layers. A multiply-add is two.
+    All that runs counts: in a lean step also what backward computes again.
     """
-    with FlopCounterMode(display=False) as forward:
+    with FlopCounterMode(display=False, custom_mapping=dict(RECURRENT)) as forward:
         loss = session.loss()
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
+    mapping = {**RECURRENT, torch.ops.aten.convolution_backward: _convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=mapping) as backward:
         loss.backward()
     session.optimizer.zero_grad(set_to_none=True)

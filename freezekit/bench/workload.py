@@ -74,7 +74,9 @@ class Session:
         if not loss.requires_grad:
             raise ModelError(
                 f"the loss of {self.workload.model!r} does not depend on any parameter that is "
-                "trained: no gradient can be taken"
+                "trained: no gradient can be taken. Outputs that the model detaches, and those "
+                "that follow from frozen parts alone, have none; train a part that leads to an "
+                "output, or give a loss of your own (--loss path/to/file.py:function)"
             )
         return loss
 
@@ -196,7 +198,8 @@ def describe_workload(workload: Workload) -> Workload:
 def _tried(workload: Workload, model: nn.Module) -> Workload:
     workload = with_shape(workload, model)
     inputs = inputs_of(workload, model)
-    with torch.no_grad(), _autocast(workload):
+    # With gradients, because the loss is made of an output that has one.
+    with torch.enable_grad(), _autocast(workload):
         output = forward(workload, model.train(), inputs)
     text = loss_text(output, task_of(model), workload.loss)
     return msgspec.structs.replace(workload, loss_text=text)

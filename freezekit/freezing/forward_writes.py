@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from freezekit.errors import some
 from freezekit.freezing.apply import undo
 from freezekit.freezing.eval_hold import RECORD, HeldInEval
-from freezekit.model.copies import caches_kept, meta_copy, on_device, real_copy
+from freezekit.model.copies import meta_copy, on_device, real_copy
 from freezekit.model.nested import tensors
+from freezekit.model.outside import caches_kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import copy
-import sys
+from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from freezekit.model.copied_functions import CopiedFunctions, global_values
+from freezekit.model.copied_tensors import shapes_of, values_of
+from freezekit.model.outside import has_hooks, shared_state
+from freezekit.model.reach import own_function, reachable, refusal
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
+
+    from freezekit.model.copied_tensors import Memo
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the model in eval mode, whose tensors have shapes and no data.
 
-    The copy has none of the user's hooks. Hooks by which torch itself computes weights (weight
-    norm, spectral norm, pruning) stay.
+    A weight that a module also keeps in a list, as `nn.LSTM` does, is one parameter in the copy
+    too. Other tensors in lists, dicts and objects, such as anchors, are constants: they keep their
+    values.
+
+    The copy has the user's forward hooks, so that its outputs are those of the model. What hooks
+    captured is copied with the model: the variables of closures, the arguments of partial
+    functions, the objects of bound methods. What they find by global names is shared with the
+    model, except for its own modules; run the copy within `caches_kept`, which restores it.
+
+    Limits: hooks that cannot be copied are left out (`hooks_left_out`), and hooks of the backward
+    pass. A function of a class is not copied: a forward that reaches the model by a variable of a
+    function around its class, and not by `self`, runs the original. What a hook does outside of
+    Python's objects, such as to print, it does for the copy too.
 
     Args:
         model: Any module; it is not changed.
@@ -29,39 +48,11 @@ def meta_copy(model: nn.Module) -> nn.Module:
         >>> meta_copy(model).weight.device, model.weight.device
         (device(type='meta'), device(type='cpu'))
     """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                data = torch.empty_like(parameter.detach(), device="meta")
-                memo[id(parameter)] = nn.Parameter(data, requires_grad=parameter.requires_grad)
-        held = [*module._buffers.values(), *vars(module).values()]
-        for tensor in held:
-            if isinstance(tensor, Tensor) and id(tensor) not in memo:
-                memo[id(tensor)] = torch.empty_like(tensor.detach(), device="meta")
-    memo |= _copies_of_listed_tensors(model)
-    return _without_user_hooks(copy.deepcopy(model, memo))
-
-
-def _copies_of_listed_tensors(model: nn.Module) -> dict[int, Tensor]:
-    """Return copies of tensors in lists and dicts that modules keep, such as anchors.
-
-    `deepcopy` fails on such tensors when they are fake. Their values matter, so that they keep
-    their device.
-    """
-    of_torch = ("_parameters", "_buffers")
-    return {
-        id(item): item.detach().clone()
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, (list, tuple, dict)) and name not in of_torch
-        for item in (value.values() if isinstance(value, dict) else value)
-        if isinstance(item, Tensor)
-    }
+    return _copied(model, shapes_of(model))[0].eval()
 
 
 def real_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model in eval mode, with its data and without the user's hooks.
+    """Return a copy of the model in eval mode, with its data, otherwise as `meta_copy` makes it.
 
     A tensor on "meta" has no data and becomes zeros on the CPU.
 
@@ -70,24 +61,109 @@ def real_copy(model: nn.Module) -> nn.Module:
         Parameter containing:
         tensor([[0., 0.]], requires_grad=True)
     """
-    memo: dict[int, Any] = dict(_copies_of_listed_tensors(model))
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_meta:
-            zeros = torch.zeros_like(tensor.detach(), device="cpu")
-            is_parameter = isinstance(tensor, nn.Parameter)
-            memo[id(tensor)] = nn.Parameter(zeros, tensor.requires_grad) if is_parameter else zeros
-    return _without_user_hooks(copy.deepcopy(model, memo))
+    return _copied(model, values_of(model))[0].eval()
 
 
-def _without_user_hooks(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            for key, hook in list(hooks.items()):
-                if not type(hook).__module__.startswith("torch.nn.utils"):
-                    del hooks[key]
-        module._backward_hooks.clear()
-        module._backward_pre_hooks.clear()
-    return model.eval()
+def deep_copies(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimizers and the like
+    """Return copies of a model, with all its hooks and modes, and of what refers to its parameters.
+
+    Hooks work on the copy, as those of `meta_copy` do. A variable of a closure that cannot be
+    copied is shared. The last item is the memo, for more copies by `deepcopy`.
+
+    Example:
+        >>> model = nn.Linear(1, 1)
+        >>> copied, kept, _ = deep_copies(model, [model.weight])
+        >>> kept[0] is copied.weight
+        True
+    """
+    memo = values_of(model, *others)
+    memo |= {id(item): item for item in shared_state(model)}
+    functions = CopiedFunctions(model, memo)
+    functions.add(model, *others)
+    copied: tuple[Any, ...] = copy.deepcopy((model, *others), memo)
+    functions.fill(shared=True)
+    for module, its_copy in zip(model.modules(), copied[0].modules(), strict=True):
+        _give_methods(module, its_copy, functions)
+        for kind in _HOOKS:
+            hooks = getattr(its_copy, kind)
+            for key, hook in getattr(module, kind).items():
+                if isinstance(hook, MethodType):
+                    hooks[key] = functions.copied(hook)
+    return *copied, memo
+
+
+def hooks_left_out(model: nn.Module) -> dict[str, str]:
+    """Return why copies leave out forward hooks, by the names of the modules that have them.
+
+    Example:
+        >>> import threading
+        >>> model, lock = nn.Sequential(nn.Linear(1, 1)), threading.Lock()
+        >>> handle = model[0].register_forward_hook(lambda *_: lock.locked() and None)
+        >>> hooks_left_out(model)
+        {'0': "TypeError: cannot pickle '_thread.lock' object"}
+    """
+    return _copied(model, shapes_of(model))[1] if has_hooks(model) else {}
+
+
+_HOOKS = "_forward_pre_hooks", "_forward_hooks"
+_BACKWARD_HOOKS = "_backward_pre_hooks", "_backward_hooks"
+
+
+def _copied(model: nn.Module, memo: Memo) -> tuple[nn.Module, dict[str, str]]:
+    """Copy the model, then its forward hooks one by one; return what `hooks_left_out` does too."""
+    memo |= {id(item): item for item in shared_state(model)}
+    dicts = [getattr(m, kind) for m in model.modules() for kind in (*_HOOKS, *_BACKWARD_HOOKS)]
+    memo |= {id(hooks): OrderedDict() for hooks in dicts}
+    functions = CopiedFunctions(model, memo)
+    functions.add(model, without={id(hooks) for hooks in dicts})
+    copied = copy.deepcopy(model, memo)
+    functions.fill(shared=True)
+    left_out = {}
+    own = {id(module) for module in model.modules()}  # these are copied already
+    for (name, module), its_copy in zip(model.named_modules(), copied.modules(), strict=True):
+        _give_methods(module, its_copy, functions)
+        for kind in _HOOKS:
+            hooks = getattr(its_copy, kind)
+            hooks.clear()
+            for key, hook in getattr(module, kind).items():
+                before = dict(memo)
+                try:
+                    _check(hook, own)
+                    functions.add(hook, without=own)
+                    hooks[key] = functions.copied(hook)
+                    functions.fill(shared=False)
+                except Exception as error:  # noqa: BLE001  # what a hook captured may raise anything
+                    functions.forget()
+                    hooks.pop(key, None)
+                    memo.clear()
+                    memo.update(before)
+                    left_out[name] = f"{type(error).__name__}: {error}"
+    return copied, left_out
+
+
+def _give_methods(module: nn.Module, its_copy: nn.Module, functions: CopiedFunctions) -> None:
+    """Give a copy the methods that are attributes of the instance alone, such as a new forward."""
+    for name, value in vars(module).items():
+        if isinstance(value, MethodType) and own_function(value):
+            vars(its_copy)[name] = functions.copied(value)
+
+
+def _check(hook: object, own: Container[int]) -> None:
+    """Raise for a hook that cannot be copied, or that would do harm on a copy.
+
+    Hooks refer to files, locks and writers of logs by variables or by global names: a copy must not
+    use them. A wrapper that is copied would call the other processes of a distributed run.
+    """
+    captured = list(reachable(hook, closed=Tensor, without=own))
+    functions = [item for item in captured if isinstance(item, FunctionType)]
+    named = [value for function in functions for _, value in global_values(function)]
+    named = [value for value in named if not isinstance(value, (type, FunctionType))]
+    closed = Tensor, nn.Module, FunctionType
+    for item in (*captured, *reachable(*named, closed=closed)):
+        if type(item).__module__.startswith(("torch.distributed.", "torch.nn.parallel.")):
+            raise TypeError(f"it refers to a {type(item).__name__}")
+        if (error := refusal(item)) is not None:
+            raise error
 
 
 def on_device(example_input: Any, device: torch.device) -> Any:
@@ -112,36 +188,3 @@ def eagerly(model: nn.Module) -> Iterator[None]:
         if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in model.modules()):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-
-
-@contextmanager
-def caches_kept(model: nn.Module) -> Iterator[None]:
-    """Restore dicts, lists, sets and function caches of a model's classes and of their files.
-
-    A forward on tensors without data may leave such tensors there, where the next forward on real
-    data would find them.
-
-    Example:
-        >>> class Counts(nn.Module):
-        ...     seen = []
-        >>> with caches_kept(Counts()):
-        ...     Counts.seen.append(torch.empty(1, device="meta"))
-        >>> Counts.seen
-        []
-    """
-    classes = {cls for module in model.modules() for cls in type(module).__mro__}
-    own = {cls for cls in classes if cls.__module__.partition(".")[0] not in ("torch", "builtins")}
-    files = {cls.__module__ for cls in own} & sys.modules.keys()
-    spaces = [*map(vars, own), *(vars(sys.modules[name]) for name in files)]
-    values = [value for space in spaces for value in list(space.values())]
-    held = [(value, copy.copy(value)) for value in values if type(value) in (dict, list, set)]
-    cached = [v for v in values if hasattr(v, "cache_clear") and not v.cache_info().currsize]
-    try:
-        yield
-    finally:
-        for value, before in held:
-            if len(value) != len(before):
-                value.clear()
-                value.extend(before) if isinstance(value, list) else value.update(before)
-        for function in cached:
-            function.cache_clear()

@@ -1,31 +1,38 @@
-"""Forward FLOPs of each module, counted on tensors without data."""
+"""Forward FLOPs of each module, counted on tensors without data where that works."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezekit.errors import StagingError
-from freezekit.model.copies import caches_kept, eagerly, meta_copy, on_device
+from freezekit.model.copies import eagerly, meta_copy, on_device, real_copy
+from freezekit.model.outside import caches_kept
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from torch import nn
 
 
 def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
     """Return the FLOPs of one forward in each module, by dotted name, with inner modules included.
 
-    Matrix products, convolutions and attention are counted, as by `torch.utils.flop_counter`. A
-    multiplication and an addition count as two.
+    Matrix products, convolutions, attention and recurrent layers are counted, as by
+    `torch.utils.flop_counter` on shapes alone. A multiplication and an addition count as two. A
+    forward that needs values is counted on a copy with data.
 
     Args:
         model: The model; it is not changed.
         example_input: What its forward takes. A tuple holds several arguments, a dict keywords.
 
     Raises:
-        StagingError: The forward does not run on tensors without data.
+        StagingError: The forward refuses the input.
 
     Example:
         >>> from torch import nn
@@ -33,24 +40,73 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
         >>> sorted(forward_flops(model, torch.ones(1, 4)).items())
         [('', 96), ('0', 64), ('2', 32)]
     """
-    copied = meta_copy(model).eval()
-    given = on_device(example_input, torch.device("meta"))
-    args, kwargs = ((), given) if isinstance(given, dict) else (given, {})
-    args = args if isinstance(args, tuple) else (args,)
-    with (
-        caches_kept(model),
-        eagerly(model),
-        torch.no_grad(),
-        FlopCounterMode(display=False) as counter,
-    ):
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    real = torch.device("cpu") if device.type == "meta" else device
+    forked = torch.random.fork_rng(devices=[real] if real.type == "cuda" else [])
+    with forked, caches_kept(model), eagerly(model), torch.no_grad():
         try:
-            copied(*args, **kwargs)
+            return _counted(meta_copy(model), on_device(example_input, torch.device("meta")))
+        except Exception:  # noqa: BLE001  # a model's forward may raise anything
+            pass
+        try:
+            with _products_alone():
+                return _counted(real_copy(model), on_device(example_input, real))
         except Exception as error:
             raise StagingError(
-                f"the FLOPs of {type(model).__name__} cannot be counted on shapes alone "
+                f"the FLOPs of {type(model).__name__} cannot be counted on its example input "
                 f"({type(error).__name__}: {error}); choose by parameters instead"
             ) from error
+
+
+def _counted(copied: nn.Module, given: Any) -> dict[str, int]:
+    args, kwargs = ((), given) if isinstance(given, dict) else (given, {})
+    args = args if isinstance(args, tuple) else (args,)
+    copied.requires_grad_(False)  # the counter fails on a view of a parameter that needs a gradient
+    with FlopCounterMode(display=False, custom_mapping=dict(RECURRENT)) as counter:
+        copied(*args, **kwargs)
     return flops_by_module(counter, copied)
+
+
+@contextmanager
+def _products_alone() -> Iterator[None]:
+    """Run attention as matrix products: torch does not count the fused kernels of every device."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _lstm_layer(sequence: list[int], *rest: Any, **_: object) -> int:
+    """Count one layer of an LSTM, in one direction, which oneDNN runs in one operator."""
+    weights: list[list[int]] = [rest[0], rest[1]]
+    return 2 * prod(sequence[:-1]) * sum(map(prod, weights))
+
+
+def _recurrent(sequence: list[int], weights: list[list[int]], *_: Any, **__: object) -> int:
+    """Count all layers of a recurrent module, which cuDNN runs in one operator."""
+    return 2 * prod(sequence[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
+
+
+def _twice(forward: Callable[..., int]) -> Callable[..., int]:
+    """Count a backward: the gradients of input and weight cost as much as the forward each."""
+
+    def backward(*args: Any, **kwargs: Any) -> int:
+        return 2 * forward(*args, **kwargs)
+
+    return backward
+
+
+RECURRENT: Mapping[Any, Callable[..., int]] = {
+    torch.ops.aten.mkldnn_rnn_layer: _lstm_layer,
+    torch.ops.aten.mkldnn_rnn_layer_backward: _twice(_lstm_layer),
+    torch.ops.aten._cudnn_rnn: _recurrent,
+    torch.ops.aten._cudnn_rnn_backward: _twice(_recurrent),
+}
+"""FLOPs of the fused operators of LSTM, GRU and RNN, which torch's counter leaves out. What the
+formulas give is what it counts where the same module runs as matrix products."""
 
 
 def flops_by_module(counter: FlopCounterMode, model: nn.Module) -> dict[str, int]:

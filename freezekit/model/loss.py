@@ -55,6 +55,8 @@ def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model r
     A tensor is itself the logits. Of a mapping, named tuple or dataclass, "logits" or "out" is. Of
     any other nest of tensors, the last one of shape (batch, classes) is, or else the last one.
 
+    Outputs that have a gradient come first, because a model may detach some, as SimSiam does.
+
     Raises:
         ModelError: There is no floating-point tensor of two or more dimensions.
 
@@ -65,11 +67,14 @@ def pick_logits(output: Any) -> tuple[Tensor, str]:  # Any: whatever the model r
         ((2, 4), 'output 2 of 3, shape (2, 4)')
     """
     fields = fields_of(output)
-    for key in ("logits", "out"):
-        if isinstance(fields.get(key), Tensor):
-            return fields[key], f"output {key!r}, shape {tuple(fields[key].shape)}"
     found = list(tensors(output))
     usable = [i for i, t in enumerate(found) if t.is_floating_point() and t.ndim >= 2]
+    with_gradient = [i for i in usable if found[i].requires_grad]
+    usable = with_gradient or usable
+    for key in ("logits", "out"):
+        named = fields.get(key)
+        if isinstance(named, Tensor) and (named.requires_grad or not with_gradient):
+            return named, f"output {key!r}, shape {tuple(named.shape)}"
     if not usable:
         raise ModelError(
             f"no loss can be made from the model's output ({type(output).__name__}): it has no "

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from freezekit.errors import StagingError
-from freezekit.model.copies import caches_kept, meta_copy, on_device, real_copy
+from freezekit.errors import StagingError, some
+from freezekit.model.copies import hooks_left_out, meta_copy, on_device, real_copy
 from freezekit.model.nested import shapes_text
 from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.model.outside import caches_kept
 from freezekit.model.tasks import (
     FRAMES,
     default_image_size,
@@ -161,21 +162,44 @@ def _needs_data(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) or "meta" in text or "data-dependent" in text
 
 
+_SIZE_WORDS = "size", "height", "width", "shape", "divisible", "match", "channel", "dimension"
+"""Words of errors that another image may cure."""
+
+
 def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Exception) -> str:
     said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
     name = type(model).__name__
+    another_size = "another image size, or " if any(w in said.lower() for w in _SIZE_WORDS) else ""
     advice = (
         "an example_input that it takes (a tensor; a tuple of several arguments; a dict of keyword "
         "arguments), as an argument or as an attribute of the model; or name its stages with a "
         "plugin's freezekit_stages hook"
     )
+    hooks = _hooks_text(model)
     if given:
         shapes = shapes_text(candidates[0])
         return (
             f"{name} refuses the example_input of shape {shapes} that it was given: {said!r}; "
-            f"give another image size, or {advice}"
+            f"{hooks}give {another_size}{advice}"
         )
     images = [tree_leaves(candidate)[0] for candidate in candidates]
     sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
     shape = tuple(images[0].shape)
-    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said!r}; give {advice}"
+    said = f"{said!r}; {hooks}give {advice}"
+    return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said}"
+
+
+def _hooks_text(model: nn.Module) -> str:
+    """Say which forward hooks ran on the copy that was observed, and which did not and why."""
+    if left_out := hooks_left_out(model):
+        module, reason = next(iter(left_out.items()))
+        names = some(list(left_out))
+        return (
+            f"a copy of it ran without the forward hooks on {names}, which cannot be copied (on "
+            f"{module!r}: {reason}): let them refer to the model alone, and keep "
+            "outputs on it; or "
+        )
+    hooked = [n or "the model" for n, m in model.named_modules() if m._forward_hooks]
+    if not hooked:
+        return ""
+    return f"its forward hooks on {some(hooked)} ran on a copy, with copies of what they refer to; "

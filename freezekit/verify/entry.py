@@ -16,6 +16,7 @@ from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.model.copies import eagerly
 from freezekit.model.loss import LossFunction, loss_function
 from freezekit.model.nested import shapes_text, tensors
+from freezekit.model.outside import caches_kept
 from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
 from freezekit.staging.observing import usual_input
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
@@ -126,7 +127,8 @@ class _Subject:
     optimizer: torch.optim.Optimizer | None
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
-        with state_preserved(self.model) as stale, eagerly(self.model):
+        kept = caches_kept(self.model)
+        with state_preserved(self.model) as stale, kept, eagerly(self.model):
             args, kwargs = _arguments(self.model, inputs)
             model, loss, optimizer = self._copied(self.optimizer)
             parameters = dict(model.named_parameters())

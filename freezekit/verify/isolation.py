@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import FreezekitError, ModelError
+from freezekit.model.copies import deep_copies
 from freezekit.model.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -32,9 +33,8 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
         >>> its_optimizer.param_groups[0]["params"][0] is copied.weight
         True
     """
-    memo = _copies_of_computed_tensors(model)
     try:
-        copied, *rest = copy.deepcopy((model, *others), memo)
+        copied, *rest, memo = deep_copies(model, *others)
         for original, other in zip(others, rest, strict=True):
             if isinstance(original, torch.optim.Optimizer):
                 _copy_missing_attributes(original, other, memo)
@@ -45,19 +45,6 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
             f"{error}); remove what cannot be copied, or verify a module inside it"
         ) from error
     return copied, *rest
-
-
-def _copies_of_computed_tensors(model: nn.Module) -> dict[int, Any]:
-    """Return copies of the tensors that modules keep from their last forward, for `deepcopy`.
-
-    Weight norm keeps such a tensor. `deepcopy` alone refuses it, because it has a graph.
-    """
-    return {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
 
 
 def _copy_missing_attributes(

@@ -59,7 +59,8 @@ class TrainingTask:
             raise ModelError(
                 f"the loss of {type(model).__name__} does not depend on any parameter that is "
                 "trained, so that there is no gradient; give a loss that does, and note that "
-                "reentrant checkpointing behind a frozen part loses all gradients"
+                "outputs which the model detaches have none, and that reentrant checkpointing "
+                "behind a frozen part loses all gradients"
             )
         return loss
 

@@ -22,6 +22,26 @@ def test_logits_are_found_where_models_put_them() -> None:
         pick_logits((torch.ones(3, dtype=torch.long), "text"))
 
 
+def test_outputs_that_a_model_detaches_are_passed_over() -> None:
+    # SimSiam returns two predictions and two detached projections.
+    predicted, projected = (torch.zeros(2, width, requires_grad=True) for width in (3, 4))
+    outputs = (predicted, predicted, projected.detach(), projected.detach())
+    assert pick_logits(outputs) == (predicted, "output 2 of 4, shape (2, 3)")
+    loss_function("image")(outputs).backward()
+    assert predicted.grad is not None
+    assert (
+        loss_text(outputs, "image") == "cross-entropy over 3 classes of output 2 of 4, shape (2, 3)"
+    )
+    named = {"logits": projected.detach(), "online": predicted}
+    assert pick_logits(named)[0] is predicted
+    assert pick_logits({"logits": projected, "target": predicted.detach()})[0] is projected
+    # A map with a gradient comes before logits without one.
+    dense = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    assert pick_logits([dense, projected.detach()])[0] is dense
+    # Where none has a gradient, as in a forward without them, the rules stay as they are.
+    assert pick_logits((predicted.detach(), projected.detach()))[1] == "output 2 of 2, shape (2, 4)"
+
+
 def test_a_models_own_losses_are_summed() -> None:
     output = {"boxes": torch.tensor(1.5), "classes": torch.tensor(2.0)}
     assert loss_function("detection")(output) == 3.5
