@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import some
 from freezekit.verify.isolation import same_bits
+from freezekit.verify.learning_rates import ignored_multipliers
 from freezekit.verify.records import Check, count
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def gradients(
 
 
 def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Check:
-    """Check that the optimizer holds each trainable parameter once, and no frozen one.
+    """Check that the optimizer holds each trainable parameter once and no frozen one.
+
+    The learning rates must be in the ratios of the plan's multipliers.
 
     Args:
         trained: The copy with its optimizer.
@@ -145,8 +148,10 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
     absent = [name for name in claims.trained if not held[id(parameters[name])]]
     several = [name for name in claims.trained if held[id(parameters[name])] > 1]
     frozen = [n for n in parameters if n in claims.frozen and held[id(parameters[n])]]
+    by_name = {name: parameters[name] for name in claims.trained}
+    ignored = ignored_multipliers(trained.optimizer, by_name, claims.lr_scales)
     whose = "" if is_users else " made here"
-    if not (absent or several or frozen):
+    if not (absent or several or frozen or ignored):
         once = f"{count(len(claims.trained), 'parameter')} once each"
         detail = f"{once}, in {count(len(groups), 'group')}{whose}"
         return Check("parameter-groups", True, detail)
@@ -154,5 +159,8 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
         detail = "the optimizer holds no parameter of this model; was it made for another copy?"
         return Check("parameter-groups", False, detail, tuple(absent))
     parts = {"trainable in no group": absent, "in several": several, "frozen in a group": frozen}
-    detail = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
-    return Check("parameter-groups", False, detail, (*absent, *several, *frozen))
+    said = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
+    if ignored:
+        said += f"{'; ' if said else ''}{ignored}"
+    offenders = dict.fromkeys((*absent, *several, *frozen, *(ignored.names if ignored else ())))
+    return Check("parameter-groups", False, said, tuple(offenders))
