@@ -21,8 +21,8 @@ from freezekit.staging.observing import usual_input
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
 from freezekit.verify.isolation import copy_with, state_preserved
+from freezekit.verify.modes import same_in_train_and_eval
 from freezekit.verify.records import Check, Verification, count
-from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
     CLIP,
     LEARNING_RATE,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
+import hashlib
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import FreezekitError, ModelError
+from freezekit.model.nested import tensors
 from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.verify.functions import rebind_functions
+from freezekit.verify.plain_tensors import plain_tensors
+from freezekit.verify.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +38,7 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
     memo = _copies_of_computed_tensors(model)
     try:
         copied, *rest = copy.deepcopy((model, *others), memo)
+        rebind_functions(copied, memo)
         for original, other in zip(others, rest, strict=True):
             if isinstance(original, torch.optim.Optimizer):
                 _copy_missing_attributes(original, other, memo)
@@ -50,13 +54,14 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
 def _copies_of_computed_tensors(model: nn.Module) -> dict[int, Any]:
     """Return copies of the tensors that modules keep from their last forward, for `deepcopy`.
 
-    Weight norm keeps such a tensor. `deepcopy` alone refuses it, because it has a graph.
+    Weight norm keeps such a tensor, and models that collect hidden states keep a list of them.
+    `deepcopy` alone refuses them, because they have a graph.
     """
     return {
-        id(value): value.detach().clone()
+        id(tensor): tensor.detach().clone()
         for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
+        for tensor in plain_tensors(module).tensors.values()
+        if not tensor.is_leaf
     }
 
 
@@ -83,37 +88,20 @@ def state_preserved(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Meanwhile the model has no gradients. A loss may refer to the model itself, so that its backward
     pass would add to them.
     """
-    devices = {p.device for p in (*model.parameters(), *model.buffers()) if p.is_cuda}
     parameters = dict(model.named_parameters())
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    numbers = numpy.random.get_state() if numpy else None
+    random_state = RandomState.now(cuda_devices(model))
     for parameter in parameters.values():
         parameter.grad = None
     try:
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=sorted(devices, key=str)))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             yield gradients
     finally:
         for name, parameter in parameters.items():
             parameter.grad = gradients.get(name)
-        random.setstate(python)
-        if numpy:
-            numpy.random.set_state(numbers)
-
-
-def random_state(device: torch.device) -> list[object]:
-    """Return the state of every generator that a module may use, for comparison."""
-    states: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device).tolist())
-    if numpy := sys.modules.get("numpy"):
-        name, keys, *rest = numpy.random.get_state()
-        states.append((name, keys.tobytes(), *rest))
-    return states
+        random_state.restore()
 
 
 def reraise_if_clear(error: Exception) -> None:
@@ -155,3 +143,25 @@ def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
 def bits(tensor: Tensor) -> Tensor:
     """Return the bytes of a strided tensor, in one dimension."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+
+
+def digest(nest: Any) -> tuple[bytes, ...]:  # Any: whatever a module takes or returns
+    """Return a digest of each tensor in a nest: equal exactly where `same_bits` is true.
+
+    Example:
+        >>> digest([torch.ones(2)]) == digest([torch.ones(2)]) != digest([torch.ones(1)])
+        True
+    """
+    return tuple(_digest(tensor.detach()) for tensor in tensors(nest))
+
+
+def _digest(tensor: Tensor) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    found.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}".encode())
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    elif tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    if not tensor.is_meta:
+        found.update(bits(tensor).cpu().numpy().data)
+    return found.digest()
