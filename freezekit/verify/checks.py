@@ -59,8 +59,9 @@ def fixed_statistics(
     trained: TrainedCopy,
     claims: Claims,
     make_used_copy: Callable[[], nn.Module],
+    moved: tuple[str, ...] = (),
 ) -> Check:
-    """Check that the buffers of held modules kept every bit.
+    """Check that the buffers of held modules kept every bit, and their other statistics too.
 
     A buffer that the state dict leaves out may change if it is a cache: that is, if one forward in
     eval mode gives it the same value as the training did.
@@ -71,6 +72,7 @@ def fixed_statistics(
         claims: What is held in eval mode.
         make_used_copy: Returns a copy of the model after one forward in eval mode. Called only
             where such buffers changed.
+        moved: Paths of statistics that are no buffers and changed.
     """
     after = dict(trained.model.named_buffers(remove_duplicate=False))
     modules = {n: m for n, m in original.named_modules() if n in claims.eval_modules}
@@ -91,13 +93,20 @@ def fixed_statistics(
         faults.append(f"{len(offenders)} of {buffers} of frozen modules changed")
     if gone:
         faults.append(f"{count(len(gone), 'frozen module')} no longer in the model")
+    if moved:
+        faults.append(
+            f"{count(len(moved), 'tensor')} that {'is' if len(moved) == 1 else 'are'} neither "
+            "parameter nor buffer changed: the model's own code does that in eval mode too; switch "
+            "it off there, or leave that part trainable"
+        )
     if faults:
         detail = "; ".join(faults)
     elif before:
         detail = f"{count(len(before), 'buffer')} of frozen modules kept every bit"
     else:
         detail = "no frozen module has buffers" if modules else "no module is held"
-    return Check("fixed-statistics", not offenders + gone, detail, offenders + gone)
+    offenders += gone + moved
+    return Check("fixed-statistics", not offenders, detail, offenders)
 
 
 def gradients(

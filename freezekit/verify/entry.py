@@ -22,6 +22,7 @@ from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients,
 from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
 from freezekit.verify.isolation import copy_with, state_preserved
 from freezekit.verify.modes import same_in_train_and_eval
+from freezekit.verify.plain_statistics import moved_plain_tensors
 from freezekit.verify.records import Check, Verification, count
 from freezekit.verify.training import (
     CLIP,
@@ -157,9 +158,13 @@ class _Subject:
                 task.forward(model)
             return model
 
+        def make_copy() -> nn.Module:
+            return self._copied()[0]
+
+        moved = moved_plain_tensors(self.model, trained.model, self.claims, task, make_copy)
         checks = [
             frozen_weights(self.model, trained, self.claims, stale),
-            fixed_statistics(self.model, trained, self.claims, make_used_copy),
+            fixed_statistics(self.model, trained, self.claims, make_used_copy, moved),
             same_in_train_and_eval(self._copied()[0], task, self.claims),
             gradients(trained, self.claims, reached),
             parameter_groups(trained, self.claims, is_users=self.optimizer is not None),

@@ -7,6 +7,7 @@ that the outputs can be compared.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -135,3 +136,17 @@ def _without_gradients(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Make equal inputs give equal bits on a GPU too; hide warnings, which repetition repeats."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cudnn = torch.backends.cudnn
+        before = cudnn.benchmark, cudnn.deterministic
+        cudnn.benchmark, cudnn.deterministic = False, True
+        try:
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = before

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import torch
 
 from freezekit.errors import some
 from freezekit.verify.calls import Given
 from freezekit.verify.drift import find_drift
-from freezekit.verify.forwards import ObservedForwards
+from freezekit.verify.forwards import ObservedForwards, deterministic
 from freezekit.verify.records import Check, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -133,17 +129,3 @@ def _unlike(some_calls: Mapping[CallKey, Call], others: Mapping[CallKey, Call]) 
 
 def _names(calls: Iterable[CallKey]) -> list[str]:
     return list(dict.fromkeys(name for name, _ in calls))
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Make equal inputs give equal bits on a GPU too; hide warnings, which repetition repeats."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cudnn = torch.backends.cudnn
-        before = cudnn.benchmark, cudnn.deterministic
-        cudnn.benchmark, cudnn.deterministic = False, True
-        try:
-            yield
-        finally:
-            cudnn.benchmark, cudnn.deterministic = before
