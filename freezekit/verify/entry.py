@@ -23,6 +23,7 @@ from freezekit.verify.claims import Claims, check_values, claims_of_flags, claim
 from freezekit.verify.isolation import copy_with, state_preserved
 from freezekit.verify.modes import same_in_train_and_eval
 from freezekit.verify.plain_statistics import moved_plain_tensors
+from freezekit.verify.ranks import equal_on_all_ranks
 from freezekit.verify.records import Check, Verification, count
 from freezekit.verify.training import (
     CLIP,
@@ -60,8 +61,15 @@ def verify_model(
     The model, its gradients and all random state stay as they are. Only the copy is trained, with
     `model.train()` before each step. Hooks of the model run on the copy.
 
+    Under an initialised process group of several ranks, call it on every rank. The model as it is
+    at the call is compared: frozen parameters and the buffers of held modules must have the same
+    bits on all ranks, and trained parameters too under DistributedDataParallel. The steps are not
+    compared. Each rank trains its copy alone, with its own input, so that trained parameters of
+    the copies may differ; that frozen ones stay as they are is proved on each rank.
+
     Args:
-        model: Any module with values, not on "meta".
+        model: Any module with values, not on "meta". Of DistributedDataParallel, the module inside
+            is verified.
         inputs: What its forward takes: a tensor such as images of shape (batch, 3, height, width),
             a tuple of arguments, or a dict of keyword arguments. None: random inputs, batch 2.
         steps: Training steps, at least one.
@@ -74,7 +82,8 @@ def verify_model(
     Raises:
         ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no loss
             with a gradient.
-        FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed.
+        FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed. Or another rank
+            did not call it within a minute.
 
     Example:
         >>> from torch import nn
@@ -85,6 +94,8 @@ def verify_model(
         >>> [check.name for check in found.checks if not check.passed]
         ['fixed-statistics', 'same-in-train-and-eval']
     """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module  # its copy must not wait for other ranks
     record = model.__dict__.get(RECORD)
     if record is not None:
         return verify_frozen(
@@ -127,6 +138,9 @@ class _Subject:
     optimizer: torch.optim.Optimizer | None
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
+        on_ranks = equal_on_all_ranks(
+            self.model, self.claims
+        )  # before all that may wait for others
         with state_preserved(self.model) as stale, eagerly(self.model):
             args, kwargs = _arguments(self.model, inputs)
             model, loss, optimizer = self._copied(self.optimizer)
@@ -140,8 +154,9 @@ class _Subject:
                 clip = None  # the user's own optimizer runs as in the user's loop
             trained = train(model, optimizer, task, steps, self.claims.trained, clip)
             kind = type(trained.optimizer).__name__
+            checks = self._checks(trained, task, stale)
             return Verification(
-                self._checks(trained, task, stale),
+                (*checks, on_ranks) if on_ranks else checks,
                 f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}",
             )
 
