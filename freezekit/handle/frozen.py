@@ -134,7 +134,8 @@ class Frozen:
     ) -> Verification:
         """Train a copy of the model for a few steps, and check each claim that a part is frozen.
 
-        The model, its gradients and all random state stay as they are.
+        The model, its gradients and all random state stay as they are. Under a process group of
+        several ranks, call it on every rank: the models are compared, as `verify_model` documents.
 
         Args:
             inputs: The input of the model's forward: a tensor such as images of shape (batch, 3,
@@ -147,7 +148,8 @@ class Frozen:
                 default is SGD with momentum and weight decay over `param_groups`.
 
         Raises:
-            FreezeError: The model is no longer frozen by this handle, or the optimizer failed.
+            FreezeError: The model is no longer frozen by this handle, the optimizer failed, or
+                another rank did not call it within a minute.
             ModelError: The model refuses the input, is on "meta" or cannot be copied, or the loss
                 has no gradient.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import some
 from freezekit.verify.isolation import same_bits
+from freezekit.verify.learning_rates import ignored_multipliers
 from freezekit.verify.records import Check, count
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def fixed_statistics(
     trained: TrainedCopy,
     claims: Claims,
     make_used_copy: Callable[[], nn.Module],
+    moved: tuple[str, ...] = (),
 ) -> Check:
-    """Check that the buffers of held modules kept every bit.
+    """Check that the buffers of held modules kept every bit, and their other statistics too.
 
     A buffer that the state dict leaves out may change if it is a cache: that is, if one forward in
     eval mode gives it the same value as the training did.
@@ -70,6 +72,7 @@ def fixed_statistics(
         claims: What is held in eval mode.
         make_used_copy: Returns a copy of the model after one forward in eval mode. Called only
             where such buffers changed.
+        moved: Paths of statistics that are no buffers and changed.
     """
     after = dict(trained.model.named_buffers(remove_duplicate=False))
     modules = {n: m for n, m in original.named_modules() if n in claims.eval_modules}
@@ -90,13 +93,20 @@ def fixed_statistics(
         faults.append(f"{len(offenders)} of {buffers} of frozen modules changed")
     if gone:
         faults.append(f"{count(len(gone), 'frozen module')} no longer in the model")
+    if moved:
+        faults.append(
+            f"{count(len(moved), 'tensor')} that {'is' if len(moved) == 1 else 'are'} neither "
+            "parameter nor buffer changed: the model's own code does that in eval mode too; switch "
+            "it off there, or leave that part trainable"
+        )
     if faults:
         detail = "; ".join(faults)
     elif before:
         detail = f"{count(len(before), 'buffer')} of frozen modules kept every bit"
     else:
         detail = "no frozen module has buffers" if modules else "no module is held"
-    return Check("fixed-statistics", not offenders + gone, detail, offenders + gone)
+    offenders += gone + moved
+    return Check("fixed-statistics", not offenders, detail, offenders)
 
 
 def gradients(
@@ -132,7 +142,9 @@ def gradients(
 
 
 def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Check:
-    """Check that the optimizer holds each trainable parameter once, and no frozen one.
+    """Check that the optimizer holds each trainable parameter once and no frozen one.
+
+    The learning rates must be in the ratios of the plan's multipliers.
 
     Args:
         trained: The copy with its optimizer.
@@ -145,8 +157,10 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
     absent = [name for name in claims.trained if not held[id(parameters[name])]]
     several = [name for name in claims.trained if held[id(parameters[name])] > 1]
     frozen = [n for n in parameters if n in claims.frozen and held[id(parameters[n])]]
+    by_name = {name: parameters[name] for name in claims.trained}
+    ignored = ignored_multipliers(trained.optimizer, by_name, claims.lr_scales)
     whose = "" if is_users else " made here"
-    if not (absent or several or frozen):
+    if not (absent or several or frozen or ignored):
         once = f"{count(len(claims.trained), 'parameter')} once each"
         detail = f"{once}, in {count(len(groups), 'group')}{whose}"
         return Check("parameter-groups", True, detail)
@@ -154,5 +168,8 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
         detail = "the optimizer holds no parameter of this model; was it made for another copy?"
         return Check("parameter-groups", False, detail, tuple(absent))
     parts = {"trainable in no group": absent, "in several": several, "frozen in a group": frozen}
-    detail = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
-    return Check("parameter-groups", False, detail, (*absent, *several, *frozen))
+    said = ", ".join(f"{len(names)} {what}" for what, names in parts.items() if names)
+    if ignored:
+        said += f"{'; ' if said else ''}{ignored}"
+    offenders = dict.fromkeys((*absent, *several, *frozen, *(ignored.names if ignored else ())))
+    return Check("parameter-groups", False, said, tuple(offenders))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError, ModelError
@@ -24,11 +24,14 @@ class Claims:
         frozen: Names of the parameters that must not change.
         trained: Names of all other parameters that can be trained.
         eval_modules: Names of the modules that keep their statistics and draw no random numbers.
+        lr_scales: Multipliers of learning rates that the optimizer must follow; 1 where a name is
+            missing.
     """
 
     frozen: frozenset[str]
     trained: tuple[str, ...]
     eval_modules: frozenset[str]
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
 
     def wholly_held(self, model: nn.Module) -> Mapping[str, nn.Module]:
         """Return the modules held in eval mode whose inner modules are all held too."""
@@ -47,7 +50,10 @@ class Claims:
 def claims_of_plan(backbone: Backbone, plan: FreezePlan) -> Claims:
     """Return what a plan in force claims."""
     return Claims(
-        plan.frozen, _trained(backbone.model, plan.frozen), plan.eval_modules or frozenset()
+        plan.frozen,
+        _trained(backbone.model, plan.frozen),
+        plan.eval_modules or frozenset(),
+        plan.lr_scales,
     )
 
 

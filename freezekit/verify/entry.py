@@ -22,8 +22,10 @@ from freezekit.staging.observing import usual_input
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
 from freezekit.verify.isolation import copy_with, state_preserved
+from freezekit.verify.modes import same_in_train_and_eval
+from freezekit.verify.plain_statistics import moved_plain_tensors
+from freezekit.verify.ranks import equal_on_all_ranks
 from freezekit.verify.records import Check, Verification, count
-from freezekit.verify.replay import same_in_train_and_eval
 from freezekit.verify.training import (
     CLIP,
     LEARNING_RATE,
@@ -60,8 +62,15 @@ def verify_model(
     The model, its gradients and all random state stay as they are. Only the copy is trained, with
     `model.train()` before each step. Hooks of the model run on the copy.
 
+    Under an initialised process group of several ranks, call it on every rank. The model as it is
+    at the call is compared: frozen parameters and the buffers of held modules must have the same
+    bits on all ranks, and trained parameters too under DistributedDataParallel. The steps are not
+    compared. Each rank trains its copy alone, with its own input, so that trained parameters of
+    the copies may differ; that frozen ones stay as they are is proved on each rank.
+
     Args:
-        model: Any module with values, not on "meta".
+        model: Any module with values, not on "meta". Of DistributedDataParallel, the module inside
+            is verified.
         inputs: What its forward takes: a tensor such as images of shape (batch, 3, height, width),
             a tuple of arguments, or a dict of keyword arguments. None: random inputs, batch 2.
         steps: Training steps, at least one.
@@ -74,7 +83,8 @@ def verify_model(
     Raises:
         ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no loss
             with a gradient.
-        FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed.
+        FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed. Or another rank
+            did not call it within a minute.
 
     Example:
         >>> from torch import nn
@@ -85,6 +95,8 @@ def verify_model(
         >>> [check.name for check in found.checks if not check.passed]
         ['fixed-statistics', 'same-in-train-and-eval']
     """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module  # its copy must not wait for other ranks
     record = model.__dict__.get(RECORD)
     if record is not None:
         return verify_frozen(
@@ -127,6 +139,8 @@ class _Subject:
     optimizer: torch.optim.Optimizer | None
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
+        # Ranks first, before all that may wait for others.
+        on_ranks = equal_on_all_ranks(self.model, self.claims)
         kept = caches_kept(self.model)
         with state_preserved(self.model) as stale, kept, eagerly(self.model):
             args, kwargs = _arguments(self.model, inputs)
@@ -141,8 +155,9 @@ class _Subject:
                 clip = None  # the user's own optimizer runs as in the user's loop
             trained = train(model, optimizer, task, steps, self.claims.trained, clip)
             kind = type(trained.optimizer).__name__
+            checks = self._checks(trained, task, stale)
             return Verification(
-                self._checks(trained, task, stale),
+                (*checks, on_ranks) if on_ranks else checks,
                 f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}",
             )
 
@@ -159,9 +174,13 @@ class _Subject:
                 task.forward(model)
             return model
 
+        def make_copy() -> nn.Module:
+            return self._copied()[0]
+
+        moved = moved_plain_tensors(self.model, trained.model, self.claims, task, make_copy)
         checks = [
             frozen_weights(self.model, trained, self.claims, stale),
-            fixed_statistics(self.model, trained, self.claims, make_used_copy),
+            fixed_statistics(self.model, trained, self.claims, make_used_copy, moved),
             same_in_train_and_eval(self._copied()[0], task, self.claims),
             gradients(trained, self.claims, reached),
             parameter_groups(trained, self.claims, is_users=self.optimizer is not None),

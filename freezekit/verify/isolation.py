@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
+import hashlib
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,9 @@ from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.model.copies import deep_copies
+from freezekit.model.nested import tensors
 from freezekit.model.out_of_memory import is_out_of_memory
+from freezekit.verify.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,37 +71,20 @@ def state_preserved(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     Meanwhile the model has no gradients. A loss may refer to the model itself, so that its backward
     pass would add to them.
     """
-    devices = {p.device for p in (*model.parameters(), *model.buffers()) if p.is_cuda}
     parameters = dict(model.named_parameters())
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    numbers = numpy.random.get_state() if numpy else None
+    random_state = RandomState.now(cuda_devices(model))
     for parameter in parameters.values():
         parameter.grad = None
     try:
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=sorted(devices, key=str)))
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             yield gradients
     finally:
         for name, parameter in parameters.items():
             parameter.grad = gradients.get(name)
-        random.setstate(python)
-        if numpy:
-            numpy.random.set_state(numbers)
-
-
-def random_state(device: torch.device) -> list[object]:
-    """Return the state of every generator that a module may use, for comparison."""
-    states: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device).tolist())
-    if numpy := sys.modules.get("numpy"):
-        name, keys, *rest = numpy.random.get_state()
-        states.append((name, keys.tobytes(), *rest))
-    return states
+        random_state.restore()
 
 
 def reraise_if_clear(error: Exception) -> None:
@@ -142,3 +126,25 @@ def same_bits(one: Tensor | None, other: Tensor | None) -> bool:
 def bits(tensor: Tensor) -> Tensor:
     """Return the bytes of a strided tensor, in one dimension."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+
+
+def digest(nest: Any) -> tuple[bytes, ...]:  # Any: whatever a module takes or returns
+    """Return a digest of each tensor in a nest: equal exactly where `same_bits` is true.
+
+    Example:
+        >>> digest([torch.ones(2)]) == digest([torch.ones(2)]) != digest([torch.ones(1)])
+        True
+    """
+    return tuple(_digest(tensor.detach()) for tensor in tensors(nest))
+
+
+def _digest(tensor: Tensor) -> bytes:
+    found = hashlib.blake2b(digest_size=16)
+    found.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}".encode())
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    elif tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    if not tensor.is_meta:
+        found.update(bits(tensor).cpu().numpy().data)
+    return found.digest()

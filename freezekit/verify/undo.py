@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING
 
 from freezekit.freezing.apply import undo
@@ -60,7 +61,6 @@ def undo_restores(model: nn.Module, reference: nn.Module) -> Check:
     reference_keys = list(reference.state_dict())
     before = _module_states(reference)
     in_training = _module_states(model)
-    gained = {n: state.attributes - before[n].attributes for n, state in in_training.items()}
     undo(model)
     undo(reference)
     offenders: dict[str, None] = {}
@@ -72,8 +72,9 @@ def undo_restores(model: nn.Module, reference: nn.Module) -> Check:
         model.train(mode)
         reference.train(mode)
         expected, found = _module_states(reference), _module_states(model)
-        for module in expected.keys() | found.keys():
-            if not _same_state(expected.get(module), found.get(module), gained.get(module)):
+        for module in before.keys() | in_training.keys() | expected.keys() | found.keys():
+            states = (s.get(module) for s in (before, in_training, expected, found))
+            if not _same_change(*states):
                 offenders[module or type(model).__name__] = None
     after = dict(model.named_parameters())
     offenders.update({n: None for n, v in values.items() if not same_bits(v, after.get(n))})
@@ -88,17 +89,34 @@ def _module_states(model: nn.Module) -> dict[str, _ModuleState]:
     return {name: _ModuleState.of(module) for name, module in model.named_modules()}
 
 
-def _same_state(
-    expected: _ModuleState | None, found: _ModuleState | None, gained: frozenset[str] | None
+def _same_change(
+    before: _ModuleState | None,
+    in_training: _ModuleState | None,
+    expected: _ModuleState | None,
+    found: _ModuleState | None,
 ) -> bool:
-    """Compare two states, apart from the attributes that the module gained in training."""
-    if expected is None or found is None:
+    """Tell whether undo changed a trained module as it changed the untrained one.
+
+    The training itself may have changed the module: it gained attributes or hooks, came into being
+    or went. That is not for undo to restore.
+
+    Args:
+        before: The untrained module, frozen.
+        in_training: The trained module, frozen.
+        expected: The untrained module, undone.
+        found: The trained module, undone.
+    """
+    if (before is None) != (in_training is None):
+        return found is None or not found.from_freezekit
+    if before is None or in_training is None or expected is None or found is None:
         return False
-    own = gained or frozenset()
+    gained = in_training.attributes - before.attributes
+    lost = before.attributes - in_training.attributes
+    more_hooks = [now - then for now, then in zip(in_training.hooks, before.hooks, strict=True)]
     return (
-        expected.type == found.type
-        and expected.attributes == found.attributes - own
-        and expected.hooks == found.hooks
+        (expected.type == found.type or before.type != in_training.type)
+        and expected.attributes - lost == found.attributes - gained
+        and expected.hooks == tuple(map(sub, found.hooks, more_hooks))
         and expected.flags == found.flags
         and expected.training == found.training
         and not found.from_freezekit

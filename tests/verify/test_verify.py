@@ -751,3 +751,27 @@ def test_without_inputs_those_that_staged_the_model_are_used() -> None:
     found = freeze_(digits, "head-only").verify()
     assert found.passed
     assert "input (2, 1, 28, 28)" in str(found)
+
+
+class Forces(nn.Module):
+    """Takes gradients within its forward, through the frozen part."""
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(drop))
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            energy = self.head(self.body(x))
+            return torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+
+
+def test_gradients_within_the_forward_are_no_fault() -> None:
+    model = Forces()
+    assert freeze_(model, "by-name:contains=body").verify(torch.rand(2, 4)).passed
+    model = Forces(drop=0.5)
+    model.body.requires_grad_(False)
+    found = failed(verify_model(model, torch.rand(2, 4)))
+    assert found["same-in-train-and-eval"] == ("body.2",)
