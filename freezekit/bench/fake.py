@@ -18,6 +18,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+from freezekit.model.reach import reachable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -58,7 +60,8 @@ def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
 
     The conversion happens outside the mode, because some models cannot be built inside it (the ViT,
     Swin and ConvNeXt of timm and torchvision fail in `trunc_normal_`). Parameters, buffers and
-    tensors that modules keep as plain attributes are converted; tied ones stay tied.
+    tensors that modules keep as plain attributes, in lists or in dicts are converted; tied ones
+    stay tied.
 
     Args:
         model: A model on `meta`.
@@ -94,6 +97,11 @@ def make_fake(model: nn.Module, device: str) -> FakeTensorMode:
             for name, value in holder.items():
                 if isinstance(value, Tensor) and value.device.type == "meta":
                     holder[name] = fake(value)
+    for kept in list(reachable(model)):  # the same weights in lists and dicts, as modules keep them
+        if isinstance(kept, (dict, list)):
+            for key, value in list(kept.items() if isinstance(kept, dict) else enumerate(kept)):
+                if isinstance(value, Tensor) and value.device.type == "meta":
+                    kept[key] = fake(value)
     return mode
 
 
