@@ -56,6 +56,7 @@ class ObservedForwards:
         watched: Mapping[str, nn.Module] | None = None,
         *,
         in_eval: bool = False,
+        gradients: bool = True,
         given: Given | None = None,
         keep_outputs: bool = False,
     ) -> dict[CallKey, Call]:
@@ -65,6 +66,7 @@ class ObservedForwards:
             watched: Held modules and modules inside them. None: held modules as a whole, that is,
                 without the calls within another held module.
             in_eval: Whether held modules run in eval mode and without gradients.
+            gradients: Whether held modules in train mode record gradients, where training does.
             given: What the calls are given. Without it they get what arrives.
             keep_outputs: Whether the calls keep copies of the outputs.
 
@@ -76,7 +78,7 @@ class ObservedForwards:
         with ExitStack() as stack:
             if given is not None:  # some kernels differ if a parameter requires a gradient
                 stack.enter_context(_without_gradients(self.held.values()))
-            stack.enter_context(self._modes(in_eval))
+            stack.enter_context(self._modes(in_eval, gradients and not in_eval))
             stack.enter_context(observer.hooks())
             self._start.restore()
             try:
@@ -92,7 +94,7 @@ class ObservedForwards:
         others, grad = self.random_state(), torch.is_grad_enabled()
         self._of_held.restore()
         self._set_flags(self._flags_of_held)
-        if self._in_eval:
+        if not self._gradients:
             torch.set_grad_enabled(False)
         try:
             yield
@@ -107,9 +109,9 @@ class ObservedForwards:
         return RandomState.now(self._devices)
 
     @contextmanager
-    def _modes(self, in_eval: bool) -> Iterator[None]:
+    def _modes(self, in_eval: bool, gradients: bool) -> Iterator[None]:
         """Prepare the modes. The model's own `train` is called: it may be what holds modules."""
-        self._in_eval = in_eval
+        self._gradients = gradients
         self.model.train()
         self._flags = self._flags_of_held = [module.training for module in self._outside]
         if in_eval:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+
 from freezekit.errors import some
+from freezekit.model.nested import tensors
 from freezekit.verify.calls import Given
 from freezekit.verify.drift import find_drift
 from freezekit.verify.forwards import ObservedForwards, deterministic
 from freezekit.verify.records import Check, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from freezekit.verify.calls import Call, CallKey
     from freezekit.verify.claims import Claims
@@ -32,6 +36,7 @@ def same_in_train_and_eval(model: nn.Module, task: TrainingTask, claims: Claims)
     """Compare each call of a held module in train mode, as in training, with that in eval mode.
 
     In eval mode no gradient is recorded either: some modules ask for that instead of their mode.
+    What differs by that alone may differ by rounding, as some kernels do.
 
     Args:
         model: A copy that is not used afterwards.
@@ -44,10 +49,16 @@ def same_in_train_and_eval(model: nn.Module, task: TrainingTask, claims: Claims)
         if not arrived:
             detail = _UNCALLED if claims.eval_modules else "no frozen module is held"
             return Check(NAME, True, detail)
-        in_eval = forwards.run(in_eval=True, given=Given(arrived))
-        differing = _differing(forwards, None, Given(arrived), in_eval)
-        if differing:
-            return _faults(forwards, arrived, differing)
+        given = Given(arrived)
+        in_eval = forwards.run(in_eval=True, given=given)
+        differing = _differing(forwards, None, given, in_eval)
+        if differing:  # the mode, or only whether gradients are recorded?
+            by_mode = _differing(forwards, None, given, in_eval, gradients=False)
+            others = {name: m for name, m in differing.items() if name not in by_mode}
+            by_gradients = _far_apart(forwards, given, others)
+            if by_mode or by_gradients:
+                with _modules_called_alike():
+                    return _faults(forwards, arrived, by_mode, by_gradients)
         drift = find_drift(model, task, claims)
     if drift is not None:
         before, after = drift
@@ -64,21 +75,26 @@ def same_in_train_and_eval(model: nn.Module, task: TrainingTask, claims: Claims)
 
 
 def _faults(
-    forwards: ObservedForwards, arrived: Mapping[CallKey, Call], differing: Mapping[str, nn.Module]
+    forwards: ObservedForwards,
+    arrived: Mapping[CallKey, Call],
+    by_mode: Mapping[str, nn.Module],
+    by_gradients: Mapping[str, nn.Module],
 ) -> Check:
     """Find the innermost modules that differ, and say how.
 
     Each module inside is given the inputs that it has in eval mode, and its outputs in eval mode
     are given on. So a module that contains others differs only by its own code.
     """
-    inside = {
-        f"{outer}.{name}" if name and outer else outer or name: module
-        for outer, held in differing.items()
-        for name, module in held.named_modules()
-    }
+    differing = {**by_mode, **by_gradients}
+    inside = _inside(differing)
     in_eval = forwards.run(inside, in_eval=True, given=Given(arrived), keep_outputs=True)
     given = Given(in_eval, outputs=True)
-    offenders = _differing(forwards, inside, given, in_eval) or differing
+    offenders: dict[str, nn.Module] = {}
+    for outer, gradients in ((by_mode, False), (by_gradients, True)):
+        if outer:
+            found = _differing(forwards, inside, given, in_eval, gradients=gradients)
+            within = _inside(outer)
+            offenders |= {n: m for n, m in found.items() if n in within} or outer
     again = forwards.run(inside, in_eval=True, given=given)
     changing = [n for n in _unlike(again, in_eval) if n in offenders]
     drawing = {name for (name, _), call in again.items() if call.drew}
@@ -89,10 +105,12 @@ def _faults(
         parts.append(f"{len(offenders)} modules inside, each by itself")
     if own := [name for name in offenders if list(inside[name].children())]:
         parts.append(f"by its own forward (functional dropout?): {some(own)}")
-    if found := [name for name in changing if name in drawing]:
-        parts.append(f"random in eval mode too: {some(found)}")
-    if found := [name for name in changing if name not in drawing]:
-        parts.append(f"not the same in two calls with one input: {some(found)}")
+    if by_gradients:
+        parts.append(f"by whether gradients are recorded: {some(list(by_gradients))}")
+    if random := [name for name in changing if name in drawing]:
+        parts.append(f"random in eval mode too: {some(random)}")
+    if moving := [name for name in changing if name not in drawing]:
+        parts.append(f"not the same in two calls with one input: {some(moving)}")
     return Check(NAME, False, "; ".join(parts), tuple(offenders))
 
 
@@ -101,6 +119,8 @@ def _differing(
     watched: Mapping[str, nn.Module] | None,
     given: Given,
     in_eval: Mapping[CallKey, Call],
+    *,
+    gradients: bool = True,
 ) -> dict[str, nn.Module]:
     """Return the modules whose output in train mode is not that in eval mode, in order of calls.
 
@@ -109,11 +129,69 @@ def _differing(
     modules = forwards.held if watched is None else watched
     found: set[str] = set()
     for _ in range(_MAX_FORWARDS):
-        in_train = forwards.run(watched, given=given)
+        in_train = forwards.run(watched, given=given, gradients=gradients)
         found.update(_unlike(in_train, in_eval))
         if not any(call.drew and name not in found for (name, _), call in in_train.items()):
             break
     return {name: modules[name] for name in _names(in_eval) if name in found}
+
+
+@contextmanager
+def _modules_called_alike() -> Iterator[None]:
+    """Let PyTorch's attention and encoder layers call the modules inside them in eval mode too."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _far_apart(
+    forwards: ObservedForwards, given: Given, suspects: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Return the modules whose output differs by more than rounding if gradients are recorded.
+
+    Some kernels, such as that of an LSTM on the CPU, are others where no gradient is recorded.
+    """
+    if not suspects:
+        return {}
+    in_eval = forwards.run(in_eval=True, given=given, keep_outputs=True)
+    in_train = forwards.run(given=given, keep_outputs=True)
+    far = {
+        key[0]
+        for key, call in in_train.items()
+        if key[0] in suspects and key in in_eval and not _close(call, in_eval[key])
+    }
+    return {name: module for name, module in suspects.items() if name in far}
+
+
+def _close(one: Call, other: Call) -> bool:
+    if one.digests == other.digests:
+        return True
+    pairs = list(zip(tensors(one.output), tensors(other.output), strict=False))
+    if one.digests is None or other.digests is None or len(one.digests) != len(other.digests):
+        return False
+    return all(_is_rounding(a.detach(), b.detach()) for a, b in pairs)
+
+
+def _is_rounding(one: Tensor, other: Tensor) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape or one.layout != torch.strided:
+        return False
+    if not (one.is_floating_point() or one.is_complex()):
+        return torch.equal(one, other)
+    precision = torch.finfo(one.dtype).eps ** 0.5  # half of the digits
+    a, b = (tensor.to(torch.promote_types(tensor.dtype, torch.float)) for tensor in (one, other))
+    return bool((a - b).norm() <= precision * b.norm())
+
+
+def _inside(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return these modules and all inside them, by name."""
+    return {
+        f"{outer}.{name}" if name and outer else outer or name: module
+        for outer, held in modules.items()
+        for name, module in held.named_modules()
+    }
 
 
 def _unlike(some_calls: Mapping[CallKey, Call], others: Mapping[CallKey, Call]) -> list[str]:

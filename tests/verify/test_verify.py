@@ -775,3 +775,30 @@ def test_gradients_within_the_forward_are_no_fault() -> None:
     model.body.requires_grad_(False)
     found = failed(verify_model(model, torch.rand(2, 4)))
     assert found["same-in-train-and-eval"] == ("body.2",)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, drop: float) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(4, 8, 2, batch_first=True, dropout=drop), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def test_a_kernel_that_rounds_otherwise_without_gradients_is_no_fault() -> None:
+    x = torch.rand(2, 5, 4)
+    for drop in (0.0, 0.5):
+        found = freeze_(Recurrent(drop), "by-name:contains=rnn").verify(x)
+        assert found.passed, str(found)
+    model = Recurrent(0.5)
+    model.rnn.requires_grad_(False)
+    assert failed(verify_model(model, x)) == {"same-in-train-and-eval": ("rnn",)}
+
+
+def test_dropout_inside_a_layer_with_a_fast_path_is_named() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(layer.requires_grad_(False), nn.Linear(8, 2))
+    named = failed(verify_model(model, torch.rand(2, 5, 8)))["same-in-train-and-eval"]
+    assert {"0.self_attn", "0.dropout1", "0.dropout", "0.dropout2"} <= set(named)
+    assert torch.backends.mha.get_fastpath_enabled()
