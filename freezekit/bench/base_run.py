@@ -105,8 +105,8 @@ class BaseRun(Generic[R]):
         on import is not known for all machines.
         """
         if self.result.workload.device == "cpu":
-            libraries = libraries_of(self.result.workload.model)
-            self.start_phase(f"importing torch and {' and '.join(libraries)}")
+            libraries = ("torch", *libraries_of(self.result.workload.model))
+            self.start_phase(f"importing {', '.join(libraries)}")
             server.prepare(self.result.workload.model, worker_environment())
 
     def follow(
