@@ -21,6 +21,7 @@ from freezekit.bench.workload import (
     inputs_of,
     load_on_shapes,
     prepare,
+    with_shape,
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
@@ -106,6 +107,7 @@ def static_figures(
         True
     """
     model = load_on_shapes(workload)
+    workload = with_shape(workload, model)  # now: a model on fake tensors cannot be tried on shapes
     decided = _decide(workload, model, spec, registry or default_registry())
     if workload.channels_last:  # now: modules cannot convert fake parameters
         model.to(memory_format=torch.channels_last)

@@ -125,7 +125,7 @@ class FitRun(BaseRun[Fit]):
 
     def _run_real_step(self, workers: Workers, row: FitRow, batch: int, field: str) -> None:
         job = self.job("memory", [row.variant])
-        job["workload"] = {**job["workload"], "batch_size": batch, "input_shape": None}
+        job["workload"] = {**job["workload"], "batch_size": batch}
 
         def take(event: Event) -> None:
             self.update(row.label, **{field: event["memory"]["peak_bytes"]})

@@ -59,7 +59,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         predicted: dict[int, Memory] = {}
 
         def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
-            step = replace(workload, batch_size=batch, input_shape=None)
+            step = replace(workload, batch_size=batch)
             known[batch] = predicted_memory(step, variant, registry)
             return int(known[batch].peak_bytes)
 
