@@ -64,6 +64,11 @@ class Session:
         self.inputs = inputs
         self._loss = loss
 
+    def take(self, inputs: tuple[Any, ...]) -> None:  # Any: whatever the model takes
+        """Take other inputs, perhaps more of them; labels are drawn anew."""
+        self.inputs = inputs
+        self._loss = loss_function(task_of(self.model), self.workload.loss)
+
     def loss(self) -> Tensor:
         """Run the forward pass and return the scalar loss.
 
