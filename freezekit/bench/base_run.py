@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import structs
 
-from freezekit.bench.processes import Event, job_for
+from freezekit.bench.forked import libraries_of
+from freezekit.bench.processes import Event, job_for, worker_environment
 from freezekit.errors import ModelError, WorkerError
 from freezekit.results.records import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from freezekit.bench.forked import ForkServer
     from freezekit.results.variant import Variant
 
     Handler = Callable[[Event], None]
@@ -96,11 +98,23 @@ class BaseRun(Generic[R]):
         """Return a job for a worker, as `job_for` does."""
         return job_for(kind, self.result.workload, variants, self._block, self._threads, **more)
 
+    def prepare(self, server: ForkServer) -> None:
+        """Let the imports of the measuring processes be done once, where these can be forked.
+
+        CUDA is left out: a process that has used it cannot be forked, and whether some library does
+        on import is not known for all machines.
+        """
+        if self.result.workload.device == "cpu":
+            libraries = ("torch", *libraries_of(self.result.workload.model))
+            self.start_phase(f"importing {', '.join(libraries)}")
+            server.prepare(self.result.workload.model, worker_environment())
+
     def follow(
         self,
         events: Iterable[Event],
         handlers: Mapping[str, Handler],
         counted: Collection[str] = (),
+        doing: Sequence[str] = (),
     ) -> None:
         """Pass each event to its handler.
 
@@ -108,6 +122,7 @@ class BaseRun(Generic[R]):
             events: As a worker sends them.
             handlers: By the name of the event; they go before those of this class.
             counted: Names of events that each complete one item of the phase.
+            doing: What is shown while so many items are complete.
 
         Raises:
             ModelError: The model cannot be measured, whatever the strategy.
@@ -120,11 +135,14 @@ class BaseRun(Generic[R]):
             "broken": self.fail_run,
         }
         table = {**shared, **handlers}
+        if doing:
+            self.show(what=doing[0])
         for event in events:
             name = event["event"]
             table[name](event)
             if name in counted:
-                self.show(done=self._progress.done + 1)
+                done = self._progress.done + 1
+                self.show(done=done, what=(*doing[done:], self._progress.what)[0])
 
     # --- handlers ------------------------------------------------------------------------------
 

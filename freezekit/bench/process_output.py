@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+    from freezekit.bench.forked import Forked
+
 LOOK_SECONDS = 0.2  # how often it is asked whether a process has ended, where the system cannot say
 
 
-def lines_until_end(process: subprocess.Popen[bytes]) -> Iterator[str]:
+def lines_until_end(process: subprocess.Popen[bytes] | Forked) -> Iterator[str]:
     r"""Yield the lines that a process writes to its stdout, until the process has ended.
 
     The end of the pipe does not count: a child of the process may hold it longer, and the process
@@ -61,7 +63,7 @@ def _available(pipe: int) -> tuple[bytes, bool]:
 
 
 @contextmanager
-def _descriptor_of(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
+def _descriptor_of(process: subprocess.Popen[bytes] | Forked) -> Iterator[int | None]:
     """Give a descriptor that becomes readable when the process ends; None where there is none."""
     try:
         descriptor = os.pidfd_open(process.pid)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from freezekit.bench.forked import Forked, ForkServer
 from freezekit.bench.process_output import lines_until_end
 
 if TYPE_CHECKING:
@@ -83,8 +84,14 @@ class Workers:
     thread that takes the first event of a job has to live until the last one.
     """
 
-    def __init__(self) -> None:
-        self._living: set[subprocess.Popen[bytes]] = set()
+    def __init__(self, server: ForkServer | None = None) -> None:
+        """Start no process yet.
+
+        Args:
+            server: Forks the processes, where it was started; None to start each anew.
+        """
+        self._server = server or ForkServer()
+        self._living: set[subprocess.Popen[bytes] | Forked] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -175,20 +182,25 @@ class Workers:
             while (event := found.get()) is not None:
                 yield event
 
-    def _start(self, worker: str, stderr: int) -> subprocess.Popen[bytes] | None:
+    def _start(self, worker: str, stderr: int) -> subprocess.Popen[bytes] | Forked | None:
         with self._lock:
             if self._closed:
                 return None
-            process = subprocess.Popen(
+            process = self._server.fork(worker, stderr) or subprocess.Popen(
                 [sys.executable, "-P", "-m", "freezekit.bench.lifeline", worker],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**PINNED_ALLOCATOR, **_QUIET_PROFILER, **os.environ},
+                env=worker_environment(),
                 start_new_session=True,
             )
             self._living.add(process)
             return process
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment variables of the measuring processes."""
+    return {**PINNED_ALLOCATOR, **_QUIET_PROFILER, **os.environ}
 
 
 def exit_reason(code: int, stderr: str, model: str) -> Event:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from freezekit.bench.base_run import Handler, ProgressUpdate
+    from freezekit.bench.forked import ForkServer
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
 
@@ -62,14 +63,19 @@ class BenchRun(BaseRun[Result]):
         registry: Registry,
         on_change: Callable[[Result], None],
         on_progress: Callable[[ProgressUpdate], None],
+        server: ForkServer | None = None,
     ) -> None:
-        """Call `on_change` with each new result, and `on_progress` as in `BaseRun`."""
+        """Call `on_change` with each new result, and `on_progress` as in `BaseRun`.
+
+        `server` forks the processes; None to start each anew. Several runs may share one.
+        """
         rows = empty_rows(options.variants, registry)
         result = Result(__version__, workload, env=environment(), rows=rows)
         super().__init__(result, on_progress, options.block, options.threads)
         self._options = options
         self._registry = registry
         self._on_change = on_change
+        self._server = server
         self._started = time.monotonic()
         self._measured_before: dict[Variant, Result] = {}
         self._timing_failure: Event | None = None
@@ -81,7 +87,9 @@ class BenchRun(BaseRun[Result]):
             FreezekitError: The model cannot be measured at all, whatever the strategy.
             KeyboardInterrupt: The user interrupts; `result` holds what was measured.
         """
-        with Workers() as workers:
+        if self._server is not None:
+            self.prepare(self._server)
+        with Workers(self._server) as workers:
             if self._options.earlier and not self._resume(workers):
                 return self.result
             self._static(workers)
@@ -135,6 +143,7 @@ class BenchRun(BaseRun[Result]):
             workers.events(self.job("static", variants)),
             {"static": self._take_static},
             counted=("static", "failed"),
+            doing=[f"counting {variant.label}" for variant in variants],
         )
         if self._options.skip_refused:
             self._leave_out_refused()
@@ -149,6 +158,7 @@ class BenchRun(BaseRun[Result]):
             workers.events_of_all(jobs, at_once),
             {"memory": self._take_memory, "broken": self.fail_row},
             counted=("memory", "failed", "broken"),
+            doing=[", ".join([*jobs][n : n + at_once]) for n in range(len(jobs))],
         )
 
     def _timing(self, workers: Workers) -> None:

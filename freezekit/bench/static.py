@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -21,6 +22,7 @@ from freezekit.bench.workload import (
     inputs_of,
     load_on_shapes,
     prepare,
+    with_shape,
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
@@ -35,6 +37,8 @@ from freezekit.results.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
     from freezekit.backbone.view import Backbone
@@ -105,21 +109,36 @@ def static_figures(
         >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
+    with session_on_shapes(workload, spec, registry, lean=lean) as (session, decided):
+        return _figures(session, decided, staged, flops, workspace)
+
+
+@contextmanager
+def session_on_shapes(
+    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+) -> Iterator[tuple[Session, FreezePlan]]:
+    """Give a session on fake tensors, within their mode, and its plan.
+
+    Raises:
+        FreezekitError: The model cannot be built, or the strategy refuses it.
+        RuntimeError: The workload's device is "cuda" on a machine without.
+    """
     model = load_on_shapes(workload)
+    workload = with_shape(workload, model)  # now: a model on fake tensors cannot be tried on shapes
     decided = _decide(workload, model, spec, registry or default_registry())
     if workload.channels_last:  # now: modules cannot convert fake parameters
         model.to(memory_format=torch.channels_last)
     with make_fake(model, workload.device):
-        session = prepare(
-            msgspec.structs.replace(workload, channels_last=False),
-            model,
-            decided,
-            registry,
-            lean=lean,
-        )
-        if workload.channels_last:
-            session.inputs = in_channels_last(session.inputs)
-        return _figures(session, decided, staged, flops, workspace)
+        plain = msgspec.structs.replace(workload, channels_last=False)
+        session = prepare(plain, model, decided, registry, lean=lean)
+        session.inputs = inputs_on_shapes(workload, session.model)
+        yield session, decided
+
+
+def inputs_on_shapes(workload: Workload, model: nn.Module) -> tuple[Any, ...]:  # Any: its own
+    """Return a batch for a model on fake tensors; called within their mode."""
+    inputs = inputs_of(workload, model)
+    return in_channels_last(inputs) if workload.channels_last else inputs
 
 
 def predicted_memory(workload: Workload, variant: Variant, registry: Registry | None) -> Memory:

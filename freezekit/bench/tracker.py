@@ -32,6 +32,10 @@ class StorageTracker(TorchDispatchMode):
         workspace: From an operator and its arguments to the bytes that it holds at its own peak
             beyond what is alive after it; `peak_with_workspace_bytes` counts them.
 
+    Attributes:
+        moments: About how many bytes were alive after each operator since the last `reset_peak`,
+            with its workspace.
+
     Example:
         >>> with StorageTracker("cpu") as tracker:
         ...     rows = torch.zeros(4, 8)
@@ -59,6 +63,7 @@ class StorageTracker(TorchDispatchMode):
         self._born = 0
         self._estimate_bytes = 0  # the sum of the last sizes seen
         self._peak_bytes = 0
+        self.moments: list[int] = []
 
     @property
     def current_bytes(self) -> int:
@@ -79,6 +84,7 @@ class StorageTracker(TorchDispatchMode):
         """Let the peak start from what is alive now."""
         self._keep_peak(self.snapshot())
         self._peak_with_workspace_bytes = 0
+        self.moments = [self._peak_bytes]
 
     def snapshot(self) -> dict[int, int]:
         """Return the bytes of each live storage by its address; holds nothing alive."""
@@ -151,8 +157,9 @@ class StorageTracker(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         leaves = tree_leaves((args, kwargs, out))
         self.add(leaf for leaf in leaves if isinstance(leaf, Tensor))
-        if self._workspace is not None:
-            self._add_workspace(self._workspace(func, args))
+        count = 0 if self._workspace is None else self._workspace(func, args)
+        self._add_workspace(count)
+        self.moments.append(self._estimate_bytes + count)
         return out
 
     def _add_workspace(self, count: int) -> None:

@@ -16,7 +16,8 @@ from freezekit.handle.frozen import Frozen, freeze_
 from freezekit.model.loading import load_backbone
 from freezekit.model.loss import LossFunction, loss_function, loss_text
 from freezekit.model.out_of_memory import is_out_of_memory
-from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
+from freezekit.model.tasks import make_inputs, task_of
+from freezekit.staging.input_shape import shape_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,11 @@ class Session:
         self.optimizer = optimizer
         self.inputs = inputs
         self._loss = loss
+
+    def take(self, inputs: tuple[Any, ...]) -> None:  # Any: whatever the model takes
+        """Take other inputs, perhaps more of them; labels are drawn anew."""
+        self.inputs = inputs
+        self._loss = loss_function(task_of(self.model), self.workload.loss)
 
     def loss(self) -> Tensor:
         """Run the forward pass and return the scalar loss.
@@ -214,9 +220,12 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
         >>> with_shape(Workload("timm:efficientnet_b1", batch_size=2), model).input_shape
         (2, 3, 240, 240)
     """
-    size = workload.image_size or default_image_size(model, workload.model)
-    shape = input_shape(model, workload.batch_size, size)
-    return msgspec.structs.replace(workload, image_size=size, input_shape=shape)
+    count = workload.batch_size
+    if workload.input_shape is None:
+        shape = shape_taken(model, workload.model, count, workload.image_size)
+    else:  # known before, perhaps for another batch size
+        shape = count, *workload.input_shape[1:]
+    return msgspec.structs.replace(workload, image_size=shape[-1], input_shape=shape)
 
 
 def forward(

@@ -111,6 +111,7 @@ def bench(
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
     """  # noqa: D301  # click reads the character
+    from freezekit.bench.forked import ForkServer
     from freezekit.bench.run import BenchOptions
     from freezekit.cli.progress import run_all
     from freezekit.compare.pairing import find_run
@@ -143,7 +144,7 @@ def bench(
         find_run(before, workload, "the baseline")
     if len(names) > 1:  # the run of a single model finds out at once
         _check_names(names)
-    with locked(outputs):
+    with locked(outputs), ForkServer() as server:
         earlier = _earlier(outputs) if resume else ()
         for path in outputs:
             check_replaceable(path, RESULT_FORMATS)
@@ -161,6 +162,7 @@ def bench(
             how,
             registry,
             outputs,
+            server,
             replaced=() if resume else _complete_runs(outputs),
             gates=gates,
             baseline=before,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from freezekit.bench.base_run import ProgressUpdate
+    from freezekit.bench.forked import ForkServer
     from freezekit.gate.judge import Gate
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Result, Workload
@@ -46,6 +47,7 @@ def run_all(
     options: BenchOptions,
     registry: Registry,
     outputs: Sequence[str],
+    server: ForkServer | None = None,
     *,
     replaced: Sequence[Result] = (),
     gates: Sequence[Gate] = (),
@@ -65,6 +67,7 @@ def run_all(
         options: What is measured of each.
         registry: Where strategies are looked up.
         outputs: Files to write.
+        server: Forks the processes; None to start each anew.
         replaced: Complete runs that the files hold until then.
         gates: Conditions that fail the run.
         baseline: Results of an earlier run, to compare with.
@@ -85,7 +88,8 @@ def run_all(
     for number, workload in enumerate(workloads, start=1):
         of_all = f" (model {number} of {len(workloads)})" if len(workloads) > 1 else ""
         with progress(f"{workload.model}{of_all}") as show:
-            run = BenchRun(workload, options, registry, partial(writer.write_also, known), show)
+            save = partial(writer.write_also, known)
+            run = BenchRun(workload, options, registry, save, show, server)
             try:
                 result = run.measure()
             except KeyboardInterrupt:

@@ -100,7 +100,7 @@ def show(
 
         look_in_current_folder()
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
-        backbone = view(built, _example(built, image_size), registry)
+        backbone = view(built, _example(built, model, image_size), registry)
         plan = None if spec is None else decide(backbone, spec, registry)
         if explain:
             _ = backbone.explanation
@@ -114,14 +114,15 @@ def show(
         _show_stages(backbone, {"model": model}, image_size, params, as_json)
 
 
-def _example(model: nn.Module, image_size: int | None) -> tuple[Any, ...] | None:
+def _example(model: nn.Module, text: str, image_size: int | None) -> tuple[Any, ...] | None:
     """Return what the model's forward takes in eval mode, None for what it takes by default."""
     if image_size is None:
         return None
-    from freezekit.model.tasks import input_shape, make_inputs, task_of
+    from freezekit.model.tasks import make_inputs, task_of
+    from freezekit.staging.input_shape import shape_taken
 
     detects = task_of(model) == "detection"
-    inputs = make_inputs(model, input_shape(model, 1 if detects else 2, image_size))
+    inputs = make_inputs(model, shape_taken(model, text, 1 if detects else 2, image_size))
     return inputs[:1] if detects else inputs  # without targets
 
 

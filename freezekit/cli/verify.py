@@ -138,7 +138,8 @@ def _build(
 
     from freezekit.model.loading import load_backbone
     from freezekit.model.own_folder import look_in_current_folder
-    from freezekit.model.tasks import default_image_size, input_shape, make_inputs
+    from freezekit.model.tasks import make_inputs
+    from freezekit.staging.input_shape import shape_taken
 
     look_in_current_folder()
     if device == "cuda" and not torch.cuda.is_available():
@@ -147,8 +148,7 @@ def _build(
     model = load_backbone(
         text, pretrained=pretrained, num_classes=num_classes, image_size=image_size, device=device
     )
-    size = image_size or default_image_size(model, text)
-    return model, make_inputs(model, input_shape(model, batch_size, size))
+    return model, make_inputs(model, shape_taken(model, text, batch_size, image_size))
 
 
 def _loss(model: nn.Module, text: str | None) -> LossFunction | None:

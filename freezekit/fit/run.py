@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from freezekit import __version__
 from freezekit.bench.base_run import BaseRun
 from freezekit.bench.environment import available_bytes, environment
+from freezekit.bench.forked import ForkServer
 from freezekit.bench.processes import Event, Workers
 from freezekit.errors import InsufficientMemoryError
 from freezekit.fit.margin import default_margin
@@ -83,7 +84,8 @@ class FitRun(BaseRun[Fit]):
             raise InsufficientMemoryError(
                 "this system does not tell how much memory is free: give --memory"
             )
-        with Workers() as workers:
+        with ForkServer() as server, Workers(server) as workers:
+            self.prepare(server)
             self._predict(workers)
             if self._options.verify:
                 self._verify(workers)
@@ -123,7 +125,7 @@ class FitRun(BaseRun[Fit]):
 
     def _run_real_step(self, workers: Workers, row: FitRow, batch: int, field: str) -> None:
         job = self.job("memory", [row.variant])
-        job["workload"] = {**job["workload"], "batch_size": batch, "input_shape": None}
+        job["workload"] = {**job["workload"], "batch_size": batch}
 
         def take(event: Event) -> None:
             self.update(row.label, **{field: event["memory"]["peak_bytes"]})

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_TRIED = 2, 4  # not 1: a batch norm in train mode refuses one image of one place
+LEADS = 2  # the second one knows a batch near the answer, where other moments may be the highest
 MAX_BATCH = 1 << 16  # a larger batch is not tried
 MAX_GROWTH = 64  # times the largest batch known to fit: the crossing of a flat line may be far
 
@@ -30,20 +31,28 @@ class Largest:
     tried: int
 
 
-def largest_batch(peak: Callable[[int], int], limit: int, most: int = MAX_BATCH) -> Largest:
+def largest_batch(
+    peak: Callable[[int], int],
+    limit: int,
+    most: int = MAX_BATCH,
+    lead: Callable[[int], int | None] = lambda _: None,
+) -> Largest:
     """Return the largest batch whose peak is within a limit.
 
     A peak is the highest of several moments of a step, and each grows almost linearly with the
     batch. The search follows the line through the two largest batches that fit. It overshoots where
     another moment becomes the highest. Then it takes the line between the largest batch that fits
     and the smallest that does not, which falls short. Where neither helps, it takes the middle. The
-    peaks of the returned batch and of the next one are computed. That all smaller batches fit, and
+    peaks of the returned batch and of the next one are computed. Where `lead` knows more than two
+    lines, its answer is tried first. That all smaller batches fit, and
     that no larger one does, is assumed.
 
     Args:
         peak: From a batch size to bytes; may raise `ModelError` for a batch of one.
         limit: In bytes.
         most: A batch larger than this is not tried.
+        lead: From the limit to the largest batch, as expected by what was tried, which is two
+            batches at least; None where nothing is expected.
 
     Example:
         >>> largest_batch(lambda batch: 100 + 7 * batch, 1000)
@@ -63,6 +72,13 @@ def largest_batch(peak: Callable[[int], int], limit: int, most: int = MAX_BATCH)
         fits = int(tried[1] <= limit)
         return Largest(fits, tried[fits + 1], len(tried))
     tried[second] = peak(second)
+    for _ in range(LEADS):
+        expected = lead(limit)
+        for batch in () if expected is None else (min(expected, most), min(expected + 1, most)):
+            if batch not in tried:
+                tried[batch] = peak(batch)
+            if tried[batch] > limit:
+                break
     widths: list[int] = []
     while True:
         fitting = sorted(batch for batch, size in tried.items() if size <= limit)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
-from msgspec.structs import replace
 
 from freezekit.bench.environment import available_bytes
-from freezekit.bench.static import predicted_memory
 from freezekit.bench.worker import (
     RAISED,
     Event,
@@ -22,16 +20,16 @@ from freezekit.bench.worker import (
 )
 from freezekit.bench.workload import describe_workload
 from freezekit.fit.margin import default_margin
+from freezekit.fit.prediction import largest_predicted, predicted_at
 from freezekit.fit.records import limit_bytes
-from freezekit.fit.search import FIRST_TRIED, Largest, largest_batch
+from freezekit.fit.search import FIRST_TRIED
 from freezekit.fit.workspace_check import check_workspace
 from freezekit.plugins.registry import load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from freezekit.results.records import Memory, Workload
-    from freezekit.results.variant import Variant
+    from freezekit.results.records import Workload
 
 
 def _fit(workload: Workload, job: Event) -> Iterator[Event]:
@@ -46,8 +44,8 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     yield {"event": "memory_bytes", "memory_bytes": memory_bytes}
     check = check_workspace() if workload.device == "cpu" else None
     margin = default_margin(workload, check) if job["margin"] is None else job["margin"]
-    found = None if check is None else msgspec.to_builtins(check)
-    yield {"event": "margin", "margin": margin, "workspace_check": found}
+    checked = None if check is None else msgspec.to_builtins(check)
+    yield {"event": "margin", "margin": margin, "workspace_check": checked}
     asked = job["batch_size"]
     workload = describe_workload(
         msgspec.structs.replace(workload, batch_size=asked or FIRST_TRIED[0])
@@ -56,29 +54,16 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     limit = limit_bytes(memory_bytes, margin)
     gc.freeze()  # imported objects are half of what each garbage collection would traverse
     for variant in variants_of(job):
-        predicted: dict[int, Memory] = {}
-
-        def peak(batch: int, variant: Variant = variant, known: Any = predicted) -> int:
-            step = replace(workload, batch_size=batch, input_shape=None)
-            known[batch] = predicted_memory(step, variant, registry)
-            return int(known[batch].peak_bytes)
-
         yield {"event": "trying", "what": f"predicting {variant.label}"}
         try:
-            answer = Largest(asked, None, 1) if asked else largest_batch(peak, limit)
             if asked:
-                peak(asked)
+                found = predicted_at(workload, variant, registry, asked)
+            else:
+                found = largest_predicted(workload, variant, registry, limit)
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
-        yield {
-            "event": "fit",
-            "label": variant.label,
-            "batch_size": answer.batch,
-            "memory": msgspec.to_builtins(predicted[answer.batch or min(predicted)]),
-            "next_peak_bytes": answer.next_peak_bytes,
-            "tried": len(predicted),
-        }
+        yield {"event": "fit", "label": variant.label, **msgspec.to_builtins(found)}
 
 
 def main(job: Event) -> None:

@@ -52,8 +52,15 @@ def observe(
     return observe_input(model, example_input, training=training)[0]
 
 
-def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the model's forward takes
+def usual_input(
+    model: nn.Module, *, training: bool, image_size: int | None = None
+) -> Any:  # Any: what the model's forward takes
     """Return the first of the usual random inputs that the model takes in train or eval mode.
+
+    Args:
+        model: The model; it is not touched.
+        training: Run it in train mode.
+        image_size: The only size that is tried, in pixels; None for the usual ones.
 
     Raises:
         StagingError: It refuses all of them.
@@ -63,7 +70,7 @@ def usual_input(model: nn.Module, *, training: bool) -> Any:  # Any: what the mo
         >>> [image.shape for image in usual_input(model, training=True)]
         [torch.Size([2, 1, 28, 28])]
     """
-    return observe_input(model, training=training)[1]
+    return observe_input(model, training=training, image_size=image_size)[1]
 
 
 def observe_input(
@@ -71,6 +78,7 @@ def observe_input(
     example_input: Any = None,  # Any: whatever the model's forward takes
     *,
     training: bool = False,
+    image_size: int | None = None,
 ) -> tuple[Trace, Any]:
     """Trace one forward as `observe` does; return what was seen, and with which input.
 
@@ -81,7 +89,7 @@ def observe_input(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, caches_kept(model):
-        candidates = [example_input] if given else _candidates(model, training)
+        candidates = [example_input] if given else _candidates(model, training, image_size)
         try:
             copied = meta_copy(model).train(training)
         except Exception as error:
@@ -111,20 +119,20 @@ def observe_input(
     raise StagingError(_refusal(model, candidates, given, errors[0])) from errors[0]
 
 
-def _candidates(model: nn.Module, training: bool) -> list[Any]:
+def _candidates(model: nn.Module, training: bool, image_size: int | None) -> list[Any]:
     """Return inputs to try: of two samples, or of one for detection, which needs values."""
     task = task_of(model)
     if own_input(model) is not None:
-        size = default_image_size(model)
+        size = image_size or default_image_size(model)
         return [make_inputs(model, input_shape(model, 2, size))]
     if task == "image":
-        shapes = _shapes(model)
+        shapes = _shapes(model, image_size)
     elif task == "video":
         said = default_image_size(model)
-        sizes = dict.fromkeys([said, 224, 112])
+        sizes = dict.fromkeys([image_size] if image_size else [said, 224, 112])
         shapes = [(3, FRAMES, size, size) for size in sizes]
     else:
-        shapes = [(3, size, size) for size in (224, 256, 384)]
+        shapes = [(3, size, size) for size in ([image_size] if image_size else (224, 256, 384))]
     samples = 1 if task == "detection" else 2
     candidates = []
     with torch.device("cpu"):
@@ -136,7 +144,7 @@ def _candidates(model: nn.Module, training: bool) -> list[Any]:
     return candidates
 
 
-def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
+def _shapes(model: nn.Module, image_size: int | None) -> list[tuple[int, ...]]:
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     channels = dict.fromkeys([convolution.in_channels if convolution is not None else 3, 3, 1])
     sizes: list[tuple[int, ...]] = [(size, size) for size in SIZES]
@@ -153,6 +161,8 @@ def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
     told = next((size for size in built_for if isinstance(size, tuple) and len(size) == 2), None)
     if told and told not in sizes:
         sizes.insert(0, told)
+    if image_size:
+        sizes = [(image_size, image_size)]
     return [(count, *size) for count in channels for size in sizes]
 
 

@@ -1,4 +1,4 @@
-"""The measuring processes: real ones, that die in every way."""
+"""The measuring processes: real ones, new or forked, that die in every way."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.processes import Workers, job_for
+from freezekit.bench.forked import ForkServer
+from freezekit.bench.processes import Workers, job_for, worker_environment
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEADLY = """
 import os, re, signal, sys, threading, time, torch
@@ -93,6 +98,19 @@ def deadly(tmp_path: Path) -> str:
     return str(tmp_path / "deadly.py")
 
 
+@pytest.fixture(scope="module")
+def forking() -> Iterator[ForkServer]:
+    with ForkServer() as found:
+        found.prepare("timm:test_resnet", worker_environment())
+        yield found
+
+
+@pytest.fixture(params=["new", "forked"])
+def server(request: pytest.FixtureRequest) -> ForkServer | None:
+    """What forks the processes of a test; None where each is started anew."""
+    return request.getfixturevalue("forking") if request.param == "forked" else None
+
+
 def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
     workload = Workload(model, batch_size=2, image_size=16)
     more = {"budget_seconds": None, "spent_seconds": 0.0}
@@ -113,8 +131,10 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
         ("asks", "error", "EOFError"),
     ],
 )
-def test_a_worker_that_dies_says_why(deadly: str, how: str, status: str, reason: str) -> None:
-    with Workers() as workers:
+def test_a_worker_that_dies_says_why(
+    deadly: str, how: str, status: str, reason: str, server: ForkServer | None
+) -> None:
+    with Workers(server) as workers:
         events = list(workers.events(job("memory", f"{deadly}:{how}")))
     assert events[-1]["event"] in ("broken", "failed")
     assert events[-1]["status"] == status
@@ -137,14 +157,16 @@ def test_a_worker_that_dies_within_an_event_is_no_error_of_its_own(
     assert "was ended by signal 40: it said nothing" in events[-1]["error"]
 
 
-def test_a_thread_of_the_model_does_not_keep_a_worker_whose_job_is_done(deadly: str) -> None:
-    with Workers() as workers:
+def test_a_thread_of_the_model_does_not_keep_a_worker_whose_job_is_done(
+    deadly: str, server: ForkServer | None
+) -> None:
+    with Workers(server) as workers:
         (event,) = workers.events(job("memory", f"{deadly}:thread"))
     assert event["event"] == "memory"
 
 
-def test_prints_of_a_model_are_no_events(deadly: str) -> None:
-    with Workers() as workers:
+def test_prints_of_a_model_are_no_events(deadly: str, server: ForkServer | None) -> None:
+    with Workers(server) as workers:
         events = list(workers.events(job("static", f"{deadly}:fine")))
     assert [e["event"] for e in events] == ["environment", "workload", "static"], events
 
@@ -160,8 +182,8 @@ def test_a_lean_job_keeps_less_than_a_stock_one(kind: str) -> None:
     assert saved[1] < saved[0]
 
 
-def test_leaving_ends_what_still_runs(deadly: str) -> None:
-    with Workers() as workers:
+def test_leaving_ends_what_still_runs(deadly: str, server: ForkServer | None) -> None:
+    with Workers(server) as workers:
         events = workers.events(job("timing", "timm:test_resnet"))
         next(events)
         (process,) = workers._living
@@ -169,15 +191,25 @@ def test_leaving_ends_what_still_runs(deadly: str) -> None:
     assert list(workers.events(job("memory", f"{deadly}:fine"))) == []
 
 
+PARENT = """
+import json, sys
+from freezekit.bench.forked import ForkServer
+from freezekit.bench.processes import Workers, worker_environment
+with ForkServer() as server, Workers(server) as workers:
+    if sys.argv[2] == "forked":
+        server.prepare("timm:test_resnet", worker_environment())
+    list(workers.events(json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("made", ["new", "forked"])
 @pytest.mark.parametrize("how", ["waits", "holds_the_lock", "stops"])
-def test_a_worker_ends_when_its_parent_is_killed(deadly: str, tmp_path: Path, how: str) -> None:
-    script = (
-        "import json, sys; from freezekit.bench.processes import Workers\n"
-        "with Workers() as workers: list(workers.events(json.loads(sys.argv[1])))"
-    )
+def test_a_worker_ends_when_its_parent_is_killed(
+    deadly: str, tmp_path: Path, how: str, made: str
+) -> None:
     told = tmp_path / "pid"
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, json.dumps(job("memory", f"{deadly}:{how}"))],
+        [sys.executable, "-c", PARENT, json.dumps(job("memory", f"{deadly}:{how}")), made],
         env={**os.environ, "TELLS": str(told)},
     )
     while not (told.exists() and told.read_text()):
