@@ -85,6 +85,7 @@ class Explanation:
         neck_end: Why the neck ends where it does; "" where there is none.
         aside: Units on which nothing later depends, such as an auxiliary classifier.
         ends: Classifiers of trunks before the last one.
+        teachers: Units that no gradient reaches, beside what is trained.
         groups: The units as they were grouped.
         merges: Groups that became one because of a dependence.
         late: Parameters that eval mode does not use.
@@ -102,6 +103,7 @@ class Explanation:
     neck_end: str = ""
     aside: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     merges: tuple[Merge, ...] = ()
     late: tuple[LateRow, ...] = ()
@@ -141,8 +143,9 @@ def explain_staging(
         body_begin=grouping.begin,
         body_end=grouping.end,
         neck_end=grouping.neck,
-        aside=grouping.aside,
-        ends=grouping.ends,
+        aside=tuple(unit.name for unit in grouping.beside.exits),
+        ends=tuple(unit.name for unit in grouping.beside.ends),
+        teachers=tuple(unit.name for unit in grouping.beside.teachers),
         groups=tuple(
             GroupRow(name, group.kind, tuple(u.name for u in group.units), group.because)
             for name, group in zip(names, grouping.groups, strict=True)

@@ -144,6 +144,11 @@ def _ends(told: Explanation) -> list[str]:
         sentences.append(
             f"Beside the body: {names}. Nothing later depends on it, so it is in head."
         )
+    if told.teachers:
+        sentences.append(
+            f"Beside the body: {_some(told.teachers)}. No gradient reaches it, and nothing that is "
+            "trained takes what it makes, so it is in stem."
+        )
     if told.ends:
         sentences.append(
             f"Classifiers of trunks before the last one: {_some(told.ends)}. No other trunk needs "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from freezekit.staging.classifier import classifier_start
@@ -15,32 +16,101 @@ if TYPE_CHECKING:
     from freezekit.staging.units import Unit
 
 
-def exits(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
-    """Return the units beside the trunk: nothing that is called later depends on them.
+@dataclass(frozen=True)
+class Beside:
+    """The units of a model, divided into what the body is looked for in and what lies beside it.
 
-    Examples are an auxiliary classifier that is called half-way, and a teacher. A classifier
-    branches off: something later depends on what feeds it. The first of two trunks does not. A
-    teacher has no gradients, beside a student that takes the model's own input too.
+    Attributes:
+        units: In the order of use, without those beside.
+        teachers: They go with the stem, as no gradient reaches them.
+        ends: Classifiers of trunks before the last one. They go with the head.
+        exits: Units on which nothing later depends, such as an auxiliary classifier. They go with
+            the head.
+        ops: Modules without parameters that work on what ends and exits make.
+    """
+
+    units: tuple[Unit, ...]
+    teachers: tuple[Unit, ...]
+    ends: tuple[Unit, ...]
+    exits: tuple[Unit, ...]
+    ops: tuple[Unit, ...]
+
+    @property
+    def first(self) -> tuple[Unit, ...]:
+        """What goes with the stem, whenever it is called."""
+        return tuple(replace(unit, start=0, stop=0) for unit in self.teachers)
+
+    def last(self, end: int) -> tuple[Unit, ...]:
+        """Return what goes with the head: what is called half-way comes last all the same."""
+        late = (*self.ends, *self.exits, *self.ops)
+        return tuple(replace(unit, start=end, stop=end) for unit in late)
+
+
+def lay_aside(sources: Sources, units: Sequence[Unit], area_out: int | None) -> Beside:
+    """Divide the units of a model.
+
+    Args:
+        sources: With which parameters the outputs of units were made.
+        units: The units of the model, in the order of use.
+        area_out: Positions in the model's output.
+    """
+    ops = [unit for unit in units if unit.kind == "op"]
+    taught = teachers(sources, units)
+    own = sources.own(taught)
+    taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
+    branches = exits(sources, units)
+    left = [unit for unit in units if unit not in (*taught, *branches)]
+    ends = trunk_ends(sources, left, area_out)
+    late = sources.needing((*ends, *branches), (op for op in ops if op not in taught))
+    body = tuple(unit for unit in left if unit not in (*ends, *late))
+    return Beside(body, taught, ends, branches, late)
+
+
+def exits(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Return the units that branch off the trunk: nothing that is called later depends on them.
+
+    An example is an auxiliary classifier that is called half-way: something later depends on what
+    feeds it. The first of two trunks does not branch off.
 
     Args:
         sources: With which parameters the outputs of units were made.
         units: The units of the model, in the order of use.
     """
     weighty = [unit for unit in units if unit.weights]
-    trained = [unit for unit in weighty if sources.graded(unit)]
     found = []
-    for unit in units:
-        graded = sources.graded(unit)
-        if unit.kind == "op" or (graded and not unit.weights):
-            continue
-        others = [u for u in weighty if u.start > unit.stop] if graded else trained
-        needed, own = sources.data(others), sources.own([unit])
-        if own & needed or sources.joins(unit, others):
-            continue
+    for unit in filter(sources.graded, weighty):
+        later = [other for other in weighty if other.start > unit.stop]
+        needed, own = sources.data(later), sources.own([unit])
         branches = sources.reach([unit]) & ~own & needed
-        if branches if graded else any(other.first for other in others):
+        # Classifiers may be joined too, as an average. Other branches that are joined are trunks.
+        alone = sources.as_output(unit) or not sources.joined(unit, later)
+        if branches and not own & needed and alone:
             found.append(unit)
     return tuple(found)
+
+
+def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Return the units that have no gradients, beside others that take the model's own input.
+
+    These are a teacher, and the momentum encoder of a student. What is trained takes nothing of
+    theirs: encoders under `no_grad` that feed a trained head are no teachers.
+
+    Args:
+        sources: With which parameters the outputs of units were made.
+        units: The units of the model, in the order of use.
+    """
+    trained = [unit for unit in units if unit.weights and sources.graded(unit)]
+    if not any(unit.first for unit in trained):
+        return ()
+    needed = sources.data(trained)
+    return tuple(
+        unit
+        for unit in units
+        if unit.kind != "op"
+        and not sources.graded(unit)
+        and not sources.own([unit]) & needed
+        and not sources.joined(unit, trained)
+    )
 
 
 def trunk_ends(sources: Sources, units: Sequence[Unit], area_out: int | None) -> tuple[Unit, ...]:

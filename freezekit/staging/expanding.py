@@ -153,11 +153,11 @@ def absorb(cut: Cut) -> Cut:
 
 
 def _interleaved(units: Sequence[Unit]) -> dict[Unit, str]:
-    """Return lists whose parts take turns with others: of blocks and of what embeds positions."""
+    """Return lists whose parts take turns with others: with what embeds positions, with exits."""
     weighty = [unit for unit in units if unit.kind not in ("parameter", "op")]
     others: dict[Unit, str] = {}
     for unit in units:
-        if unit.called or not lowers(unit.area_in, unit.area_out):
+        if unit.called or not (unit.alone or lowers(unit.area_in, unit.area_out)):
             continue
         turns = (o for o in weighty if o.start < unit.stop and unit.start < o.stop)
         other = next((o for o in turns if o is not unit), None)
@@ -187,6 +187,8 @@ def _spanning_in(anatomy: Anatomy, trunk: Sequence[Unit]) -> dict[Unit, str]:
             return f"{reaches}, and it lies in the model's backbone"
         if falls and anatomy.contains_stage(unit.name):
             return f"{reaches}, and it holds lists of blocks"
+        if falls and unit.alone and not unit.called:
+            return f"{reaches}, and the forward calls its parts, not the list"
         if (falls or unit is trunk[0]) and unit.weights >= SPANNING_SHARE * total:
             where = reaches if falls else "it comes first"
             return f"{where}, and it holds half of the weight tensors or more"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from freezekit.staging.beside import exits, trunk_ends
+from freezekit.staging.beside import Beside, lay_aside
 from freezekit.staging.classifier import cut_tail, projects
 from freezekit.staging.cutting import cut_units, dense_trunk
 from freezekit.staging.expanding import (
@@ -68,9 +68,7 @@ class Grouping:
         begin: Why the body begins where it does.
         end: Why the body ends where it does.
         neck: Why the neck ends where it does; "" if there is no neck.
-        aside: Names of units on which nothing later depends, such as an auxiliary classifier.
-        ends: Names of the classifiers of trunks before the last one, such as the projection of an
-            image encoder.
+        beside: What lies beside the body, in stem and head.
     """
 
     groups: tuple[Group, ...]
@@ -78,8 +76,7 @@ class Grouping:
     begin: str
     end: str
     neck: str
-    aside: tuple[str, ...]
-    ends: tuple[str, ...]
+    beside: Beside
 
 
 def merged(groups: Sequence[Group]) -> Group:
@@ -100,15 +97,9 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     """
     expanded = expand(anatomy)
     openings = list(expanded.openings)
-    aside = exits(anatomy.sources, expanded.units)
-    ends = trunk_ends(
-        anatomy.sources, [unit for unit in expanded.units if unit not in aside], area_out
-    )
-    late = (*ends, *aside)
-    ops = anatomy.sources.needing(late, [unit for unit in expanded.units if unit.kind == "op"])
-    units = tuple(unit for unit in expanded.units if unit not in (*late, *ops))
-    trunk = dense_trunk(units, openings, area_out)
-    cut = cut_units(units, area_out, trunk)
+    beside = lay_aside(anatomy.sources, expanded.units, area_out)
+    trunk = dense_trunk(beside.units, openings, area_out)
+    cut = cut_units(beside.units, area_out, trunk)
     while whole := to_open(cut.body):
         openings += as_openings(whole)
         if all(unit.alone for unit in whole):  # lists of blocks: the ends of the body stay
@@ -123,20 +114,17 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     openings += as_openings(projections)
     after = tuple(opened(anatomy, cut.after, projections)) if projections else cut.after
     tail = cut_tail(after, area_out, trunk)
-    groups = [Group("stem", cut.stem), *_stages(cut.body)]
+    groups = [Group("stem", (*beside.first, *cut.stem)), *_stages(cut.body)]
     groups += [Group("neck", tail.neck)] if tail.neck else []
-    # What is called half-way comes last all the same.
     end = max(unit.stop for unit in expanded.units) + 1
-    last = (replace(unit, start=end, stop=end) for unit in (*late, *ops))
-    head = Group("head", (*tail.head, *last))
+    head = Group("head", (*tail.head, *beside.last(end)))
     return Grouping(
         groups=(*groups, head),
         openings=tuple(openings),
         begin=cut.begin,
         end=cut.end,
         neck=tail.because,
-        aside=tuple(unit.name for unit in aside),
-        ends=tuple(unit.name for unit in ends),
+        beside=beside,
     )
 
 

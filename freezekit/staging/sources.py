@@ -58,16 +58,15 @@ class Sources:
         inside = own if unit.kind == "parameter" else own & self.reach([unit])
         return bool(inside & self._trace.graded if self._trace.graded else inside)
 
-    def joins(self, unit: Unit, others: Sequence[Unit]) -> bool:
-        """Tell whether a branch is joined with other units by functions without parameters.
-
-        Two classifiers may be joined too, as an average. They are as wide as the output.
-        """
-        made, whole = self._made.get(unit.name, Extent()), self._trace.output
-        if (made.rank, made.width) == (whole.rank, whole.width):
-            return False
+    def joined(self, unit: Unit, others: Sequence[Unit]) -> bool:
+        """Tell whether an output is made with a unit and with others, by whatever functions."""
         own, theirs = self.own([unit]), self.own(others)
         return any(source & own and source & theirs for source in self._trace.outputs)
+
+    def as_output(self, unit: Unit) -> bool:
+        """Tell whether a unit makes what the model does, or a part of it side by side."""
+        made, whole = self._made.get(unit.name, Extent()), self._trace.output
+        return made.rank == whole.rank and (made.width or 0) <= (whole.width or 0)
 
     @cached_property
     def _made(self) -> Mapping[str, Extent]:
