@@ -93,7 +93,8 @@ def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
     """Return the units that have no gradients, beside others that take the model's own input.
 
     These are a teacher, and the momentum encoder of a student. What is trained takes nothing of
-    theirs: encoders under `no_grad` that feed a trained head are no teachers.
+    theirs, and they take nothing of it: encoders under `no_grad` that feed a trained head are no
+    teachers, nor are layers that the forward runs for nothing.
 
     Args:
         sources: With which parameters the outputs of units were made.
@@ -102,13 +103,14 @@ def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
     trained = [unit for unit in units if unit.weights and sources.graded(unit)]
     if not any(unit.first for unit in trained):
         return ()
-    needed = sources.data(trained)
+    needed, own = sources.data(trained), sources.own(trained)
     return tuple(
         unit
         for unit in units
         if unit.kind != "op"
         and not sources.graded(unit)
         and not sources.own([unit]) & needed
+        and not sources.data([unit]) & own
         and not sources.joined(unit, trained)
     )
 

@@ -159,10 +159,13 @@ def _interleaved(units: Sequence[Unit]) -> dict[Unit, str]:
     for unit in units:
         if unit.called or not (unit.alone or lowers(unit.area_in, unit.area_out)):
             continue
-        turns = (o for o in weighty if o.start < unit.stop and unit.start < o.stop)
-        other = next((o for o in turns if o is not unit), None)
-        if other is not None:
-            others[unit] = f"the forward uses its parts and {other.name} in turns"
+        turns = [
+            o for o in weighty if o.start < unit.stop and unit.start < o.stop and o is not unit
+        ]
+        # One module amidst a list, such as a table of positions that all its blocks share, is no
+        # reason to open it; several are, such as the blocks between exits.
+        if turns and (lowers(unit.area_in, unit.area_out) or len(turns) > 1):
+            others[unit] = f"the forward uses its parts and {turns[0].name} in turns"
     return others
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from freezekit.staging.units import Unit, UnitKind, lowers, merged_unit
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ def zip_lists(units: Sequence[Unit], parts: Callable[[str], Sequence[Unit]]) -> 
     lists = [
         unit
         for unit in units
-        if unit.alone and not unit.called and not lowers(unit.area_in, unit.area_out)
+        if (unit.alone or unit.type_name == nn.ParameterList.__name__)
+        and not unit.called
+        and not lowers(unit.area_in, unit.area_out)
     ]
     turns: list[Unit] = []
     parallel: list[Unit] = []

@@ -34,7 +34,7 @@ BLOCKS = ("block", "stage")
 NECKS = ("neck", "fpn")
 """What models call a part that fuses the maps of a backbone."""
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)

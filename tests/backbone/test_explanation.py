@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from freezekit import Backbone, Stage, StagingError, load_backbone
 from freezekit.backbone.explanation_text import explanation_text
+from freezekit.staging import observing
+from freezekit.staging.trace import Trace, trace_forward
 
 MODELS = (
     "torchvision:resnet18",
@@ -127,7 +129,19 @@ def test_a_necks_end_and_what_is_aside_are_told() -> None:
     ends = section(Backbone(model), "Where the body begins")
     assert "the model calls backbone.fpn a neck" in ends
     assert "A neck follows, up to backbone.fpn" in ends
-    assert "Beside the body: rpn. Nothing later depends on it, so it is in head." in ends
+
+
+def test_a_branch_is_told() -> None:
+    class Branched(nn.Sequential):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            stem, block, early, last, late = self
+            middle = block(stem(x))
+            return early(middle.mean((2, 3))), late(last(middle).mean((2, 3)))
+
+    parts = [nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, 2), nn.Linear(4, 2)]
+    net = Branched(*parts, nn.Conv2d(4, 4, 3, 2), nn.Linear(4, 2))
+    ends = section(Backbone(net), "Where the body begins")
+    assert "Beside the body: 2. Nothing later depends on it, so it is in head." in ends
 
 
 class Circle(nn.Module):
@@ -177,17 +191,16 @@ def test_stages_of_a_plugin_are_said_to_be_so() -> None:
     )
 
 
-def test_one_forward_pass_serves_stages_and_explanation() -> None:
-    class Counted(nn.Sequential):
-        calls = 0
+def test_one_forward_pass_serves_stages_and_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Trace] = []
 
-        def forward(self, x: Tensor) -> Tensor:
-            Counted.calls += 1
-            return super().forward(x)  # type: ignore[no-any-return]  # modules return Any
+    def traced(model: nn.Module, example_input: object) -> Trace:
+        seen.append(trace_forward(model, example_input))
+        return seen[-1]
 
-    net = Counted(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3))
-    backbone = Backbone(net)
+    monkeypatch.setattr(observing, "trace_forward", traced)
+    backbone = Backbone(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3)))
     _ = backbone.stages, backbone.explanation
-    assert Counted.calls == 1
+    assert len(seen) == 1
     copied = pickle.loads(pickle.dumps(Backbone(torchvision.models.resnet18())))
     assert asdict(copied.explanation)["stages"][0] == "stem"

@@ -203,6 +203,7 @@ STRUCTURES = (
         lacks="attention",
         warns=(ARRIVED,),
         refuses={"surgical:stages=last,head=false": "all that the spec would train"},
+        open=("alpha",),
     ),
     Structure(spectral_norm, images(), 4, ("8",), lacks="attention norm statistics"),
     Structure(weight_norm, images(), 3, ("4",), lacks="attention norm statistics"),

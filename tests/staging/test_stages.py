@@ -236,7 +236,7 @@ def test_a_teacher_without_gradients_is_no_trunk() -> None:
 
     stages = find_stages(Distilled())
     assert [stage.name for stage in stages] == ["stem", "student.b", "student.c", "head"]
-    assert not any(name.startswith("teacher") for s in stages[:-1] for name in s.parameters)
+    assert not any(name.startswith("teacher") for s in stages[1:] for name in s.parameters)
 
 
 def test_what_refines_again_and_again_is_no_neck() -> None:
@@ -278,13 +278,6 @@ def test_tied_parameters_are_named_once() -> None:
     names = [name for stage in stages for name in stage.parameters]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     assert "1.weight" not in names
-
-
-def test_unused_parameters_are_refused_by_name() -> None:
-    model = Flat()
-    model.aux = nn.Linear(3, 3)
-    with pytest.raises(StagingError, match=r"'aux\.weight', 'aux\.bias'.*freezekit_stages"):
-        find_stages(model)
 
 
 def test_one_layer_is_refused() -> None:
