@@ -159,12 +159,12 @@ def _interleaved(units: Sequence[Unit]) -> dict[Unit, str]:
     for unit in units:
         if unit.called or not (unit.alone or lowers(unit.area_in, unit.area_out)):
             continue
-        turns = [
-            o for o in weighty if o.start < unit.stop and unit.start < o.stop and o is not unit
-        ]
+        rest = (other for other in weighty if other is not unit)
+        turns = [o for o in rest if o.start < unit.stop and unit.start < o.stop]
         # One module amidst a list, such as a table of positions that all its blocks share, is no
         # reason to open it; several are, such as the blocks between exits.
-        if turns and (lowers(unit.area_in, unit.area_out) or len(turns) > 1):
+        blocks = sum(other.kind in BLOCKS for other in turns)
+        if turns and (lowers(unit.area_in, unit.area_out) or blocks > 1):
             others[unit] = f"the forward uses its parts and {turns[0].name} in turns"
     return others
 

@@ -197,7 +197,7 @@ STRUCTURES = (
     Structure(NestedUNet, images(), 3, ("last",), lacks="attention"),
     Structure(UNetPlusPlus, images(), 4, ("final",), lacks="attention"),
     Structure(HookUNet, images(), 4, ("out",), lacks="attention"),
-    Structure(Dpt, images(), 5, ("scratch.output",), lacks="", open=("scratch",)),
+    Structure(Dpt, images(), 5, ("scratch",), lacks=""),
     Structure(PspNet, images(), 3, ("segmentation_head",), lacks="attention"),
     Structure(Fpn, images(), 4, ("predictor",), lacks="attention"),
     Structure(TimmHooks, images(), 4, ("out",), lacks="attention"),
