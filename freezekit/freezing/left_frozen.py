@@ -23,7 +23,7 @@ CONTAINERS = nn.Sequential, nn.ModuleList, nn.ModuleDict
 def leave_frozen(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
     """Return the plan with what arrived with `requires_grad=False`, with notes and warnings.
 
-    Modules whose parameters are all frozen only together with what arrived frozen are held in eval
+    Modules that lie inside what is frozen only together with what arrived frozen are held in eval
     mode too: frozen means frozen, and their statistics would drift.
 
     Args:
@@ -57,7 +57,7 @@ def leave_frozen(backbone: Backbone, plan: FreezePlan) -> FreezePlan:
     if not left:
         return with_warnings(plan, told)
     frozen = plan.frozen.union(left)
-    held = backbone.wholly_frozen(frozen) - backbone.wholly_frozen(plan.frozen)
+    held = backbone.inside(frozen) - backbone.inside(plan.frozen)
     return FreezePlan(
         frozen,
         held.union(plan.eval_modules or ()),

@@ -25,7 +25,8 @@ class BatchNorm(Strategy):
 
     Weights: all parameters of these norms frozen. With `train=only`, only these norms and the head
     are trained. Running statistics: fixed unless `statistics=live`. Randomness: as in the model.
-    With `train=only` it is off in modules that are wholly frozen.
+    With `train=only` it is off in modules that are wholly frozen, and between the layers of
+    a frozen prefix.
 
     Frozen batch norms make training with small batches stable. They free almost no memory, because
     convolutions keep their inputs for the gradients of their own weights.
@@ -79,8 +80,8 @@ class BatchNorm(Strategy):
         if self.train == "rest":
             return FreezePlan(parameters, names if self.statistics == "fixed" else (), notes=notes)
         frozen = backbone.parameters.keys() - parameters - set(backbone.head.parameters)
-        whole = backbone.wholly_frozen(frozen)
-        held = whole | names if self.statistics == "fixed" else whole - names
+        inside = backbone.inside(frozen)
+        held = inside | names if self.statistics == "fixed" else inside - names
         head_alone = "batch-norm: the norms have no weights to train, so only the head is trained"
         return FreezePlan(frozen, held, notes=notes, warnings=() if parameters else [head_alone])
 

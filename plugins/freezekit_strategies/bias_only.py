@@ -22,7 +22,7 @@ class BiasOnly(Strategy):
     under pruning is one too. Tables of position biases are not.
 
     Weights: all others frozen. Running statistics: fixed unless `statistics=live`. Randomness: off
-    only in modules that are wholly frozen.
+    only in modules that are wholly frozen, and between the layers of a frozen prefix.
 
     The gradient of a bias needs no activation. So linear layers and convolutions need not keep
     their inputs (TinyTL). In stock PyTorch, linear layers do not keep their inputs, which are more
@@ -74,9 +74,9 @@ class BiasOnly(Strategy):
         if self.head:
             trained |= set(backbone.head.parameters)
         frozen = backbone.parameters.keys() - trained
-        whole = backbone.wholly_frozen(frozen)
+        held = backbone.inside(frozen)
         tracking = {norm.name for norm in backbone.norms if norm.statistics}
-        return FreezePlan(frozen, whole | tracking if self.statistics == "fixed" else whole)
+        return FreezePlan(frozen, held | tracking if self.statistics == "fixed" else held)
 
 
 @hookimpl

@@ -18,8 +18,8 @@ class NormOnly(Strategy):
     """Train the scale and shift of every norm (batch, layer, group or other), and the head.
 
     Weights: all others frozen. Running statistics: live in batch norms, as in the paper, unless
-    `statistics=fixed`. Randomness: off only in modules that are wholly frozen. A block that
-    contains a norm is not wholly frozen.
+    `statistics=fixed`. Randomness: off only in modules that are wholly frozen, and between the
+    layers of a frozen prefix. A block that contains a norm is not wholly frozen.
 
     Optimizer state and weight gradients become very small. The gradient passes through the whole
     model. A linear layer with a frozen weight does not keep its input, which removes more than a
@@ -73,9 +73,9 @@ class NormOnly(Strategy):
         if self.head:
             trained |= set(backbone.head.parameters)
         frozen = backbone.parameters.keys() - trained
-        whole = backbone.wholly_frozen(frozen)
+        held = backbone.inside(frozen)
         tracking = {norm.name for norm in backbone.norms if norm.statistics}
-        return FreezePlan(frozen, whole | tracking if self.statistics == "fixed" else whole)
+        return FreezePlan(frozen, held | tracking if self.statistics == "fixed" else held)
 
 
 @hookimpl

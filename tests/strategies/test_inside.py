@@ -111,6 +111,32 @@ def test_a_plan_without_eval_modules_of_any_strategy() -> None:
     assert held(flat(NORMS["batch"]), Mine()) == {"0", "1", "2", "3", "4"}
 
 
+@pytest.mark.filterwarnings("ignore::freezekit.FreezekitWarning")
+@pytest.mark.parametrize(
+    ("spec", "live"),
+    [
+        ("bias-only", {10, 11, 14, 15}),
+        ("bias-only:head=false,statistics=live", {9, 10, 11, 13, 14, 15}),
+        ("norm-only", {9, 10, 11, 13, 14, 15}),
+        ("norm-only:statistics=fixed", {10, 11, 14, 15}),
+        ("batch-norm:train=only", {10, 11, 14, 15}),
+        ("batch-norm:train=only,statistics=live", {1, 5, 9, 10, 11, 13, 14, 15}),
+    ],
+)
+def test_strategies_that_train_little_hold_what_comes_before_it(spec: str, live: set[int]) -> None:
+    model = flat(NORMS["batch"])
+    model[9] = nn.BatchNorm2d(32)  # the first norm with weights
+    assert {str(at) for at in range(16)} - held(model, spec) == {str(at) for at in live}
+
+
+def test_a_prefix_that_arrived_frozen_is_held_with_what_is_inside() -> None:
+    model = flat(NORMS["batch"])
+    model[:9].requires_grad_(False)
+    assert held(model, "full") == {str(at) for at in range(9)}
+    frozen = freeze_(model, "full", example_input=IMAGES)
+    assert frozen.verify(IMAGES).passed
+
+
 class Shared(nn.Module):
     """One dropout for all layers, and something before the first layer."""
 
