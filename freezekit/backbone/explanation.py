@@ -86,6 +86,7 @@ class Explanation:
         aside: Units on which nothing later depends, such as an auxiliary classifier.
         ends: Classifiers of trunks before the last one.
         teachers: Units that no gradient reaches, beside what is trained.
+        idle: Units on which no output depends.
         groups: The units as they were grouped.
         merges: Groups that became one because of a dependence.
         late: Parameters that eval mode does not use.
@@ -104,6 +105,7 @@ class Explanation:
     aside: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
     groups: tuple[GroupRow, ...] = ()
     merges: tuple[Merge, ...] = ()
     late: tuple[LateRow, ...] = ()
@@ -146,6 +148,7 @@ def explain_staging(
         aside=tuple(unit.name for unit in grouping.beside.exits),
         ends=tuple(unit.name for unit in grouping.beside.ends),
         teachers=tuple(unit.name for unit in grouping.beside.teachers),
+        idle=tuple(unit.name for unit in grouping.beside.idle),
         groups=tuple(
             GroupRow(name, group.kind, tuple(u.name for u in group.units), group.because)
             for name, group in zip(names, grouping.groups, strict=True)

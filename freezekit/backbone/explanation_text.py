@@ -149,6 +149,10 @@ def _ends(told: Explanation) -> list[str]:
             f"Beside the body: {_some(told.teachers)}. No gradient reaches it, and nothing that is "
             "trained takes what it makes, so it is in stem."
         )
+    if told.idle:
+        sentences.append(
+            f"No output depends on {_some(told.idle)}: it is in the stage that is used before it."
+        )
     if told.ends:
         sentences.append(
             f"Classifiers of trunks before the last one: {_some(told.ends)}. No other trunk needs "

@@ -27,6 +27,8 @@ class Beside:
         exits: Units on which nothing later depends, such as an auxiliary classifier. They go with
             the head.
         ops: Modules without parameters that work on what ends and exits make.
+        idle: Units on which no output depends, as the layers of an encoder after the last map that
+            a hook takes. They go with the stage before them.
     """
 
     units: tuple[Unit, ...]
@@ -34,6 +36,7 @@ class Beside:
     ends: tuple[Unit, ...]
     exits: tuple[Unit, ...]
     ops: tuple[Unit, ...]
+    idle: tuple[Unit, ...]
 
     @property
     def first(self) -> tuple[Unit, ...]:
@@ -59,11 +62,20 @@ def lay_aside(sources: Sources, units: Sequence[Unit], area_out: int | None) -> 
     own = sources.own(taught)
     taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
     branches = exits(sources, units)
-    left = [unit for unit in units if unit not in (*taught, *branches)]
+    trained = [unit for unit in units if sources.graded(unit)]
+    idle = tuple(
+        unit
+        for unit in units
+        if unit.weights
+        and unit not in (*taught, *branches, *trained)
+        and sources.data([unit]) & sources.own(trained)
+        and not sources.needing([unit], trained)
+    )
+    left = [unit for unit in units if unit not in (*taught, *branches, *idle)]
     ends = trunk_ends(sources, left, area_out)
     late = sources.needing((*ends, *branches), (op for op in ops if op not in taught))
     body = tuple(unit for unit in left if unit not in (*ends, *late))
-    return Beside(body, taught, ends, branches, late)
+    return Beside(body, taught, ends, branches, late, idle)
 
 
 def exits(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
@@ -111,7 +123,6 @@ def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
         and not sources.graded(unit)
         and not sources.own([unit]) & needed
         and not sources.data([unit]) & own
-        and not sources.joined(unit, trained)
     )
 
 

@@ -116,6 +116,9 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     tail = cut_tail(after, area_out, trunk)
     groups = [Group("stem", (*beside.first, *cut.stem)), *_stages(cut.body)]
     groups += [Group("neck", tail.neck)] if tail.neck else []
+    for unit in beside.idle:  # without a layout: the stage does not return what they make
+        at = max(at for at, group in enumerate(groups) if _starts(group) <= unit.start or not at)
+        groups[at] = _joined(groups[at], replace(unit, grid_out=None, area_out=None))
     end = max(unit.stop for unit in expanded.units) + 1
     head = Group("head", (*tail.head, *beside.last(end)))
     return Grouping(
@@ -191,6 +194,10 @@ def _stages(body: Sequence[Unit]) -> list[Group]:
     elif waiting:
         groups = [Group("body", tuple(waiting), "the body has no blocks or layers")]
     return groups
+
+
+def _starts(group: Group) -> int:
+    return min((unit.start for unit in group.units), default=0)
 
 
 def _joined(group: Group, *units: Unit) -> Group:

@@ -213,7 +213,15 @@ STRUCTURES = (
     Structure(Siamese, PAIR, 5, ("fc",), lacks="attention"),
     Structure(TwoTrunks, PAIR, 4, ("project_",), lacks="attention"),
     Structure(TwoTrunksBare, PAIR, 4, ("project_",), lacks="attention", open=("norm_",)),
-    Structure(Cosine, PAIR, 4, (), lacks="attention head", warns=("has no head with parameters",)),
+    Structure(
+        Cosine,
+        PAIR,
+        4,
+        (),
+        lacks="attention head",
+        warns=("has no head with parameters",),
+        refuses={"last-n-stages:n=0": "nothing is left to train"},
+    ),
     Structure(
         ImageAndTable,
         several(images(), noise(2, 5)),

@@ -166,11 +166,6 @@ TWO_TRUNKS: dict[str, tuple[nn.Module, tuple[Tensor, ...], set[str]]] = {
         images(2),
         {"fc"},
     ),
-    "one under no_grad": (
-        Model(lambda m, x, y: F.cosine_similarity(quietly(m.a, x), m.b(y)), a=resnet(), b=resnet()),
-        images(2),
-        set(),
-    ),
 }
 
 
@@ -278,6 +273,7 @@ TEACHERS: dict[str, Callable[[Any, Tensor], Any]] = {
     "last": lambda m, x: (m.student(x), quietly(m.teacher, x)),
     "detached": lambda m, x: (m.teacher(x).detach(), m.student(x)),
     "in a loss": lambda m, x: F.mse_loss(m.student(x), quietly(m.teacher, x)),
+    "in logits": lambda m, x: m.student(x) @ quietly(m.teacher, x).T,
 }
 
 
