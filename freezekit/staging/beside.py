@@ -62,15 +62,7 @@ def lay_aside(sources: Sources, units: Sequence[Unit], area_out: int | None) -> 
     own = sources.own(taught)
     taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
     branches = exits(sources, units)
-    trained = [unit for unit in units if sources.graded(unit)]
-    idle = tuple(
-        unit
-        for unit in units
-        if unit.weights
-        and unit not in (*taught, *branches, *trained)
-        and sources.data([unit]) & sources.own(trained)
-        and not sources.needing([unit], trained)
-    )
+    idle = run_for_nothing(sources, [unit for unit in units if unit not in (*taught, *branches)])
     left = [unit for unit in units if unit not in (*taught, *branches, *idle)]
     ends = trunk_ends(sources, left, area_out)
     late = sources.needing((*ends, *branches), (op for op in ops if op not in taught))
@@ -123,6 +115,28 @@ def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
         and not sources.graded(unit)
         and not sources.own([unit]) & needed
         and not sources.data([unit]) & own
+    )
+
+
+def run_for_nothing(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Return the units that take what is trained, and that no output depends on.
+
+    timm's models that give their features by hooks run to their end, whatever features are asked
+    for.
+
+    Args:
+        sources: With which parameters the outputs of units were made.
+        units: The units of the model, in the order of use.
+    """
+    trained = [unit for unit in units if sources.graded(unit)]
+    own, needed = sources.own(trained), sources.data(trained)
+    return tuple(
+        unit
+        for unit in units
+        if unit.weights
+        and not sources.graded(unit)
+        and sources.data([unit]) & own
+        and not sources.own([unit]) & needed
     )
 
 
