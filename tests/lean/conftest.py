@@ -19,8 +19,8 @@ def step():
 def twins():
     def make(model, spec):
         lean = copy.deepcopy(model)
-        freeze_(model, spec)
-        freeze_(lean, spec, lean=True)
+        plan = freeze_(model, spec).plan
+        freeze_(lean, plan, lean=True)
         return model.train(), lean.train()
 
     return make

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import VisionTransformer
 
-from freezekit import FreezeError, FreezekitWarning, freeze_, load_backbone
+from freezekit import FreezeError, FreezekitWarning, freeze_, load_backbone, plan
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.workload import Session
 from freezekit.model.loss import loss_function
@@ -118,10 +118,12 @@ def test_other_types(dtype, spec, twins, assert_same, step):
 def test_channels_last(spec, twins, assert_same, step):
     last = torch.channels_last
     for name in ("timm:test_resnet", "timm:test_efficientnet", "torchvision:mobilenet_v3_small"):
+        loaded = load_backbone(name)
+        decided = plan(loaded, spec)
         for weights, x in ((last, last), (last, torch.contiguous_format), (None, last)):
-            model = load_backbone(name)
+            model = copy.deepcopy(loaded)
             model = model.to(memory_format=weights) if weights else model
-            stock, lean = twins(model, spec)
+            stock, lean = twins(model, decided)
             given = images().contiguous(memory_format=x)
             assert_same(stock, lean, lambda model, given=given: step(model, given))
 
