@@ -12,10 +12,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 from rich.console import Console
 
 from freezekit.bench.statistics import estimate_change, summarise
+from freezekit.cli import main
 from freezekit.compare.differences import differences
 from freezekit.compare.pairing import find_run, pair
 from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
@@ -251,10 +253,12 @@ def test_markdown_has_the_same_figures() -> None:
     assert r"| `head-only` | \<0.01 | -50% | \<0.01 | -50% | 0% | 1.00 [0.99, 1.01] |" in shown
 
 
+WIDE = {"COLUMNS": "400"}  # a path as long as pytest's stays in one piece
+
+
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "freezekit", "compare", *args]
-    wide = os.environ | {"COLUMNS": "400"}  # a path as long as pytest's stays in one piece
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
+    done = CliRunner(env=WIDE).invoke(main, ["compare", *args])
+    return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -265,7 +269,10 @@ def files(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_the_command_prints_the_table_and_passes(files: tuple[str, str]) -> None:
-    done = run(*files)
+    command = [sys.executable, "-m", "freezekit", "compare", *files]
+    wide = os.environ | WIDE
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
+    assert run(*files).stdout == done.stdout, "the other tests run it in this process"
     assert (done.returncode, done.stderr) == (0, "")
     assert "1.2" in done.stdout
     assert "slower" in done.stdout
