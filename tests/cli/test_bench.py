@@ -10,11 +10,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from freezekit.results.store import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "sliced_resnet.py")
 TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")
@@ -266,8 +272,10 @@ def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
         ("resnet18", "did you mean 'torchvision:resnet18' or"),
     ],
 )
-def test_all_names_are_looked_up_before_anything_is_measured(model: str, message: str) -> None:
-    done = bench(*TINY, model, "--static", "-s", "head-only")
+def test_all_names_are_looked_up_before_anything_is_measured(
+    model: str, message: str, invoke: Invoke
+) -> None:
+    done = invoke("bench", *TINY, model, "--static", "-s", "head-only")
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "nothing was measured" in done.stderr
@@ -312,8 +320,10 @@ def test_a_model_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path
         ),
     ],
 )
-def test_bad_usage_is_one_line_and_exit_2(args: tuple[str, ...], message: str) -> None:
-    done = bench(*args)
+def test_bad_usage_is_one_line_and_exit_2(
+    args: tuple[str, ...], message: str, invoke: Invoke
+) -> None:
+    done = invoke("bench", *args)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,7 +16,10 @@ from freezekit.results.locking import locked
 from freezekit.results.store import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")
 COMMAND = [sys.executable, "-m", "freezekit", "bench"]
@@ -69,9 +72,9 @@ def test_gates_and_a_baseline(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_measured(
-    options: tuple[str, ...], message: str
+    options: tuple[str, ...], message: str, invoke: Invoke
 ) -> None:
-    done = bench(*TINY, *options)
+    done = invoke("bench", *TINY, *options)
     assert done.returncode == 2
     assert message in done.stderr
 

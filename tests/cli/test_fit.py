@@ -18,7 +18,10 @@ from freezekit.results.records import Result, Row, StepSeconds, Time, Workload
 from freezekit.results.store import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
 TINY = ("timm:test_resnet", "--image-size", "32", "--threads", "1")
 
@@ -82,19 +85,19 @@ def test_what_fits_replaces_what_fitted(tmp_path: Path, options: tuple[str, ...]
 
 
 @pytest.mark.parametrize("name", ["r.json", "r.md"])
-def test_another_file_is_not_replaced(tmp_path: Path, name: str) -> None:
+def test_another_file_is_not_replaced(tmp_path: Path, name: str, invoke: Invoke) -> None:
     path = tmp_path / name
     run = to_json([timed()])
     for text in (run, render_markdown([timed()]), "# Read me\n", '{"kind": "freezekit', "[1]"):
         path.write_text(text)
-        done = fit(*TINY, "-o", str(path))
+        done = invoke("fit", *TINY, "-o", str(path))
         assert done.returncode == 2
         assert (
             f"is no {path.suffix} that this command of freezekit wrote; name another" in done.stderr
         )
         assert path.read_text() == text
     path.write_bytes(b"\xff\xfe\x00")
-    assert fit(*TINY, "-o", str(path)).returncode == 2
+    assert invoke("fit", *TINY, "-o", str(path)).returncode == 2
 
 
 def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
@@ -148,8 +151,8 @@ def test_a_strategy_that_is_refused_costs_its_row() -> None:
         ((*TINY, "--timing", "missing.json"), "cannot read 'missing.json'"),
     ],
 )
-def test_wrong_usage(args: tuple[str, ...], message: str) -> None:
-    done = fit(*args)
+def test_wrong_usage(args: tuple[str, ...], message: str, invoke: Invoke) -> None:
+    done = invoke("fit", *args)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -175,11 +178,11 @@ def timed(**fields: object) -> Result:
     ],
 )
 def test_speeds_of_another_step_are_refused(
-    tmp_path: Path, field: str, value: object, said: str
+    tmp_path: Path, field: str, value: object, said: str, invoke: Invoke
 ) -> None:
     path = tmp_path / "r.json"
     path.write_text(to_json([timed(**{field: value})]))
-    done = fit(*TINY, "--memory", "20MB", "--timing", str(path))
+    done = invoke("fit", *TINY, "--memory", "20MB", "--timing", str(path))
     assert done.returncode == 2
     assert f"{str(path)!r} h" in done.stderr
     assert said in done.stderr
