@@ -172,9 +172,9 @@ def test_prints_of_a_model_are_no_events(deadly: str, server: ForkServer | None)
 
 
 @pytest.mark.parametrize("kind", ["static", "memory"])
-def test_a_lean_job_keeps_less_than_a_stock_one(kind: str) -> None:
+def test_a_lean_job_keeps_less_than_a_stock_one(kind: str, forking: ForkServer) -> None:
     saved = []
-    with Workers() as workers:
+    with Workers(forking) as workers:
         for lean in (False, True):
             events = list(workers.events(job(kind, "timm:test_resnet", "batch-norm", lean)))
             assert events[-1]["label"] == ("batch-norm [lean]" if lean else "batch-norm")
