@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,9 @@ from freezekit.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+TINY = ("timm:test_resnet", "--image-size", "32", "--batch-size", "2", "--threads", "1")
 
 
 @pytest.fixture
@@ -27,3 +31,14 @@ def invoke() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def earlier_run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A result file of `full` and `head-only`, counted once for all tests that begin with one."""
+    path: Path = tmp_path_factory.mktemp("earlier") / "r.json"
+    command = [sys.executable, "-m", "freezekit", "bench", *TINY]
+    asked = ("--static", "-s", "head-only", "-o", str(path))
+    done = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return path.read_text()

@@ -364,9 +364,11 @@ def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> Non
     assert not file.exists()
 
 
-def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(tmp_path: Path) -> None:
+def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(
+    tmp_path: Path, earlier_run: str
+) -> None:
     path = tmp_path / "r.json"
-    assert bench(*TINY, "--static", "-s", "head-only", "-o", str(path)).returncode == 0
+    path.write_text(earlier_run)
     whole = load(path)
     process = started(*TINY, "-s", "bias-only", "-o", str(path), until="measuring memory")
     process.send_signal(signal.SIGINT)
