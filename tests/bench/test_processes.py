@@ -123,7 +123,8 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
         ("kill", "oom", "killed .SIGKILL., as the system does when memory runs out"),
         ("leave", "error", "ended with code 3: last words"),
         ("memory", "oom", "can't allocate memory"),
-        ("succeed", "error", "ended with code 0 before its work was done: it said nothing"),
+        # What the model printed before is there if its buffer was written out.
+        ("succeed", "error", "ended with code 0 before its work was done: (it said|models may)"),
         ("script", "error", "the code of the model or of a plugin left with sys.exit.None."),
         ("interrupt", "error", "KeyboardInterrupt: from the model"),
         ("child", "oom", "killed .SIGKILL."),
