@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
+
+C = TypeVar("C")
 
 
 def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
@@ -40,17 +42,42 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
         >>> sorted(forward_flops(model, torch.ones(1, 4)).items())
         [('', 96), ('0', 64), ('2', 32)]
     """
+
+    def counted(copied: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+        with flop_counter() as counter:
+            run()
+        return flops_by_module(counter, copied)
+
+    return counted_on_a_copy(model, example_input, counted)
+
+
+def counted_on_a_copy(
+    model: nn.Module, example_input: Any, count: Callable[[nn.Module, Callable[[], object]], C]
+) -> C:
+    """Return what `count` makes of a copy of the model and of a function that runs it once.
+
+    The copy is on `meta`. If its forward needs values there, a copy with data is counted. None of
+    its parameters requires a gradient.
+
+    Raises:
+        StagingError: The forward refuses the input.
+
+    Example:
+        >>> from torch import nn
+        >>> counted_on_a_copy(nn.Linear(4, 2), torch.ones(1, 4), lambda _, run: run().shape)
+        torch.Size([1, 2])
+    """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     real = torch.device("cpu") if device.type == "meta" else device
     forked = torch.random.fork_rng(devices=[real] if real.type == "cuda" else [])
     with forked, caches_kept(model), eagerly(model), torch.no_grad():
         try:
-            return _counted(meta_copy(model), on_device(example_input, torch.device("meta")))
+            return _counted(meta_copy(model), on_device(example_input, torch.device("meta")), count)
         except Exception:  # noqa: BLE001  # a model's forward may raise anything
             pass
         try:
             with _products_alone():
-                return _counted(real_copy(model), on_device(example_input, real))
+                return _counted(real_copy(model), on_device(example_input, real), count)
         except Exception as error:
             raise StagingError(
                 f"the FLOPs of {type(model).__name__} cannot be counted on its example input "
@@ -58,13 +85,18 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
             ) from error
 
 
-def _counted(copied: nn.Module, given: Any) -> dict[str, int]:
+def _counted(
+    copied: nn.Module, given: Any, count: Callable[[nn.Module, Callable[[], object]], C]
+) -> C:
     args, kwargs = ((), given) if isinstance(given, dict) else (given, {})
     args = args if isinstance(args, tuple) else (args,)
     copied.requires_grad_(False)  # the counter fails on a view of a parameter that needs a gradient
-    with FlopCounterMode(display=False, custom_mapping=dict(RECURRENT)) as counter:
-        copied(*args, **kwargs)
-    return flops_by_module(counter, copied)
+    return count(copied, lambda: copied(*args, **kwargs))
+
+
+def flop_counter() -> FlopCounterMode:
+    """Return torch's counter, which counts recurrent layers too."""
+    return FlopCounterMode(display=False, custom_mapping=dict(RECURRENT))
 
 
 @contextmanager
@@ -112,14 +144,22 @@ formulas give is what it counts where the same module runs as matrix products.""
 def flops_by_module(counter: FlopCounterMode, model: nn.Module) -> dict[str, int]:
     """Return the counted FLOPs of each module, by dotted name, with inner modules included.
 
+    A module that is not called itself, such as `nn.ModuleList`, has those of the modules in it.
+
     Args:
         counter: Was active while the model ran.
         model: The model that ran.
     """
     root = type(model).__name__
     counted = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
-    return {
+    found = {
         name.removeprefix(root).removeprefix("."): flops
         for name, flops in counted.items()
         if name != "Global" and flops
     }
+    for name, module in reversed(list(model.named_modules())):  # inner modules come first
+        if name and name not in found:  # such as a list, which no forward calls
+            children = (f"{name}.{child}" for child, _ in module.named_children())
+            if inside := sum(found.get(child, 0) for child in children):
+                found[name] = inside
+    return found
