@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezekit.errors import StagingError
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 C = TypeVar("C")
 
@@ -44,7 +49,7 @@ def forward_flops(model: nn.Module, example_input: Any) -> dict[str, int]:
     """
 
     def counted(copied: nn.Module, run: Callable[[], object]) -> dict[str, int]:
-        with flop_counter() as counter:
+        with flop_counter(copied) as counter:
             run()
         return flops_by_module(counter, copied)
 
@@ -90,13 +95,52 @@ def _counted(
 ) -> C:
     args, kwargs = ((), given) if isinstance(given, dict) else (given, {})
     args = args if isinstance(args, tuple) else (args,)
-    copied.requires_grad_(False)  # the counter fails on a view of a parameter that needs a gradient
+    copied.requires_grad_(False)
     return count(copied, lambda: copied(*args, **kwargs))
 
 
-def flop_counter() -> FlopCounterMode:
-    """Return torch's counter, which counts recurrent layers too."""
-    return FlopCounterMode(display=False, custom_mapping=dict(RECURRENT))
+def flop_counter(model: nn.Module) -> FlopCounterMode:
+    """Return torch's counter, for a forward of this model; it counts recurrent layers too."""
+    counter = FlopCounterMode(display=False, custom_mapping=dict(RECURRENT))
+    counter.mod_tracker = _Running(model)  # type: ignore[assignment]  # it has what is used
+    return counter
+
+
+class _Running:
+    """Tells the counter which modules run.
+
+    torch's own tracker also follows the backward pass. It fails on a module that is given a view,
+    made without gradients, of a tensor that requires one. These hooks are global, as hooks of a
+    module would turn off the fast path of a transformer.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = {module: name for name, module in model.named_modules()}
+        self._running: list[str] = []
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def parents(self) -> set[str]:
+        """Names of the modules that run, and the key of the total."""
+        return {"Global", *self._running}
+
+    def __enter__(self) -> None:
+        self._handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, _args: object) -> None:
+        if module in self._names:
+            self._running.append(self._names[module])
+
+    def _leave(self, module: nn.Module, *_: object) -> None:
+        if self._names.get(module) in self._running:  # not if a hook of it failed before
+            self._running.remove(self._names[module])
 
 
 @contextmanager
@@ -147,16 +191,11 @@ def flops_by_module(counter: FlopCounterMode, model: nn.Module) -> dict[str, int
     A module that is not called itself, such as `nn.ModuleList`, has those of the modules in it.
 
     Args:
-        counter: Was active while the model ran.
+        counter: The `flop_counter` of the model; it was active while the model ran.
         model: The model that ran.
     """
-    root = type(model).__name__
     counted = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
-    found = {
-        name.removeprefix(root).removeprefix("."): flops
-        for name, flops in counted.items()
-        if name != "Global" and flops
-    }
+    found = {name: flops for name, flops in counted.items() if name != "Global" and flops}
     for name, module in reversed(list(model.named_modules())):  # inner modules come first
         if name and name not in found:  # such as a list, which no forward calls
             children = (f"{name}.{child}" for child, _ in module.named_children())

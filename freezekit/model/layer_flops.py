@@ -48,7 +48,7 @@ def layer_flops(
     """
 
     def counted(copied: nn.Module, run: Callable[[], object]) -> tuple[int, ...]:
-        with flop_counter() as counter, _ByLayer(copied, layers, counter) as found:
+        with flop_counter(copied) as counter, _ByLayer(copied, layers, counter) as found:
             run()
         return tuple(found.flops)
 

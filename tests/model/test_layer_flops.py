@@ -89,6 +89,17 @@ class Values(Net):
         return super().forward(x) if float(x.sum()) > 0 else x
 
 
+class Kept(Net):
+    """A weight that is no parameter is viewed without gradients, and given to a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = [torch.ones(1, 4, requires_grad=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + self.two(self.kept[0].view(1, 4)))
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -99,6 +110,7 @@ class Values(Net):
         (NoGradient, (32, 32, 32)),
         (InPlace, (32, 32, 32)),
         (Values, (32, 32, 32)),
+        (Kept, (0, 96, 32)),
     ],
 )
 def test_each_operator_counts_in_the_last_layer_it_depends_on(
