@@ -217,12 +217,28 @@ class Backbone:
             StagingError: The model refuses the input.
         """
         from freezekit.model.flops import forward_flops
+
+        return MappingProxyType(forward_flops(self.model, self._given()))
+
+    @cached_property
+    def layer_flops(self) -> tuple[int, ...]:
+        """Forward FLOPs of each of `layers`; together they are those of the model.
+
+        An operator belongs to the last layer on whose parameters its inputs depend, also where a
+        forward calls functions and no modules.
+
+        Raises:
+            StagingError: The model cannot be staged, or it refuses the input.
+        """
+        from freezekit.model.layer_flops import layer_flops
+
+        return layer_flops(self.model, self._given(), self.layers)
+
+    def _given(self) -> Any:  # Any: whatever the model takes
         from freezekit.staging.observing import usual_input
 
         given = self.example_input
-        if given is None:
-            given = usual_input(self.model, training=False)
-        return MappingProxyType(forward_flops(self.model, given))
+        return usual_input(self.model, training=False) if given is None else given
 
     @property
     def stem(self) -> Stage:

@@ -26,7 +26,7 @@ from freezekit.bench.workload import (
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
-from freezekit.model.flops import RECURRENT, flops_by_module
+from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
@@ -258,7 +258,7 @@ def count_flops(session: Session) -> tuple[Flops, dict[str, int]]:
     except for the gradients of grouped convolutions, and recurrent layers. A multiply-add is two.
     All that runs counts: in a lean step also what backward computes again.
     """
-    with FlopCounterMode(display=False, custom_mapping=dict(RECURRENT)) as forward:
+    with flop_counter(session.model) as forward:
         loss = session.loss()
     mapping = {**RECURRENT, torch.ops.aten.convolution_backward: _convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=mapping) as backward:

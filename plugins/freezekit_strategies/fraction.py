@@ -20,7 +20,8 @@ class Fraction(Strategy):
 
     A layer is the stem, a block of the body, or a neck. With `of=flops` the share is counted in
     FLOPs of the forward pass, which is close to the share of activations. With `of=parameters` it
-    is counted in parameters, and most parameters are in late layers.
+    is counted in parameters, and most parameters are in late layers. FLOPs of a prefix are those of
+    all operators that depend on no later parameter.
 
     Weights: the prefix frozen. Running statistics: fixed in the prefix. Randomness: off in the
     prefix.
@@ -61,12 +62,16 @@ class Fraction(Strategy):
         """Freeze the longest prefix of layers within the share.
 
         Raises:
-            PlanError: The first layer alone is larger than the share.
+            PlanError: The first layer alone is larger than the share, or no FLOPs are counted.
             StagingError: The model cannot be staged, or its FLOPs cannot be counted.
         """
-        layers = backbone.layers
-        sizes = [self._size(backbone, names) for names in layers]
-        total = sum(sizes) or 1
+        layers, sizes = backbone.layers, self._sizes(backbone)
+        total = sum(sizes)
+        if not total:
+            raise PlanError(
+                f"fraction: {type(backbone.model).__name__} runs no operator whose FLOPs are "
+                "counted; give of=parameters"
+            )
         reached = [size / total for size in accumulate(sizes)]
         head = set(backbone.head.parameters)
         prefix = [
@@ -88,13 +93,12 @@ class Fraction(Strategy):
         ]
         return FreezePlan(frozen, backbone.inside(frozen, stages), notes=[note])
 
-    def _size(self, backbone: Backbone, names: Iterable[str]) -> int:
-        """Return the number of elements of a layer, or the FLOPs of the modules wholly in it."""
-        if self.of == "parameters":
-            return sum(backbone.parameters[name].numel for name in names)
-        inside = backbone.wholly_frozen(names)
-        outermost = [name for name in inside if name.rpartition(".")[0] not in inside]
-        return sum(backbone.flops.get(name, 0) for name in outermost)
+    def _sizes(self, backbone: Backbone) -> tuple[int, ...]:
+        """Return the number of elements of each layer, or its FLOPs."""
+        if self.of == "flops":
+            return backbone.layer_flops
+        numel = {name: info.numel for name, info in backbone.parameters.items()}
+        return tuple(sum(numel[name] for name in names) for names in backbone.layers)
 
 
 @hookimpl

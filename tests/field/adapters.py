@@ -215,7 +215,6 @@ STRUCTURES = (
         ("fc",),
         lacks="attention norm statistics",
         warns=(MOVES,),
-        refuses={"fraction:share=0.7": "choose by parameters instead"},
         moves=tuple(f"features.{i}.of_" for i in range(3)),
     ),
     Structure(

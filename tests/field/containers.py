@@ -202,6 +202,5 @@ STRUCTURES = (
         4,
         ("head",),
         lacks="attention",
-        refuses={"fraction:share=0.7": "choose by parameters instead"},
     ),
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezekit.errors import StagingError
-from freezekit.model.flops import RECURRENT, forward_flops
+from freezekit.model.flops import RECURRENT, flop_counter, forward_flops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,3 +70,24 @@ def test_the_fused_operator_of_an_lstm_counts_forward_and_backward(layers: int) 
 def test_a_refused_input_is_told() -> None:
     with pytest.raises(StagingError, match=r"FLOPs of Linear cannot .*RuntimeError.*parameters"):
         forward_flops(nn.Linear(4, 2), torch.ones(1, 3))
+
+
+def test_a_view_made_without_gradients_counts_in_a_training_step() -> None:
+    class Reads(nn.Linear):
+        """Gives a layer a view of a weight of its own."""
+
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.inner = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                target = self.inner(self.weight.view(4, 4))
+            return self.inner(super().forward(x)) + target
+
+    model, given = Reads(), torch.ones(4, 4)
+    with flop_counter(model) as counter:
+        model(given).sum().backward()
+    forward = 2 * 4 * (16 + 8 + 8)
+    assert forward_flops(model, given) == {"": forward, "inner": 2 * 4 * 16}
+    assert counter.get_total_flops() > forward
