@@ -36,7 +36,7 @@ class Dependence(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, roots: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own
         # They are kept alive: the address of a storage that is freed may be used again.
         self._reached: dict[int, torch.UntypedStorage] = {}
         self._add(roots)
