@@ -57,18 +57,21 @@ def check_model(model: object) -> None:
 
 
 def staging_advice(model: nn.Module) -> str | None:
-    """Return why the stages of a model cannot be found after it was scripted or sharded.
+    """Return why no stages are found in a model that was sharded, or scripted even in part.
 
     Example:
         >>> staging_advice(nn.Linear(1, 1)) is None
         True
     """
     name = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
+    if (part := scripted_part(model)) is not None:
+        advice = "scripted = torch.jit.script(model), then freeze_(scripted, decided)"
+        if part:
+            advice = "script the part, then freeze_(model, decided)"
         return (
-            f"{name} is a ScriptModule of torch.jit, whose layers cannot be observed. Plans are "
-            "made before: decided = plan(model, spec), then scripted = torch.jit.script(model), "
-            "then freeze_(scripted, decided)"
+            f"{f'{part!r} in this {name}' if part else name} is a ScriptModule of torch.jit, whose "
+            f"layers cannot be observed. Plans are made before: decided = plan(model, spec), then "
+            f"{advice}"
         )
     if any("DTensor" in _class_names(parameter) for parameter in model.parameters()):
         return (
@@ -77,6 +80,24 @@ def staging_advice(model: nn.Module) -> str | None:
             "fully_shard(model), then freeze_(model, decided)"
         )
     return None
+
+
+def scripted_part(model: nn.Module) -> str | None:
+    """Return the name of the first module with parameters that torch.jit has scripted or traced.
+
+    Example:
+        >>> scripted_part(nn.Linear(1, 1)) is None
+        True
+    """
+    return next(
+        (
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, torch.jit.ScriptModule)
+            and next(module.parameters(), None) is not None
+        ),
+        None,
+    )
 
 
 def refuse_script(kind: str) -> None:

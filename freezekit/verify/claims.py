@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError, ModelError
+from freezekit.freezing.wrapped import scripted_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,11 +84,18 @@ def claims_of_flags(backbone: Backbone) -> Claims:
 
 
 def check_values(model: nn.Module) -> None:
-    """Raise where a model holds shapes only.
+    """Raise where no copy of a model can be trained.
 
     Raises:
-        ModelError: A parameter or buffer is on "meta".
+        ModelError: A parameter or buffer is on "meta", or a part is scripted.
     """
+    if (part := scripted_part(model)) is not None:
+        name = type(model).__name__
+        raise ModelError(
+            f"{f'{part!r} in this {name}' if part else name} is a ScriptModule of torch.jit. "
+            "Verification trains a copy, and torch makes no copy of such a module that can be "
+            "trained: freeze and verify the model before it is scripted"
+        )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_meta:
             raise ModelError(

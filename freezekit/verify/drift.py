@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from freezekit.model.nested import tensors
+from freezekit.verify.dependence import Dependence
 from freezekit.verify.isolation import bits
 
 if TYPE_CHECKING:
@@ -34,7 +36,18 @@ def find_drift(model: nn.Module, task: TrainingTask, claims: Claims) -> tuple[st
     Returns:
         The last module whose input is the same, and the first whose input is not.
     """
-    in_train, in_eval = (_inputs(model.train(mode), task, claims) for mode in (True, False))
+    if _first_drift(model, task, claims, nullcontext()) is None:
+        return None
+    # What is trained may reach frozen modules where no gradient is recorded, too.
+    parameters = dict(model.named_parameters())
+    roots = [parameters[name] for name in claims.trained]
+    return _first_drift(model, task, claims, Dependence(roots))
+
+
+def _first_drift(
+    model: nn.Module, task: TrainingTask, claims: Claims, watch: Dependence | nullcontext[None]
+) -> tuple[str, str] | None:
+    in_train, in_eval = (_inputs(model.train(mode), task, claims, watch) for mode in (True, False))
     last = None
     for call, digest in in_train.items():
         if call in in_eval and in_eval[call] != digest:
@@ -43,7 +56,9 @@ def find_drift(model: nn.Module, task: TrainingTask, claims: Claims) -> tuple[st
     return None
 
 
-def _inputs(model: nn.Module, task: TrainingTask, claims: Claims) -> dict[tuple[str, int], str]:
+def _inputs(
+    model: nn.Module, task: TrainingTask, claims: Claims, watch: Dependence | nullcontext[None]
+) -> dict[tuple[str, int], str]:
     """Return a digest of each frozen module's input, by the module's name and the call's number."""
     digests: dict[tuple[str, int], str] = {}
     calls: dict[str, int] = {}
@@ -55,7 +70,8 @@ def _inputs(model: nn.Module, task: TrainingTask, claims: Claims) -> dict[tuple[
         def enter(_module: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
             number = calls[name] = calls.get(name, 0) + 1
             inputs = [t for t in tensors((args, kwargs)) if t.layout == torch.strided]
-            if inputs and not any(tensor.requires_grad for tensor in inputs):
+            depends = isinstance(watch, Dependence) and watch.reaches(inputs)
+            if inputs and not depends and not any(tensor.requires_grad for tensor in inputs):
                 digest = hashlib.blake2b()
                 for tensor in inputs:
                     digest.update(bits(tensor).cpu().numpy().data)
@@ -63,7 +79,7 @@ def _inputs(model: nn.Module, task: TrainingTask, claims: Claims) -> dict[tuple[
 
         handles.append(module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True))
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), watch:
             task.forward(model)
     finally:
         for handle in handles:

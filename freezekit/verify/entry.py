@@ -81,8 +81,8 @@ def verify_model(
             parameters.
 
     Raises:
-        ModelError: The model refuses the input, is on "meta", cannot be copied, or there is no loss
-            with a gradient.
+        ModelError: The model refuses the input, is on "meta" or scripted in part, cannot be copied,
+            or there is no loss with a gradient.
         FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed. Or another rank
             did not call it within a minute.
 

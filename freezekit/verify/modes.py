@@ -53,6 +53,7 @@ def same_in_train_and_eval(model: nn.Module, task: TrainingTask, claims: Claims)
         in_eval = forwards.run(in_eval=True, given=given)
         differing = _differing(forwards, None, given, in_eval)
         if differing:  # the mode, or only whether gradients are recorded?
+            in_eval = forwards.run(in_eval=True, given=given)  # statistics have moved meanwhile
             by_mode = _differing(forwards, None, given, in_eval, gradients=False)
             others = {name: m for name, m in differing.items() if name not in by_mode}
             by_gradients = _far_apart(forwards, given, others)
@@ -89,13 +90,12 @@ def _faults(
     inside = _inside(differing)
     in_eval = forwards.run(inside, in_eval=True, given=Given(arrived), keep_outputs=True)
     given = Given(in_eval, outputs=True)
-    offenders: dict[str, nn.Module] = {}
-    for outer, gradients in ((by_mode, False), (by_gradients, True)):
-        if outer:
-            found = _differing(forwards, inside, given, in_eval, gradients=gradients)
-            within = _inside(outer)
-            offenders |= {n: m for n, m in found.items() if n in within} or outer
     again = forwards.run(inside, in_eval=True, given=given)
+    found = [
+        _offenders(forwards, outer, inside, given, gradients=outer is by_gradients)
+        for outer in (by_mode, by_gradients)
+    ]
+    offenders = {**found[0], **found[1]}
     changing = [n for n in _unlike(again, in_eval) if n in offenders]
     drawing = {name for (name, _), call in again.items() if call.drew}
 
@@ -105,13 +105,30 @@ def _faults(
         parts.append(f"{len(offenders)} modules inside, each by itself")
     if own := [name for name in offenders if list(inside[name].children())]:
         parts.append(f"by its own forward (functional dropout?): {some(own)}")
-    if by_gradients:
-        parts.append(f"by whether gradients are recorded: {some(list(by_gradients))}")
+    if found[1]:
+        parts.append(f"by whether gradients are recorded: {some(list(found[1]))}")
     if random := [name for name in changing if name in drawing]:
         parts.append(f"random in eval mode too: {some(random)}")
     if moving := [name for name in changing if name not in drawing]:
         parts.append(f"not the same in two calls with one input: {some(moving)}")
     return Check(NAME, False, "; ".join(parts), tuple(offenders))
+
+
+def _offenders(
+    forwards: ObservedForwards,
+    outer: Mapping[str, nn.Module],
+    inside: Mapping[str, nn.Module],
+    given: Given,
+    *,
+    gradients: bool,
+) -> Mapping[str, nn.Module]:
+    """Return the innermost modules that differ in these, or these themselves."""
+    if not outer:
+        return {}
+    in_eval = forwards.run(inside, in_eval=True, given=given)  # statistics may have moved
+    found = _differing(forwards, inside, given, in_eval, gradients=gradients)
+    within = _inside(outer)
+    return {name: module for name, module in found.items() if name in within} or outer
 
 
 def _differing(

@@ -42,7 +42,8 @@ class Structure:
         open: Beginnings of names of parameters that may be in the head or not.
         reused: Beginnings of names of parameters and modules of which the last use is allowed to
             come after their stage, such as a tied embedding.
-        moves: Beginnings of the names of parameters and buffers that the forward itself changes.
+        moves: Beginnings of the names of parameters, buffers and plain tensors that the forward
+            itself changes.
         loss: From the output to a scalar, where the usual loss does not fit.
     """
 
@@ -97,7 +98,7 @@ class Structure:
         return bool(self.open) and parameter.startswith(self.open)
 
     def moves_itself(self, name: str) -> bool:
-        """Tell whether the forward itself changes a parameter or buffer."""
+        """Tell whether the forward itself changes a parameter, buffer or plain tensor."""
         return bool(self.moves) and name.startswith(self.moves)
 
 

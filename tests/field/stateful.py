@@ -129,7 +129,7 @@ STRUCTURES = (
         4,
         ("5",),
         lacks="attention statistics",
-        moves=("0.1", "1.1", "2.1"),
+        moves=("0.1.moving_", "1.1.moving_", "2.1.moving_"),
     ),
     Structure(
         centred,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freezekit import FreezekitWarning, freeze_
-from freezekit.model.copies import eagerly, meta_copy, on_device, real_copy
+from freezekit.model.copies import deep_copies, eagerly, meta_copy, on_device, real_copy
 from freezekit.model.nested import tensors
 from tests.field.observed import differing, same_bits, shape_of, step, values_of
 from tests.field.records import arguments
@@ -63,16 +63,31 @@ def test_a_copy_of_a_frozen_model_is_frozen(structure):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)
         freeze_(model, f"by-name:glob={first}")
-    try:
-        copied = copy.deepcopy(model)
-    except RuntimeError as error:
-        if "deepcopy protocol" not in str(error):  # torch copies no module that was pruned
-            raise
-        return
-    assert not dict(copied.named_parameters())[first].requires_grad
-    copied.train()
+    copies = [deep_copies(model)[0]]
+    if _is_copied_by_python(structure):
+        copies.append(copy.deepcopy(model))
     model.train()
-    assert {n: m.training for n, m in copied.named_modules()} == {
-        n: m.training for n, m in model.named_modules()
-    }
-    assert differing(step(structure, model), step(structure, copied)) == []
+    modes = {n: m.training for n, m in model.named_modules()}
+    for copied in copies:
+        assert not dict(copied.named_parameters())[first].requires_grad
+        copied.train()
+        assert {n: m.training for n, m in copied.named_modules()} == modes
+    expected = step(structure, model)
+    assert [differing(expected, step(structure, copied)) for copied in copies] == [[]] * len(copies)
+
+
+def _is_copied_by_python(structure):
+    """Tell whether the copy that `copy.deepcopy` makes of the model, never frozen, runs.
+
+    Torch refuses to copy a module that was pruned. Hooks that are closures over the model keep
+    their outputs in the original, also when the copy runs.
+    """
+    try:
+        structure.run(copy.deepcopy(structure.make()))
+    except KeyError:  # Dpt
+        return False
+    except RuntimeError as error:
+        if "deepcopy protocol" not in str(error):
+            raise
+        return False
+    return True

@@ -21,6 +21,7 @@ from freezekit import (
     freeze_,
     load_backbone,
     plan,
+    verify_model,
 )
 
 if TYPE_CHECKING:
@@ -114,6 +115,24 @@ def test_a_plan_made_before_is_applied_to_a_scripted_model() -> None:
     frozen.undo()
     scripted.train()(torch.randn(2, 3, 64, 64))
     assert not torch.equal(scripted.bn1.running_mean, before)
+
+
+def test_a_plan_made_before_is_applied_to_a_model_with_a_scripted_part() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
+    image = torch.randn(2, 3, 8, 8)
+    decided = plan(model, "head-only", example_input=image)
+    model[1] = torch.jit.script(model[1])
+    advice = r"'1' in this Sequential is a ScriptModule .*script the part, then freeze_\(model"
+    with pytest.raises(StagingError, match=advice):
+        freeze_(model, "head-only", example_input=image)
+    frozen = freeze_(model, decided)
+    for verified in (lambda: frozen.verify(image), lambda: verify_model(model, image)):
+        with pytest.raises(ModelError, match=r"'1' in this Sequential .* before it is scripted"):
+            verified()
+    frozen.undo()
+    model[0].requires_grad_(False)  # by hand
+    with pytest.raises(ModelError, match=r"'1' in this Sequential .* before it is scripted"):
+        verify_model(model, image)
 
 
 def test_a_traced_model_is_refused_and_a_frozen_one_is_traced() -> None:

@@ -261,3 +261,28 @@ def test_a_mode_that_goes_by_gradients_is_that_of_the_training(without: bool) ->
     model.norm.requires_grad_(False)
     found = failed(verify_model(model, X))
     assert found == ({} if without else {"same-in-train-and-eval": ("norm",)})
+
+
+class MovingStatistics(BatchStatistics):
+    """The same, and its statistics follow the batches, as in Dive into Deep Learning."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        return super().forward(x)
+
+
+def test_a_mode_that_goes_by_gradients_is_named_where_the_statistics_move_too() -> None:
+    blocks = [nn.Sequential(nn.Linear(8, 8), MovingStatistics()) for _ in range(2)]
+    model = nn.Sequential(*blocks, nn.Linear(8, 2))
+    model[:2].requires_grad_(False)
+    found = verify_model(model, X)
+    assert failed(found) == {
+        "fixed-statistics": ("0.1.mean", "1.1.mean"),
+        "same-in-train-and-eval": ("0.1", "1.1"),
+    }
+    check = next(c for c in found.checks if c.name == "same-in-train-and-eval")
+    assert check.detail == (
+        "2 of 2 frozen modules not the same in both modes; "
+        "by whether gradients are recorded: '0.1', '1.1'"
+    )
