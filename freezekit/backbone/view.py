@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezekitError
-from freezekit.model.records import Norm, ParameterInfo, Stage, prefixes
+from freezekit.model.records import Norm, ParameterInfo, Stage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -280,24 +280,11 @@ class Backbone:
             >>> sorted(Backbone(net).wholly_frozen({"0.0.weight", "0.0.bias"}))
             ['0', '0.0', '0.1']
         """
+        from freezekit.backbone.wholly import wholly_frozen
+
         names = set(frozen)
-        aliases = {a for name in names & self.parameters.keys() for a in self._aliases(name)}
-        all_frozen = names | aliases
-        trained = {
-            name for name, _ in self.model.named_parameters(remove_duplicate=False)
-        } - all_frozen
-        live = {prefix for name in trained for prefix in prefixes(name)}
-        live.add("")
-        whole = {prefix for name in all_frozen for prefix in prefixes(name)} - live
-        names_of: dict[int, list[str]] = {}
-        for name, module in self.model.named_modules(remove_duplicate=False):
-            names_of.setdefault(id(module), []).append(name)
-        # A module that is shared with live ones is as live as they are.
-        return frozenset(
-            first
-            for first, *others in names_of.values()
-            if all(whole.intersection((*prefixes(name), name)) for name in (first, *others))
-        )
+        known = (self.parameters[name] for name in names & self.parameters.keys())
+        return wholly_frozen(self.model, names.union(*(info.aliases for info in known)))
 
     def inside(self, frozen: Iterable[str], stages: Iterable[Stage] = ()) -> frozenset[str]:
         """Return the modules that lie inside what is frozen, to be held in eval mode.
@@ -367,6 +354,3 @@ class Backbone:
             "_stager": None,
             "_found": None,
         }
-
-    def _aliases(self, name: str) -> tuple[str, ...]:
-        return self.parameters[name].aliases
