@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from freezekit.staging.extent import TOKENS_RANK, VECTOR_RANK, Extent
 from freezekit.staging.parallel import zip_lists
 from freezekit.staging.sources import Sources
@@ -15,7 +17,7 @@ from freezekit.staging.units import CONTAINERS, Unit, UnitKind, lowers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from freezekit.staging.trace import Call, Trace
 MATRIX_RANK = 2
@@ -119,7 +121,11 @@ class Anatomy:
         stops = [self._uses[p] for p in own] + [p.stop for p in parts if p.kind != "op"]
         weights = sum(part.weights for part in parts)
         if parts or any("weight" in p.rpartition(".")[2] for p in own):  # else tables of positions
-            weights += sum(map(self._is_weight, own))
+            module = self._modules[name]
+            # The two to four matrices of a recurrent layer are one layer. Counted one by one they
+            # outweigh the convolutions before them, which are then all stem.
+            recurrent = isinstance(module, nn.RNNBase)
+            weights += module.num_layers if recurrent else sum(map(self._is_weight, own))
         area_in, output = _layout(calls, parts)
         kind: UnitKind = "op"
         if stops:
