@@ -15,6 +15,7 @@ from freezekit.errors import FreezekitError, ModelError
 from freezekit.handle.frozen import Frozen, freeze_
 from freezekit.model.loading import load_backbone
 from freezekit.model.loss import LossFunction, loss_function, loss_text
+from freezekit.model.modes import in_mode
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.model.tasks import make_inputs, task_of
 from freezekit.staging.input_shape import shape_taken
@@ -206,7 +207,7 @@ def _tried(workload: Workload, model: nn.Module) -> Workload:
     inputs = inputs_of(workload, model)
     # With gradients, because the loss is made of an output that has one.
     with torch.enable_grad(), _autocast(workload):
-        output = forward(workload, model.train(), inputs)
+        output = forward(workload, in_mode(model, training=True), inputs)
     text = loss_text(output, task_of(model), workload.loss)
     return msgspec.structs.replace(workload, loss_text=text)
 

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from freezekit.model.copied_functions import CopiedFunctions, global_values
 from freezekit.model.copied_tensors import shapes_of, values_of
+from freezekit.model.modes import in_mode
 from freezekit.model.outside import has_hooks, shared_state
 from freezekit.model.reach import own_function, reachable, refusal
 
@@ -48,7 +49,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
         >>> meta_copy(model).weight.device, model.weight.device
         (device(type='meta'), device(type='cpu'))
     """
-    return _copied(model, shapes_of(model))[0].eval()
+    return in_mode(_copied(model, shapes_of(model))[0], training=False)
 
 
 def real_copy(model: nn.Module) -> nn.Module:
@@ -61,7 +62,7 @@ def real_copy(model: nn.Module) -> nn.Module:
         Parameter containing:
         tensor([[0., 0.]], requires_grad=True)
     """
-    return _copied(model, values_of(model))[0].eval()
+    return in_mode(_copied(model, values_of(model))[0], training=False)
 
 
 def deep_copies(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimizers and the like

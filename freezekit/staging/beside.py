@@ -10,10 +10,14 @@ from freezekit.staging.cutting import pass_ops
 from freezekit.staging.units import trunks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from freezekit.staging.sources import Sources
     from freezekit.staging.units import Unit
+
+
+LEAST_HEADS = 2
+"""Heads that a list of heads holds at least: with one, a list around the last block is a head."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,27 @@ class Beside:
         return tuple(replace(unit, start=end, stop=end) for unit in late)
 
 
-def lay_aside(sources: Sources, units: Sequence[Unit], area_out: int | None) -> Beside:
+def lay_aside(
+    sources: Sources,
+    units: Sequence[Unit],
+    area_out: int | None,
+    parts: Callable[[str], Sequence[Unit]],
+) -> Beside:
     """Divide the units of a model.
 
     Args:
         sources: With which parameters the outputs of units were made.
         units: The units of the model, in the order of use.
         area_out: Positions in the model's output.
+        parts: From the name of a list to the units in it.
     """
     ops = [unit for unit in units if unit.kind == "op"]
     taught = teachers(sources, units)
     own = sources.own(taught)
     taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
     branches = exits(sources, units)
+    lists = [u for u in units if u.alone and not u.called and u not in branches]
+    branches += tuple(u for u in lists if _holds_heads(sources, u, units, parts(u.name)))
     idle = run_for_nothing(sources, [unit for unit in units if unit not in (*taught, *branches)])
     left = [unit for unit in units if unit not in (*taught, *branches, *idle)]
     ends = trunk_ends(sources, left, area_out)
@@ -91,6 +103,25 @@ def exits(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
         if branches and not own & needed and alone:
             found.append(unit)
     return tuple(found)
+
+
+def _holds_heads(
+    sources: Sources, unit: Unit, units: Sequence[Unit], parts: Sequence[Unit]
+) -> bool:
+    """Tell whether a list holds heads: none takes what another makes, and nothing else does.
+
+    Encoders in a list are no heads: they take the model's own input.
+    """
+    weighty = [part for part in parts if part.weights]
+    if len(weighty) < LEAST_HEADS:
+        return False
+    fed = sources.data([unit]) & ~sources.own([unit])
+    later = [other for other in units if other.start > unit.stop and other.weights]
+    apart = all(
+        not sources.needing([part], [other for other in weighty if other is not part])
+        for part in weighty
+    )
+    return bool(fed) and apart and not sources.needing([unit], later)
 
 
 def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:

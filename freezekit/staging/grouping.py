@@ -97,7 +97,10 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     """
     expanded = expand(anatomy)
     openings = list(expanded.openings)
-    beside = lay_aside(anatomy.sources, expanded.units, area_out)
+    beside = lay_aside(anatomy.sources, expanded.units, area_out, anatomy.parts)
+    last = [unit for unit in beside.units if unit.weights][-1:]
+    if anatomy.sources.needing(last, beside.exits):
+        area_out = 1  # the heads have been found: what is left ends with no classifier of pixels
     trunk = dense_trunk(beside.units, openings, area_out)
     cut = cut_units(beside.units, area_out, trunk)
     while whole := to_open(cut.body):

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.errors import StagingError, some
 from freezekit.model.copies import hooks_left_out, meta_copy, on_device, real_copy
+from freezekit.model.modes import in_mode
 from freezekit.model.nested import shapes_text
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.model.outside import caches_kept
@@ -91,7 +92,7 @@ def observe_input(
     with forked, caches_kept(model):
         candidates = [example_input] if given else _candidates(model, training, image_size)
         try:
-            copied = meta_copy(model).train(training)
+            copied = in_mode(meta_copy(model), training=training)
         except Exception as error:
             raise StagingError(
                 f"{type(model).__name__} cannot be copied to be observed "
@@ -109,7 +110,7 @@ def observe_input(
             real = device if device.type != "meta" else torch.device("cpu")
             for candidate in candidates:
                 try:
-                    copied = real_copy(model).train(training)
+                    copied = in_mode(real_copy(model), training=training)
                     return trace_forward(copied, on_device(candidate, real)), candidate
                 except Exception as error:  # noqa: BLE001
                     if is_out_of_memory(error):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from freezekit.model.modes import in_mode
 from freezekit.model.nested import tensors
 from freezekit.verify.dependence import Dependence
 from freezekit.verify.isolation import bits
@@ -47,7 +48,9 @@ def find_drift(model: nn.Module, task: TrainingTask, claims: Claims) -> tuple[st
 def _first_drift(
     model: nn.Module, task: TrainingTask, claims: Claims, watch: Dependence | nullcontext[None]
 ) -> tuple[str, str] | None:
-    in_train, in_eval = (_inputs(model.train(mode), task, claims, watch) for mode in (True, False))
+    in_train, in_eval = (
+        _inputs(in_mode(model, training=mode), task, claims, watch) for mode in (True, False)
+    )
     last = None
     for call, digest in in_train.items():
         if call in in_eval and in_eval[call] != digest:

@@ -15,6 +15,7 @@ from freezekit.freezing.eval_hold import RECORD, carried
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.model.copies import eagerly
 from freezekit.model.loss import LossFunction, loss_function
+from freezekit.model.modes import in_mode
 from freezekit.model.nested import shapes_text, tensors
 from freezekit.model.outside import caches_kept
 from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
@@ -169,7 +170,7 @@ class _Subject:
             return reached_when_thawed(model, replace(task, loss=loss), names)
 
         def make_used_copy() -> nn.Module:
-            model = self._copied()[0].eval()
+            model = in_mode(self._copied()[0], training=False)
             with torch.no_grad():
                 task.forward(model)
             return model

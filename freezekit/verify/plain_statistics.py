@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import ModelError
+from freezekit.model.modes import in_mode
 from freezekit.verify.calls import Given
 from freezekit.verify.forwards import ObservedForwards, deterministic
 from freezekit.verify.isolation import digest
@@ -102,7 +103,7 @@ def _moved(
     try:
         _other_input(task).forward(two)
     except ModelError:  # boxes, for example, must not be negative
-        two = make_copy().train()
+        two = in_mode(make_copy(), training=True)
         task.forward(two)
     start.restore()
     ObservedForwards(two, claims.wholly_held(two), task.forward).run(given=Given(arrived))

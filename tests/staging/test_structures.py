@@ -570,3 +570,54 @@ def test_layers_that_are_never_called_are_named() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         freezekit.plan(Short(), "batch-norm", example_input=images()[0])
+
+
+PARALLEL_HEADS: dict[str, tuple[Callable[[Any, Tensor], Any], nn.Module]] = {
+    "a list": (
+        lambda heads, f: [head(f.mean((2, 3))) for head in heads],
+        nn.ModuleList([perceptron(16, 2), perceptron(16, 3)]),
+    ),
+    "a dict": (
+        lambda heads, f: {name: head(f.mean((2, 3))) for name, head in heads.items()},
+        nn.ModuleDict({"age": perceptron(16, 2), "name": perceptron(16, 3)}),
+    ),
+    "maps": (
+        lambda heads, f: [head(f) for head in heads],
+        nn.ModuleList([block(16, 2), block(16, 3)]),
+    ),
+    "an average": (
+        lambda heads, f: sum(head(f.mean((2, 3))) for head in heads),
+        nn.ModuleList([perceptron(16, 3), perceptron(16, 3)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PARALLEL_HEADS)
+def test_a_list_of_heads_is_the_head(what: str) -> None:
+    run, heads = PARALLEL_HEADS[what]
+    trunk = nn.Sequential(layer(3, 8), layer(8, 8), layer(8, 16))
+    model = Model(lambda m, x: run(m.heads, m.trunk(x)), heads=heads, trunk=trunk)
+    assert names(model, images()) == ["stem", "trunk.1", "trunk.2", "head"]
+    assert head_of(model, images()) == {"heads"}
+
+
+def test_experts_and_their_gate_are_the_head() -> None:
+    def run(m: Any, x: Tensor) -> Any:
+        features = m.trunk(x).mean((2, 3))
+        gate = m.gate(features).softmax(1)
+        return sum(gate[:, at : at + 1] * expert(features) for at, expert in enumerate(m.experts))
+
+    experts = nn.ModuleList([perceptron(16, 5), perceptron(16, 5)])
+    trunk = nn.Sequential(layer(3, 8), layer(8, 16))
+    model = Model(run, gate=nn.Linear(16, 2), experts=experts, trunk=trunk)
+    assert head_of(model, images()) == {"gate", "experts"}
+
+
+def test_a_train_method_that_returns_nothing() -> None:
+    class Held(nn.Sequential):
+        def train(self, mode: bool = True) -> None:  # type: ignore[override]  # as people write it
+            super().train(mode)
+
+    model = Held(*layer(3, 8), *layer(8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    frozen = freezekit.freeze_(model, "head-only", example_input=images()[0])
+    assert frozen.verify(images()[0]).passed
