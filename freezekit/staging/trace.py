@@ -63,7 +63,7 @@ class Trace:
     Attributes:
         calls: Every call of a module, in the order of entering.
         uses: For each parameter and buffer that was used, the ticks of its uses, ascending.
-        output: Layout of the model's output; of several, the smallest.
+        output: Layout of the model's output; of several that have gradients, the smallest.
         outputs: The parameters that each tensor of the model's output was made with, as in
             `Call.data`, without single numbers such as a loss.
         graded: The parameters that the output depends on, as in `flow`.
@@ -114,7 +114,10 @@ def trace_forward(model: nn.Module, example_input: Any) -> Trace:
     uses = {name: tuple(ticks) for name, ticks in recorder.uses.items()}
     calls = tuple(sorted(recorder.calls, key=lambda call: call.start))
     outputs = tuple(recorder.data(tensor) for tensor in tensors(output) if tensor.ndim)
-    extent, flow = smallest_extent(output, recorder.aspect), recorder.flow
+    made = list(tensors(output))
+    # The layout is that of what a loss may take: not of the class numbers beside the scores.
+    graded = [tensor for tensor in made if tensor.requires_grad] or made
+    extent, flow = smallest_extent(graded, recorder.aspect), recorder.flow
     return Trace(calls, uses, extent, outputs, flow.reach(output), flow)
 
 

@@ -187,23 +187,24 @@ def test_what_cannot_be_staged_is_told_by_its_parameters(tmp_path: Path) -> None
     source = tmp_path / "own.py"
     source.write_text(
         "from torch import nn\n"
-        "class Net(nn.Sequential):\n"
+        "class Net(nn.Module):\n"
         "    def __init__(self):\n"
-        "        super().__init__(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 2, 3))\n"
-        "        self.unused = nn.Linear(3, 3)\n"
+        "        super().__init__()\n"
+        "        self.a = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Dropout())\n"
+        "        self.b, self.fc = nn.Conv2d(3, 3, 3), nn.Linear(3, 2)\n"
         "    def forward(self, x):\n"
-        "        return self[2](self[1](self[0](x))).mean((2, 3))\n"
+        "        return self.a[1](self.fc(self.b(self.a[0](x)).mean((2, 3))))\n"
     )
     result = run("show", f"{source}:Net")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "belong to no stage" in result.stderr
-    assert "'unused.weight', 'unused.bias'" in result.stderr
+    assert "what it uses first depends on what it uses last" in result.stderr
+    assert "'a.0.weight', 'a.0.bias'" in result.stderr
     explained = run("show", f"{source}:Net", "--explain")
     assert explained.exit_code == 2
     assert explained.stdout.startswith("Net: how far its staging came\n")
-    assert "It begins with 1: no unit between" in explained.stdout
-    assert "belong to no stage" in explained.stderr
-    planned = run("show", f"{source}:Net", "-s", "by-name:contains=0.")
+    assert "It begins with b: no unit between" in explained.stdout
+    assert "what it uses first depends on what it uses last" in explained.stderr
+    planned = run("show", f"{source}:Net", "-s", "by-name:contains=a.")
     assert planned.exit_code == 0
     assert "listed by top-level module" in planned.stdout
 
