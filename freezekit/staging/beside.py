@@ -71,9 +71,7 @@ def lay_aside(
     taught = teachers(sources, units)
     own = sources.own(taught)
     taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
-    branches = exits(sources, units)
-    lists = [u for u in units if u.alone and not u.called and u not in branches]
-    branches += tuple(u for u in lists if _holds_heads(sources, u, units, parts(u.name)))
+    branches = (*exits(sources, units), *lists_of_heads(sources, units, parts))
     idle = run_for_nothing(sources, [unit for unit in units if unit not in (*taught, *branches)])
     left = [unit for unit in units if unit not in (*taught, *branches, *idle)]
     ends = trunk_ends(sources, left, area_out)
@@ -105,23 +103,34 @@ def exits(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
     return tuple(found)
 
 
-def _holds_heads(
-    sources: Sources, unit: Unit, units: Sequence[Unit], parts: Sequence[Unit]
-) -> bool:
-    """Tell whether a list holds heads: none takes what another makes, and nothing else does.
+def lists_of_heads(
+    sources: Sources, units: Sequence[Unit], parts: Callable[[str], Sequence[Unit]]
+) -> tuple[Unit, ...]:
+    """Return the lists of heads: none takes what another makes, and nothing later does.
 
     Encoders in a list are no heads: they take the model's own input.
+
+    Args:
+        sources: With which parameters the outputs of units were made.
+        units: The units of the model, in the order of use.
+        parts: From the name of a list to the units in it.
     """
-    weighty = [part for part in parts if part.weights]
-    if len(weighty) < LEAST_HEADS:
-        return False
-    fed = sources.data([unit]) & ~sources.own([unit])
-    later = [other for other in units if other.start > unit.stop and other.weights]
-    apart = all(
-        not sources.needing([part], [other for other in weighty if other is not part])
-        for part in weighty
-    )
-    return bool(fed) and apart and not sources.needing([unit], later)
+
+    def holds_heads(unit: Unit) -> bool:
+        heads = [part for part in parts(unit.name) if part.weights]
+        apart = all(
+            not sources.needing([head], [other for other in heads if other is not head])
+            for head in heads
+        )
+        fed = sources.data([unit]) & ~sources.own([unit])
+        later = [other for other in units if other.start > unit.stop and other.weights]
+        return (
+            len(heads) >= LEAST_HEADS and bool(fed) and apart and not sources.needing([unit], later)
+        )
+
+    branching = exits(sources, units)
+    lists = (unit for unit in units if unit.alone and not unit.called and unit not in branching)
+    return tuple(filter(holds_heads, lists))
 
 
 def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from freezekit.staging.beside import lists_of_heads
 from freezekit.staging.cutting import STEM_LAYERS, Cut
 from freezekit.staging.decisions import Opening
 from freezekit.staging.units import BLOCKS, Unit, in_backbone, lowers, merged_unit, trunks
@@ -55,10 +56,15 @@ def expand(anatomy: Anatomy) -> Expanded:
     """
     units: Sequence[Unit] = anatomy.parts("")
     openings: list[Opening] = []
-    while whole := _interleaved(units) or _spanning(anatomy, units):
+    while whole := _interleaved(units) or _spanning(anatomy, _without_heads(anatomy, units)):
         units = opened(anatomy, units, whole)
         openings += as_openings(whole)
     return Expanded(join(anatomy.promote(units)), tuple(openings))
+
+
+def _without_heads(anatomy: Anatomy, units: Sequence[Unit]) -> list[Unit]:
+    heads = lists_of_heads(anatomy.sources, units, anatomy.parts)
+    return [unit for unit in units if unit not in heads]
 
 
 def as_openings(whole: Mapping[Unit, str]) -> tuple[Opening, ...]:
