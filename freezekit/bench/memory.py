@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -158,12 +160,16 @@ def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
 
 
 def _resident_peak_bytes() -> int | None:
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where `ru_maxrss` counts what the starting process held, too
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
     try:
         import resource
     except ImportError:  # Windows has none
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
 
 
 def _tensors(nest: object) -> list[Tensor]:
