@@ -71,7 +71,8 @@ def lay_aside(
     taught = teachers(sources, units)
     own = sources.own(taught)
     taught += tuple(op for op in ops if (made := sources.data([op])) and not made & ~own)
-    branches = (*exits(sources, units), *lists_of_heads(sources, units, parts))
+    branches = exits(sources, units)
+    branches += tuple(u for u in lists_of_heads(sources, units, parts) if u not in branches)
     idle = run_for_nothing(sources, [unit for unit in units if unit not in (*taught, *branches)])
     left = [unit for unit in units if unit not in (*taught, *branches, *idle)]
     ends = trunk_ends(sources, left, area_out)
@@ -128,9 +129,7 @@ def lists_of_heads(
             len(heads) >= LEAST_HEADS and bool(fed) and apart and not sources.needing([unit], later)
         )
 
-    branching = exits(sources, units)
-    lists = (unit for unit in units if unit.alone and not unit.called and unit not in branching)
-    return tuple(filter(holds_heads, lists))
+    return tuple(unit for unit in units if unit.alone and not unit.called and holds_heads(unit))
 
 
 def teachers(sources: Sources, units: Sequence[Unit]) -> tuple[Unit, ...]:
