@@ -29,15 +29,20 @@ from freezekit.errors import (
     OutputError,
     PlanError,
     PluginError,
+    ScheduleError,
     SpecError,
     StagingError,
+    UnknownScheduleError,
     UnknownStrategyError,
     WorkerError,
 )
 from freezekit.freezing.plan import FreezePlan
 from freezekit.model.records import Norm, ParameterInfo, Stage
 from freezekit.plugins.hookspecs import hookimpl
+from freezekit.spec.progress import Observed, Progress
+from freezekit.spec.schedule import Decision, Schedule
 from freezekit.spec.strategy import Strategy
+from freezekit.spec.training_time import TrainingTime
 
 if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
@@ -52,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backbone",
     "Check",
+    "Decision",
     "FreezeError",
     "FreezePlan",
     "FreezekitError",
@@ -59,15 +65,21 @@ __all__ = [
     "Frozen",
     "ModelError",
     "Norm",
+    "Observed",
     "OutputError",
     "ParameterInfo",
     "PlanError",
     "PluginError",
+    "Progress",
     "Registry",
+    "Schedule",
+    "ScheduleError",
     "SpecError",
     "Stage",
     "StagingError",
     "Strategy",
+    "TrainingTime",
+    "UnknownScheduleError",
     "UnknownStrategyError",
     "Verification",
     "WorkerError",

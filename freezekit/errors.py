@@ -81,6 +81,14 @@ class UnknownStrategyError(SpecError):
     """No plugin provides a strategy of that name."""
 
 
+class UnknownScheduleError(SpecError):
+    """No plugin provides a schedule of that name."""
+
+
+class ScheduleError(FreezekitError):
+    """A schedule cannot be followed: a total is not known, or a state belongs to another one."""
+
+
 class ModelError(FreezekitError):
     """A model is unknown, cannot be built, or does not accept its input."""
 

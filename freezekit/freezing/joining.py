@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from freezekit.freezing.plan import FreezePlan
-from freezekit.spec.grammar import format_strategy
+from freezekit.spec.grammar import format_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def intersection_warning(
     trained = [frozenset(backbone.parameters.keys() - plan.frozen) for _, plan in pairs]
     if len(set(trained)) < 2:
         return ()
-    texts = [format_strategy(strategy) for strategy, _ in pairs]
+    texts = [format_named(strategy) for strategy, _ in pairs]
     both = reduce(frozenset.intersection, trained)
     any_of = reduce(frozenset.union, trained)
     return (

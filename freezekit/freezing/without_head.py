@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezekitError
-from freezekit.spec.grammar import format_strategy
+from freezekit.spec.grammar import format_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
@@ -59,7 +59,7 @@ def _text(
         f"{strategy.name} trains the head too, but {type(backbone.model).__name__} has no head "
         f"with parameters; what was taken for the head is {taken}. The last layer is {layer!r}, "
         f"and {state if frozen else 'it is trained'}. If the head is new, train it too: "
-        f"'{format_strategy(strategy)} | by-name:glob={pattern},invert=true' trains the last layer"
+        f"'{format_named(strategy)} | by-name:glob={pattern},invert=true' trains the last layer"
         f"{without}"
     )
 
@@ -69,5 +69,5 @@ def _has_option(strategy: Strategy) -> bool:
 
 
 def _headless(strategy: Strategy) -> str:
-    text = format_strategy(strategy)
+    text = format_named(strategy)
     return f"{text}{',' if ':' in text else ':'}head=false"

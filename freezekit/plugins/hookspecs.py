@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.model.records import Stage
+    from freezekit.spec.schedule import Schedule
     from freezekit.spec.strategy import Strategy
 
 GROUP = "freezekit"
@@ -29,6 +30,18 @@ def freezekit_strategies() -> Iterable[type[Strategy]]:  # type: ignore[empty-bo
         >>> from freezekit import hookimpl
         >>> @hookimpl
         ... def freezekit_strategies():
+        ...     return []
+    """
+
+
+@hookspec
+def freezekit_schedules() -> Iterable[type[Schedule]]:  # type: ignore[empty-body]  # a hookspec
+    """Return the schedule classes that this plugin provides.
+
+    Example:
+        >>> from freezekit import hookimpl
+        >>> @hookimpl
+        ... def freezekit_schedules():
         ...     return []
     """
 

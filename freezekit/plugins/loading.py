@@ -6,19 +6,48 @@ import re
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from freezekit.errors import PluginError, suggest
 from freezekit.plugins import hookspecs
 from freezekit.spec.options import option_infos
+from freezekit.spec.schedule import Schedule
 from freezekit.spec.strategy import Strategy
 
 if TYPE_CHECKING:
     import pluggy
 
     from freezekit.plugins.discovery import FoundPlugin
+    from freezekit.spec.named import Named
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of class that plugins provide.
+
+    Attributes:
+        word: What it is called, such as "strategy".
+        plural: The word for several.
+        base: The base class.
+        method: The method that each class implements.
+    """
+
+    word: str
+    plural: str
+    base: type[Named]
+    method: str
+
+    @property
+    def hook(self) -> str:
+        """The hook that returns such classes."""
+        return f"freezekit_{self.plural}"
+
+
+STRATEGY = Kind("strategy", "strategies", Strategy, "plan")
+SCHEDULE = Kind("schedule", "schedules", Schedule, "decide")
+KINDS = (STRATEGY, SCHEDULE)
 
 
 @dataclass(frozen=True)
@@ -31,8 +60,9 @@ class PluginRecord:
         distribution: The distribution that declares it.
         version: The version of that distribution.
         status: "ok", "blocked" (the user asked not to load it) or "failed" (`errors` says why;
-            the strategies listed here can still be used).
+            the strategies and schedules listed here can still be used).
         strategies: Names of the strategies that it adds.
+        schedules: Names of the schedules that it adds.
         hooks: Names of the hooks that it implements.
         errors: One sentence for each failure.
     """
@@ -43,6 +73,7 @@ class PluginRecord:
     version: str
     status: Literal["ok", "failed", "blocked"]
     strategies: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
@@ -54,15 +85,16 @@ class PluginRecord:
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """The content of one plugin: its valid strategy classes, its hooks, and its errors."""
+    """The content of one plugin: its valid classes, its hooks, and its errors."""
 
-    classes: tuple[type[Strategy], ...] = ()
+    strategies: tuple[type[Strategy], ...] = ()
+    schedules: tuple[type[Schedule], ...] = ()
     hooks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
 
 def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin:
-    """Import a plugin, register it with the manager, and collect its strategies.
+    """Import a plugin, register it with the manager, and collect its classes.
 
     An exception of the plugin, `SystemExit` included, becomes a text in `errors`. Only
     KeyboardInterrupt goes through. A plugin with a misspelt hook, or a hook with a wrong
@@ -83,23 +115,30 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
     if not hooks:
         _unregister(found, manager)
         return LoadedPlugin(errors=errors)
-    if "freezekit_strategies" not in hooks:
-        return LoadedPlugin((), hooks, errors)
-    try:
-        candidates = _hook_result(plugin, manager)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001  # as above
-        text = f"freezekit_strategies() failed: {failure_text(error, found.module)}"
-        return LoadedPlugin((), hooks, (*errors, text))
-    classes = []
-    for candidate in candidates:
-        problem = _problem(candidate, found.module)
-        if problem:
-            errors += (problem,)
-        elif isinstance(candidate, type) and issubclass(candidate, Strategy):
-            classes.append(candidate)
-    return LoadedPlugin(tuple(classes), hooks, errors)
+    classes: dict[str, list[type[Named]]] = {kind.word: [] for kind in KINDS}
+    for kind in KINDS:
+        if kind.hook not in hooks:
+            continue
+        try:
+            candidates = _hook_result(kind, plugin, manager)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as above
+            text = f"{kind.hook}() failed: {failure_text(error, found.module)}"
+            errors = (*errors, text)
+            continue
+        for candidate in candidates:
+            problem = _problem(kind, candidate, found.module)
+            if problem:
+                errors += (problem,)
+            else:
+                classes[kind.word].append(cast("type[Named]", candidate))  # as just checked
+    return LoadedPlugin(
+        cast("tuple[type[Strategy], ...]", tuple(classes[STRATEGY.word])),
+        cast("tuple[type[Schedule], ...]", tuple(classes[SCHEDULE.word])),
+        hooks,
+        errors,
+    )
 
 
 def failure_text(error: BaseException, module: str) -> str:
@@ -150,33 +189,33 @@ def _check_hooks(
     return hooks, tuple(errors)
 
 
-def _hook_result(plugin: object, manager: pluggy.PluginManager) -> list[object]:
-    """Return the unchecked items that one plugin's `freezekit_strategies` returns."""
+def _hook_result(kind: Kind, plugin: object, manager: pluggy.PluginManager) -> list[object]:
+    """Return the unchecked items that one plugin's hook for a kind of class returns."""
     others = [other for _, other in manager.list_name_plugin() if other is not plugin]
-    answers = manager.subset_hook_caller("freezekit_strategies", others)()
+    answers = manager.subset_hook_caller(kind.hook, others)()
     for answer in answers or [None]:  # pluggy drops an answer of None
         if isinstance(answer, str) or not isinstance(answer, Iterable):
-            raise TypeError(f"it returned {answer!r}, expected a list of strategy classes")
+            raise TypeError(f"it returned {answer!r}, expected a list of {kind.word} classes")
     return [candidate for answer in answers for candidate in answer]
 
 
-def _problem(candidate: object, module: str) -> str:
-    """Say why an item that a plugin returned is not a valid strategy class; "" if it is one."""
+def _problem(kind: Kind, candidate: object, module: str) -> str:
+    """Say why an item that a plugin returned is not a valid class of its kind; "" if it is one."""
     try:
-        if not (isinstance(candidate, type) and issubclass(candidate, Strategy)):
+        if not (isinstance(candidate, type) and issubclass(candidate, kind.base)):
             return (
-                f"freezekit_strategies() returned {candidate!r}, which is not a subclass of "
-                "freezekit.Strategy"
+                f"{kind.hook}() returned {candidate!r}, which is not a subclass of "
+                f"freezekit.{kind.base.__name__}"
             )
-        return _class_problem(candidate)
+        return _class_problem(kind, candidate)
     except PluginError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001  # defaults and reprs are the plugin's code
-        return f"a strategy of the plugin cannot be read: {failure_text(error, module)}"
+        return f"a {kind.word} of the plugin cannot be read: {failure_text(error, module)}"
 
 
-def _class_problem(cls: type[Strategy]) -> str:
-    whose = f"strategy class {cls.__qualname__!r}"
+def _class_problem(kind: Kind, cls: type[Named]) -> str:
+    whose = f"{kind.word} class {cls.__qualname__!r}"
     decorated = cls.__dict__.get("__dataclass_params__")
     if decorated is None or not decorated.frozen:
         return f"{whose} is not a frozen dataclass; put @dataclass(frozen=True) above it"
@@ -191,6 +230,6 @@ def _class_problem(cls: type[Strategy]) -> str:
             f"{whose} has the name {cls.name!r}, expected lower-case letters, digits and hyphens, "
             "as in 'first-n-stages'"
         )
-    if cls.plan is Strategy.plan:
-        return f"{whose} has no method 'plan'"
+    if getattr(cls, kind.method) is getattr(kind.base, kind.method):
+        return f"{whose} has no method {kind.method!r}"
     return ""

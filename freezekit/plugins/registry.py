@@ -1,4 +1,4 @@
-"""All plugins and their strategies by name; strategies made from a spec."""
+"""All plugins, their strategies and schedules by name, and those that a text makes."""
 
 from __future__ import annotations
 
@@ -8,32 +8,47 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, TypeVar, cast, get_args
 
 import pluggy
 
 from freezekit.errors import (
     FreezekitError,
     PluginError,
+    SpecError,
     StagingError,
+    UnknownScheduleError,
     UnknownStrategyError,
     suggest,
 )
 from freezekit.model.records import Stage, StageKind
 from freezekit.plugins import hookspecs
 from freezekit.plugins.discovery import FoundPlugin, canonical, find_plugins, unmet_requirement
-from freezekit.plugins.loading import LoadedPlugin, PluginRecord, failure_text, load_plugin
+from freezekit.plugins.loading import (
+    SCHEDULE,
+    STRATEGY,
+    Kind,
+    LoadedPlugin,
+    PluginRecord,
+    failure_text,
+    load_plugin,
+)
 from freezekit.plugins.read_only import read_only
-from freezekit.spec.grammar import BAR_HINT, build, parse
+from freezekit.spec.grammar import BAR_HINT, Part, build, parse
+from freezekit.spec.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import nn
 
+    from freezekit.spec.named import Named
+    from freezekit.spec.schedule import Schedule
     from freezekit.spec.strategy import Strategy
 
 BLOCK_VARIABLE = "FREEZEKIT_BLOCK"
+
+N = TypeVar("N", bound="Named")
 
 
 @dataclass(frozen=True)
@@ -44,9 +59,17 @@ class RegisteredStrategy:
     plugin: PluginRecord
 
 
+@dataclass(frozen=True)
+class RegisteredSchedule:
+    """A schedule class and the plugin that provides it."""
+
+    cls: type[Schedule]
+    plugin: PluginRecord
+
+
 @dataclass(frozen=True, eq=False)
 class Registry:
-    """The installed plugins and the strategies that they provide.
+    """The installed plugins, and the strategies and schedules that they provide.
 
     `load_registry` makes one. `plan` and `freeze_` take one as `registry`; by default they use all
     installed plugins.
@@ -54,6 +77,7 @@ class Registry:
     Attributes:
         plugins: One record per entry point. The built-in plugins come first.
         strategies: The strategies by name, in the order of their plugins.
+        schedules: The schedules by name, in the order of their plugins.
         notes: Other facts for the user, such as an unknown name to block.
 
     Example:
@@ -67,6 +91,7 @@ class Registry:
 
     plugins: tuple[PluginRecord, ...]
     strategies: Mapping[str, RegisteredStrategy]
+    schedules: Mapping[str, RegisteredSchedule]
     notes: tuple[str, ...]
     _manager: pluggy.PluginManager = field(repr=False)
 
@@ -107,6 +132,38 @@ class Registry:
             has_options = bool(part.options)
         return tuple(map(tuple, sums))
 
+    def schedule(self, text: str) -> Schedule:
+        """Make the schedule of a text: a schedule's name with options, or specs in turn.
+
+        The specs are read too, so that a misspelt one is told at once.
+
+        Raises:
+            UnknownScheduleError: The text names neither a schedule nor strategies.
+            UnknownStrategyError: A phase names a strategy that no plugin provides.
+            SpecError: The text cannot be read, or an option is wrong.
+            PluginError: The class of a schedule failed while it read its options.
+
+        Example:
+            >>> from freezekit import load_registry
+            >>> str(load_registry().schedule("head-only then full at 1ep"))
+            'head-only then full at 1ep'
+        """
+        timeline = Timeline.parse(text)
+        for _, spec in timeline.phases:
+            parts = parse(spec)
+            named = [part for part in parts if part.name in self.schedules]
+            if len(timeline.phases) == len(parts) == len(named) == 1:
+                return self._make_schedule(named[0])
+            if named:
+                raise SpecError(
+                    f"{named[0].name!r} in {text!r} is a schedule, and a phase is made of "
+                    "strategies; give the schedule alone"
+                )
+            if len(timeline.phases) == 1 and parts[0].name not in self.strategies:
+                raise UnknownScheduleError(self._unknown_schedule(parts[0].name))
+            self.sums(spec)
+        return timeline
+
     def find(self, name: str) -> RegisteredStrategy:
         """Return the strategy class of a name, and its plugin.
 
@@ -116,16 +173,39 @@ class Registry:
         """
         if name in self.strategies:
             return self.strategies[name]
-        near = suggest(name, self.strategies) or "."
-        known = ", ".join(sorted(self.strategies)) or "none; install freezekit with pip"
-        text = f"unknown strategy {name!r}{near} The known strategies are: {known}"
+        hint = ""
+        if name in self.schedules:
+            hint = f". {name!r} is a schedule; give it with --schedule, or to Frozen.follow()"
+        raise UnknownStrategyError(self._unknown(STRATEGY, name, self.strategies) + hint)
+
+    def find_schedule(self, name: str) -> RegisteredSchedule:
+        """Return the schedule class of a name, and its plugin.
+
+        Raises:
+            UnknownScheduleError: No plugin provides it. The message is as that of `find`.
+        """
+        if name in self.schedules:
+            return self.schedules[name]
+        raise UnknownScheduleError(self._unknown_schedule(name))
+
+    def _unknown_schedule(self, name: str) -> str:
+        text = self._unknown(SCHEDULE, name, self.schedules)
+        near = suggest(name, self.strategies)
+        if near and not suggest(name, self.schedules):
+            text += f". There are strategies of a similar name{near}"
+        return text
+
+    def _unknown(self, kind: Kind, name: str, names: Iterable[str]) -> str:
+        near = suggest(name, names) or "."
+        known = ", ".join(sorted(names)) or "none; install freezekit with pip"
+        text = f"unknown {kind.word} {name!r}{near} The known {kind.plural} are: {known}"
         for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
             origins = [p.origin for p in self.plugins if p.status == status]
             if origins:
                 text += f". These plugins {words} and may provide it: {', '.join(origins)}"
         if any(p.status == "failed" for p in self.plugins):
             text += ". Run 'freezekit plugins' to see why"
-        raise UnknownStrategyError(text)
+        return text
 
     def stages(self, model: nn.Module) -> Sequence[Stage] | None:
         """Ask the plugins for the stages of a model; pluggy asks the last registered plugin first.
@@ -158,35 +238,50 @@ class Registry:
                 return _checked_stages(answer, model, impl.plugin_name)
         return None
 
-    def plugin_of(self, strategy: Strategy) -> PluginRecord:
-        """Return the plugin that provides the class of a strategy.
+    def plugin_of(self, named: Strategy | Schedule) -> PluginRecord:
+        """Return the plugin that provides the class of a strategy or a schedule.
 
         Raises:
             UnknownStrategyError: No plugin does.
         """
-        for registered in self.strategies.values():
-            if registered.cls is type(strategy):
+        for registered in self._registered():
+            if registered.cls is type(named):
                 return registered.plugin
-        raise UnknownStrategyError(f"no plugin provides the class {type(strategy).__qualname__!r}")
+        raise UnknownStrategyError(f"no plugin provides the class {type(named).__qualname__!r}")
 
-    def origin(self, strategy: Strategy) -> str:
-        """Return the plugin of a strategy in words, or its class and module if it has no plugin."""
+    def origin(self, named: Strategy | Schedule) -> str:
+        """Return the plugin of an object in words, or its class and module if it has no plugin."""
         try:
-            return self.plugin_of(strategy).origin
+            return self.plugin_of(named).origin
         except UnknownStrategyError:
-            return f"class {type(strategy).__qualname__!r} of {type(strategy).__module__}"
+            return f"class {type(named).__qualname__!r} of {type(named).__module__}"
+
+    def _registered(self) -> Iterator[RegisteredStrategy | RegisteredSchedule]:
+        yield from self.strategies.values()
+        yield from self.schedules.values()
 
     def _make(self, name: str, options: tuple[tuple[str, str], ...]) -> Strategy:
         registered = self.find(name)
-        try:
-            return build(registered.cls, options)
-        except (FreezekitError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            raise PluginError(
-                f"strategy {name!r} ({registered.plugin.origin}) failed while it read its options: "
-                f"{failure_text(error, registered.cls.__module__)}"
-            ) from error
+        return _built(STRATEGY, registered.cls, options, registered.plugin)
+
+    def _make_schedule(self, part: Part) -> Schedule:
+        registered = self.find_schedule(part.name)
+        return _built(SCHEDULE, registered.cls, part.options, registered.plugin)
+
+
+def _built(
+    kind: Kind, cls: type[N], options: tuple[tuple[str, str], ...], plugin: PluginRecord
+) -> N:
+    """Make an object from its options. A failure is reported as the fault of its plugin."""
+    try:
+        return build(cls, options)
+    except (FreezekitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{kind.word} {cls.name!r} ({plugin.origin}) failed while it read its options: "
+            f"{failure_text(error, cls.__module__)}"
+        ) from error
 
 
 def _checked_stages(answer: object, model: nn.Module, origin: str) -> tuple[Stage, ...]:
@@ -237,12 +332,16 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
     plugins = find_plugins()
     records: list[PluginRecord] = []
     strategies: dict[str, RegisteredStrategy] = {}
+    schedules: dict[str, RegisteredSchedule] = {}
     for found in plugins:
         is_blocked = not _names(found).isdisjoint(map(canonical, blocked))
         with redirect_stdout(sys.stderr):  # a plugin that prints must not spoil `--json`
             loaded = LoadedPlugin() if is_blocked else load_plugin(found, manager)
-        classes, conflicts = _free_names(loaded.classes, found, strategies)
-        errors = (*loaded.errors, *conflicts)
+        taken = {name: each.plugin for name, each in strategies.items()}
+        taken |= {name: each.plugin for name, each in schedules.items()}
+        mine, conflicts = _free_names(STRATEGY, loaded.strategies, found, taken)
+        timed, more = _free_names(SCHEDULE, loaded.schedules, found, taken, mine)
+        errors = (*loaded.errors, *conflicts, *more)
         if not is_blocked and (unmet := unmet_requirement(found)):
             errors = (unmet, *errors)
         record = PluginRecord(
@@ -251,30 +350,46 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
             found.distribution,
             found.version,
             "blocked" if is_blocked else "failed" if errors else "ok",
-            tuple(classes),
+            tuple(mine),
+            tuple(timed),
             loaded.hooks,
             errors,
         )
         records.append(record)
-        strategies.update((name, RegisteredStrategy(cls, record)) for name, cls in classes.items())
-    notes = _unknown_blocks(blocked, plugins)
-    return Registry(tuple(records), MappingProxyType(strategies), notes, manager)
+        strategies.update((name, RegisteredStrategy(cls, record)) for name, cls in mine.items())
+        schedules.update((name, RegisteredSchedule(cls, record)) for name, cls in timed.items())
+    return Registry(
+        tuple(records),
+        MappingProxyType(strategies),
+        MappingProxyType(schedules),
+        _unknown_blocks(blocked, plugins),
+        manager,
+    )
 
 
 def _free_names(
-    classes: Iterable[type[Strategy]], found: FoundPlugin, taken: Mapping[str, RegisteredStrategy]
-) -> tuple[dict[str, type[Strategy]], list[str]]:
-    """Return the classes whose names are free, by name, and a sentence for each of the others."""
-    free: dict[str, type[Strategy]] = {}
+    kind: Kind,
+    classes: Iterable[type[N]],
+    found: FoundPlugin,
+    taken: Mapping[str, PluginRecord],
+    own: Iterable[str] = (),
+) -> tuple[dict[str, type[N]], list[str]]:
+    """Return the classes whose names are free, by name, and a sentence for each of the others.
+
+    A strategy and a schedule cannot have the same name: a text could mean either.
+    """
+    own = set(own)
+    free: dict[str, type[N]] = {}
     conflicts = []
     for cls in classes:
-        if cls.name not in taken and cls.name not in free:
+        if cls.name not in taken and cls.name not in own and cls.name not in free:
             free[cls.name] = cls
             continue
-        holder = found.origin if cls.name in free else taken[cls.name].plugin.origin
+        holder = taken[cls.name].origin if cls.name in taken else found.origin
         conflicts.append(
-            f"the strategy name {cls.name!r} of {found.origin} is taken by {holder}, which keeps "
-            f"it; rename {cls.__qualname__!r}, or name one of the two plugins in {BLOCK_VARIABLE}"
+            f"the {kind.word} name {cls.name!r} of {found.origin} is taken by {holder}, which "
+            f"keeps it; rename {cls.__qualname__!r}, or name one of the two plugins in "
+            f"{BLOCK_VARIABLE}"
         )
     return free, conflicts
 

@@ -23,12 +23,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from freezekit.errors import SpecError, suggest
+from freezekit.spec.named import Named
 from freezekit.spec.option_types import BARE, QUOTED, read_value, write_value
 from freezekit.spec.options import option_infos
-from freezekit.spec.strategy import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from freezekit.spec.strategy import Strategy
 
 _NAME = re.compile(r"[\w.-]+")
 _OPTION = re.compile(r"\s*([^\W\d][\w-]*)\s*=")
@@ -41,7 +43,7 @@ BAR_HINT = (
 )
 """What to say if a bar after an option does not stand before the name of a strategy."""
 
-S = TypeVar("S", bound=Strategy)
+N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,17 @@ def parse(text: str) -> tuple[Part, ...]:
             raise _syntax_error(text, position, expected + hint)
 
 
-def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
-    """Make a strategy from options as text.
+def build(cls: type[N], options: tuple[tuple[str, str], ...]) -> N:
+    """Make a strategy or a schedule from options as text.
 
     Raises:
-        SpecError: An option is unknown, missing, given twice or of a wrong type, or the strategy
+        SpecError: An option is unknown, missing, given twice or of a wrong type, or the class
             refuses the values.
-        PluginError: The class breaks the interface of strategies.
+        PluginError: The class breaks the interface.
 
     Example:
         >>> from dataclasses import dataclass
+        >>> from freezekit import Strategy
         >>> @dataclass(frozen=True)
         ... class Demo(Strategy):
         ...     name = "demo"
@@ -139,27 +142,28 @@ def build(cls: type[S], options: tuple[tuple[str, str], ...]) -> S:
         raise SpecError(f"{cls.name}: {error}") from error
 
 
-def format_strategy(strategy: Strategy) -> str:
-    """Return the canonical text of a strategy. Options with their default value are left out.
+def format_named(named: Named) -> str:
+    """Return the canonical text of a strategy or a schedule, without options at their default.
 
     Raises:
-        PluginError: The class of the strategy breaks the interface.
+        PluginError: The class breaks the interface.
 
     Example:
         >>> from dataclasses import dataclass
+        >>> from freezekit import Strategy
         >>> @dataclass(frozen=True)
         ... class Demo(Strategy):
         ...     name = "demo"
         ...     parts: tuple[str, ...] = ()
         ...     deep: bool = False
-        >>> format_strategy(Demo(parts=("a", "b c")))
+        >>> format_named(Demo(parts=("a", "b c")))
         "demo:parts=a|'b c'"
     """
-    cls = type(strategy)
+    cls = type(named)
     texts = [
         f"{info.name}={write_value(info.type, value)}"
         for info in option_infos(cls)
-        if (value := getattr(strategy, info.name)) != info.default
+        if (value := getattr(named, info.name)) != info.default
     ]
     return f"{cls.name}:{','.join(texts)}" if texts else cls.name
 
@@ -178,7 +182,7 @@ def format_spec(sums: Iterable[Iterable[Strategy]]) -> str:
         >>> format_spec([[NormOnly()], [BiasOnly(head=False), Full()]])
         'norm-only | bias-only:head=false + full'
     """
-    return " | ".join(" + ".join(map(format_strategy, strategies)) for strategies in sums)
+    return " | ".join(" + ".join(map(format_named, strategies)) for strategies in sums)
 
 
 def _read_options(text: str, position: int, options: list[tuple[str, str]]) -> int:

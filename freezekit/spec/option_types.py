@@ -8,17 +8,24 @@ from dataclasses import dataclass, replace
 from typing import Literal, Union, get_args, get_origin
 
 from freezekit.errors import suggest
+from freezekit.spec.training_time import TrainingTime
 
 QUOTED = re.compile(r"""\s*('(?:[^']|'')*'|"(?:[^"]|"")*")\s*""")
 """A value in quotes; a quote of the same kind inside it is doubled."""
 BARE = re.compile(r"(?:(?!\s\+(?:\s|$))[^,|])*")
 """A value without quotes: up to a comma, a bar, or a `+` between spaces."""
-SUPPORTED = "int, float, bool, str, Literal, Optional, or a tuple of these"
+SUPPORTED = "int, float, bool, str, TrainingTime, Literal, Optional, or a tuple of these"
 
 _NONE = ("none", "None")
 _BOOLS = {"true": True, "yes": True, "on": True, "1": True}
 _BOOLS |= {"false": False, "no": False, "off": False, "0": False}
-_EXPECTED = {int: "an int", float: "a float", bool: "true or false", str: "a text"}
+_EXPECTED = {
+    int: "an int",
+    float: "a float",
+    bool: "true or false",
+    str: "a text",
+    TrainingTime: "a time such as 1ep, 500step or 50%",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class OptionType:
     """The type of an option: a plain type, a set of choices, or a tuple of such items.
 
     Attributes:
-        plain: int, float, bool or str; None if `choices` or `items` give the type.
+        plain: int, float, bool, str or TrainingTime; None if `choices` or `items` give the type.
         choices: The values of a Literal.
         items: The types of the items of a tuple.
         repeated: Whether the tuple holds any number of `items[0]`.
@@ -45,7 +52,7 @@ class OptionType:
         elif self.items:
             text = "|".join(map(_in_brackets, self.items))
         elif self.plain:
-            text = self.plain.__name__
+            text = "time" if self.plain is TrainingTime else self.plain.__name__
         else:
             text = " or ".join(map(_choice_text, self.choices))
         return f"{text} or none" if self.optional else text
@@ -155,6 +162,8 @@ def _read_item(kind: OptionType, raw: str) -> object:
             return _BOOLS[text.lower()]
         if kind.plain is int:
             return int(text)
+        if kind.plain is TrainingTime:
+            return TrainingTime.parse(text)
         if kind.plain is float and (number := float(text)) == number:  # refuses nan
             return number
         return {_choice_text(choice): choice for choice in kind.choices}[text]

@@ -1,4 +1,4 @@
-"""The options of a strategy: the fields of its dataclass."""
+"""The options of a strategy or a schedule: the fields of its dataclass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from freezekit.errors import PluginError
 from freezekit.spec.option_types import SUPPORTED, OptionType, option_type, read_value, write_value
 
 if TYPE_CHECKING:
-    from freezekit.spec.strategy import Strategy
+    from freezekit.spec.named import Named
 
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option of a strategy.
+    """One option of a strategy or a schedule.
 
     Attributes:
         name: Its name in a spec.
@@ -44,8 +44,8 @@ class OptionInfo:
         return None if self.required else write_value(self.type, self.default)
 
 
-def option_infos(cls: type[Strategy]) -> tuple[OptionInfo, ...]:
-    """Return the options of a strategy class, in the order of its fields.
+def option_infos(cls: type[Named]) -> tuple[OptionInfo, ...]:
+    """Return the options of a class, in the order of its fields.
 
     Raises:
         PluginError: The class is not a dataclass, or an option has a type that a spec cannot
@@ -65,7 +65,7 @@ def option_infos(cls: type[Strategy]) -> tuple[OptionInfo, ...]:
         parts str|... a|b
     """
     if not dataclasses.is_dataclass(cls):
-        raise PluginError(f"strategy class {cls.__qualname__!r} is not a dataclass")
+        raise PluginError(f"class {cls.__qualname__!r} is not a dataclass")
     try:
         hints = get_type_hints(cls, include_extras=True)
     except Exception as error:
@@ -77,7 +77,7 @@ def option_infos(cls: type[Strategy]) -> tuple[OptionInfo, ...]:
     return tuple(_info(cls, field, hints[field.name]) for field in fields)
 
 
-def _info(cls: type[Strategy], field: dataclasses.Field[object], hint: object) -> OptionInfo:
+def _info(cls: type[Named], field: dataclasses.Field[object], hint: object) -> OptionInfo:
     whose = f"option {field.name!r} of {cls.__qualname__!r}"
     annotated = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     kind = option_type(annotated[0])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+
+from freezekit.spec.named import Named
 
 if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.freezing.plan import FreezePlan
 
 
-class Strategy:
+class Strategy(Named):
     """A strategy decides which parts of a model are frozen. It never changes the model.
 
     Subclass it as a frozen dataclass. The fields are the options. A field has one of the types int,
-    float, bool, str, Literal, Optional, or a tuple of these; `Annotated` gives its help text. Check
-    values in `__post_init__`, and raise ValueError if they are wrong.
+    float, bool, str, TrainingTime, Literal, Optional, or a tuple of these; `Annotated` gives its
+    help text. Check values in `__post_init__`, and raise ValueError if they are wrong.
 
     Attributes:
         name: Its name in a spec: lower case, with hyphens.
@@ -35,9 +37,6 @@ class Strategy:
         ...             train.update(backbone.head.parameters)
         ...         return FreezePlan(frozen=backbone.parameters.keys() - train)
     """
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
 
     @property
     def trains_only(self) -> bool:

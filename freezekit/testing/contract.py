@@ -12,7 +12,7 @@ from freezekit.errors import FreezekitError, PlanError, StagingError, UnknownStr
 from freezekit.freezing.planning import plan as decide
 from freezekit.handle.frozen import freeze_
 from freezekit.plugins.registry import default_registry
-from freezekit.spec.grammar import format_strategy
+from freezekit.spec.grammar import format_named
 from freezekit.testing.models import MODELS, images
 from freezekit.testing.state import state_of
 
@@ -74,7 +74,7 @@ class StrategyContract:
     def test_the_spec_builds_and_round_trips(self, spec: str | Strategy) -> None:
         """The canonical text of a strategy makes an equal strategy. A copy is equal too."""
         for strategy in _strategies(spec):
-            text = format_strategy(strategy)
+            text = format_named(strategy)
             if isinstance(spec, str):
                 (again,) = default_registry().create(text)
                 assert again == strategy, (

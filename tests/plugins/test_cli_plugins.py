@@ -66,6 +66,7 @@ def test_plugins_as_json(site) -> None:
         "version": "1.2",
         "status": "failed",
         "strategies": [],
+        "schedules": [],
         "hooks": [],
         "errors": [f"ZeroDivisionError: division by zero ({site.path}/bad.py:1)"],
     }

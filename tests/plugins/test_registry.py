@@ -16,7 +16,7 @@ from torch import nn
 from freezekit import PluginError, SpecError, StagingError, UnknownStrategyError
 from freezekit.plugins.discovery import find_plugins
 from freezekit.plugins.registry import default_registry, load_registry
-from freezekit.spec.grammar import format_strategy
+from freezekit.spec.grammar import format_named
 
 if TYPE_CHECKING:
     from freezekit.plugins.loading import PluginRecord
@@ -113,7 +113,7 @@ def test_a_good_plugin(site) -> None:
 
 def test_a_spec_makes_its_strategies_in_order() -> None:
     made = load_registry().create("first-n-stages:n=2 + discriminative-lr:decay=0.8")
-    assert [format_strategy(s) for s in made] == [
+    assert [format_named(s) for s in made] == [
         "first-n-stages:n=2",
         "discriminative-lr:decay=0.8",
     ]

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, Optional
 import pytest
 
 from freezekit import PluginError, SpecError, Strategy
-from freezekit.spec.grammar import Part, build, format_strategy, parse
+from freezekit.spec.grammar import Part, build, format_named, parse
 from freezekit.spec.option_types import option_type
 from freezekit.spec.options import option_infos
 
@@ -249,13 +249,13 @@ class Plain(Strategy):
     ],
 )
 def test_canonical_text(strategy: Strategy, text: str) -> None:
-    assert format_strategy(strategy) == text
+    assert format_named(strategy) == text
     assert build(type(strategy), parse(text)[0].options) == strategy
 
 
 def test_the_canonical_text_does_not_depend_on_the_spelling() -> None:
     given = ["n=1,range-of=3|4, deep = on", "deep=1 , range_of = 3 |4.0 , n='1', rate=.5"]
-    texts = {format_strategy(made(options)) for options in given}
+    texts = {format_named(made(options)) for options in given}
     assert texts == {"everything:n=1,deep=true,range_of=3|4.0"}
 
 
@@ -266,7 +266,7 @@ def test_any_text_round_trips() -> None:
     long = ("".join(chance.choices(letters, k=chance.randint(4, 12))) for _ in range(500))
     for text in itertools.chain(short, long):
         strategy = Texts(text=text, regex=text, parts=(text, "x"), maybe=(text,))
-        written = format_strategy(strategy)
+        written = format_named(strategy)
         parts = parse(f"{written} + full")
         assert [part.name for part in parts] == ["texts", "full"], written
         assert build(Texts, parts[0].options) == strategy, written
@@ -277,7 +277,7 @@ def test_numbers_round_trip() -> None:
     for _ in range(200):
         number = chance.choice([-1, 1]) * chance.random() * 10 ** chance.randint(-300, 300)
         strategy = Everything(int(number) % 10**9, rate=number, range_of=(-1, number))
-        assert build(Everything, parse(format_strategy(strategy))[0].options) == strategy
+        assert build(Everything, parse(format_named(strategy))[0].options) == strategy
 
 
 def test_option_infos_describe_each_option() -> None:
