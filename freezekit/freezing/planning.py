@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.view import Backbone
 from freezekit.errors import (
-    FreezekitError,
     FreezekitWarning,
     PlanError,
     PluginError,
@@ -22,7 +21,7 @@ from freezekit.freezing.left_frozen import leave_frozen
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.without_head import headless_warning
 from freezekit.freezing.wrapped import check_model, staging_advice
-from freezekit.plugins.read_only import read_only
+from freezekit.plugins.read_only import answer_of
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.spec.strategy import Strategy
 
@@ -188,13 +187,7 @@ def _check_names(field: str, what: str, names: Iterable[str], known: Iterable[st
 def _ask(strategy: Strategy, backbone: Backbone, registry: Registry) -> FreezePlan:
     """Return the plan of one strategy. A failure is reported as the fault of its plugin."""
     whose = f"strategy {strategy.name!r} ({registry.origin(strategy)})"
-    try:
-        with read_only(backbone.model, f"{whose} in plan()"):
-            answer = strategy.plan(backbone)
-    except (FreezekitError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise PluginError(f"{whose} failed: {type(error).__name__}: {error}") from error
+    answer = answer_of(lambda: strategy.plan(backbone), backbone.model, whose, "plan")
     if not isinstance(answer, FreezePlan):
         raise PluginError(f"{whose} returned {type(answer).__name__!r}, expected a FreezePlan")
     return answer

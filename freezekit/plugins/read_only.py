@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from freezekit.errors import PluginError
+from freezekit.errors import FreezekitError, PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import nn
+
+T = TypeVar("T")
+
+
+def answer_of(call: Callable[[], T], model: nn.Module, whose: str, method: str) -> T:
+    """Return the answer of a plugin that reads a model.
+
+    Args:
+        call: Asks the plugin.
+        model: The model that the plugin reads; its flags and modes are guarded.
+        whose: The strategy or schedule, and its plugin, in words.
+        method: The method that is called, such as "plan".
+
+    Raises:
+        PluginError: The plugin failed, or changed the model.
+        FreezekitError: The plugin refused the model on purpose.
+    """
+    try:
+        with read_only(model, f"{whose} in {method}()"):
+            return call()
+    except (FreezekitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise plugin_failure(whose, error) from error
+
+
+def plugin_failure(whose: str, error: BaseException) -> PluginError:
+    """Return the error that names the plugin at fault."""
+    return PluginError(f"{whose} failed: {type(error).__name__}: {error}")
 
 
 @contextmanager
