@@ -68,8 +68,8 @@ def ask(
             raise
         except BaseException as error:
             raise plugin_failure(_whose(schedule, registry), error) from error
-    if answer is last:
-        return answer
+    if last is not None and answer is last:
+        return last
     problem = (
         _problem(answer, backbone, last or NOTHING)
         if isinstance(answer, Decision)
