@@ -35,21 +35,41 @@ def lock_of(model: nn.Module) -> AbstractContextManager[object]:
 
 def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
     """Set the flags, hold modules in eval mode, and record the earlier state for `undo`."""
-    parameters = dict(model.named_parameters())
-    before = {name: p.requires_grad for name, p in parameters.items()}
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
     record = model.__dict__[RECORD] = Record(decided, before, arrivals=Arrivals(model))
-    for name, parameter in parameters.items():
-        trained = name not in decided.frozen and _can_train(parameter)
+    _set_flags(model, decided)
+    _hold(model, decided)
+    if lean:
+        record.lean = Lean(model)
+        record.lean.attach()
+
+
+def exchange(model: nn.Module, decided: FreezePlan) -> None:
+    """Put another plan in place of the one in force. Handle, lean and earlier state stay."""
+    record: Record = model.__dict__[RECORD]
+    _set_flags(model, decided)
+    _hold(model, decided)
+    record.plan = decided
+
+
+def _set_flags(model: nn.Module, decided: FreezePlan) -> None:
+    for name, parameter in model.named_parameters():
+        trained = name not in decided.frozen and can_train(parameter)
         if parameter.requires_grad != trained:
             parameter.requires_grad_(trained)
         if not trained:
             parameter.grad = None
+
+
+def _hold(model: nn.Module, decided: FreezePlan) -> None:
+    wanted = decided.eval_modules or frozenset()
     for name, module in model.named_modules():
-        if name in (decided.eval_modules or ()):
+        held = module.__dict__.get("train")
+        is_held = isinstance(held, HeldInEval)
+        if name in wanted and not is_held:
             HeldInEval(module).hold()
-    if lean:
-        record.lean = Lean(model)
-        record.lean.attach()
+        elif name not in wanted and is_held:
+            held.release()
 
 
 def undo(model: nn.Module) -> None:
@@ -64,7 +84,7 @@ def undo(model: nn.Module) -> None:
             held.release()
         clear(module)  # of a module whose `train` somebody has removed
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad != flags[name] and _can_train(parameter):
+        if parameter.requires_grad != flags[name] and can_train(parameter):
             parameter.requires_grad_(flags[name])
 
 
@@ -102,5 +122,6 @@ def check_trainable(model: nn.Module) -> None:
             )
 
 
-def _can_train(parameter: nn.Parameter) -> bool:
+def can_train(parameter: nn.Parameter) -> bool:
+    """Tell whether torch lets a parameter require a gradient: integers cannot."""
     return parameter.is_floating_point() or parameter.is_complex()

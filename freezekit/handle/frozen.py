@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from freezekit.errors import FreezeError
+from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
 from freezekit.freezing.apply import apply, check_parts, check_trainable, lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.forward_writes import write_warnings
-from freezekit.freezing.parameter_groups import group_parameters
-from freezekit.freezing.plan import with_warnings
-from freezekit.freezing.planning import decide, view, warn
+from freezekit.freezing.parameter_groups import group_for_all_phases, group_parameters
+from freezekit.freezing.plan import FreezePlan, with_warnings
+from freezekit.freezing.planning import check_plan, decide, view, warn
 from freezekit.freezing.thawing import thaw_warnings
 from freezekit.freezing.wrapped import check_model
 from freezekit.plugins.registry import Registry, default_registry
+from freezekit.schedules.change import Change, Moments, Training, change, check_training
+from freezekit.schedules.followed import FollowedSchedule
+from freezekit.spec.progress import Progress
+from freezekit.spec.schedule import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import torch
     from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.optim import Optimizer
 
     from freezekit.backbone.view import Backbone
-    from freezekit.freezing.plan import FreezePlan
     from freezekit.model.loss import LossFunction
     from freezekit.spec.strategy import Strategy
     from freezekit.verify.records import Verification
@@ -31,16 +38,22 @@ class Frozen:
     """The handle of a frozen model. It reports, makes parameter groups, verifies and undoes.
 
     Attributes:
-        plan: The plan in force, with the names of `eval_modules`.
         backbone: The read-only view of the model.
         lean: Whether autograd keeps only the tensors that gradients need.
     """
 
-    def __init__(self, backbone: Backbone, plan: FreezePlan) -> None:
+    def __init__(self, backbone: Backbone, registry: Registry, *, thaw: bool = False) -> None:
         self.backbone = backbone
-        self.plan = plan
+        self._registry = registry
+        self._thaw = thaw
         self._record: Record = backbone.model.__dict__[RECORD]
+        self._followed: FollowedSchedule | None = None
         self.lean = self._record.lean is not None
+
+    @property
+    def plan(self) -> FreezePlan:
+        """The plan in force, with the names of `eval_modules`."""
+        return self._record.plan
 
     def __repr__(self) -> str:
         name = type(self.backbone.model).__name__
@@ -80,22 +93,38 @@ class Frozen:
             return f"{text}\nlean: autograd keeps only what gradients need"
         return f"{text}\nlean: no effect, as torch.compile decides what autograd keeps"
 
-    def param_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """Return parameter groups for a torch optimizer. Each trainable parameter is in one group.
+    def param_groups(
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        all_phases: bool | str | Sequence[str | Strategy | FreezePlan] = False,
+    ) -> list[dict[str, Any]]:
+        """Return parameter groups for a torch optimizer. Each parameter is in one group.
 
-        Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay" and "name".
-        Some parameters get no weight decay, as in timm: norms, biases, other parameters of fewer
-        than two dimensions, and those that the model's `no_weight_decay()` names.
+        Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay", "name" and
+        "lr_multiplier". Some parameters get no weight decay, as in timm: norms, biases, other
+        parameters of fewer than two dimensions, and those that the model's `no_weight_decay()`
+        names.
 
         The groups hold what is trained now, also where the model has departed from its plan. New
         parameters have no multiplier.
 
+        With `all_phases` the groups hold all parameters, also the frozen ones, by stage. One
+        optimizer made of them goes through all phases of a training: what is frozen has no
+        gradient, and PyTorch's optimizers leave it as it is, with its momentum and weight decay.
+        Groups, and the shape of the optimizer's state dict, never change.
+
         Args:
             lr: Learning rate of parameters without a multiplier.
             weight_decay: Weight decay of all other parameters.
+            all_phases: True, the text of a schedule, or the specs and plans of later phases. A
+                stage to whose parameters one of these gives several multipliers, as `layer-decay`
+                does, has several groups; with True, only the plan in force counts.
 
         Raises:
             FreezeError: The model is no longer frozen by this handle, or nothing is trained.
+            SpecError, PlanError: As in `plan`, of `all_phases`.
 
         Warns:
             FreezekitWarning: The model has departed from its plan since `freeze_`: its flags were
@@ -110,12 +139,19 @@ class Frozen:
             >>> [(g["name"], g["lr"], g["weight_decay"]) for g in groups][-2:]
             [('lr x 1', 0.1, 0.01), ('lr x 1, no decay', 0.1, 0.0)]
             >>> optimizer = torch.optim.SGD(groups)
+
+            >>> groups = freeze_(model, "head-only").param_groups(lr=0.1, all_phases=True)
+            >>> [g["name"] for g in groups][:3], sum(len(g["params"]) for g in groups)
+            (['stem', 'stem, no decay', 'layer1'], 62)
         """
         live = self._look()
         if live is None:
             raise self._not_in_force()
         if live.departures:
             warn([warning(live.departures)], stacklevel=3)
+        if all_phases:
+            others = self._later_plans(all_phases)
+            return group_for_all_phases(live.backbone, live.plan, others, lr, weight_decay)
         groups = group_parameters(live.backbone, live.plan, lr, weight_decay)
         if not groups:
             raise FreezeError(
@@ -123,6 +159,198 @@ class Frozen:
                 "flags were changed after it was frozen; call freeze_() again"
             )
         return groups
+
+    def change_(
+        self,
+        spec: str | Strategy | FreezePlan,
+        optimizer: Optimizer | None = None,
+        schedulers: Sequence[Any] = (),  # Any: torch's, timm's and others have no common class
+        ddp: DistributedDataParallel | None = None,
+        *,
+        moments: Moments = "keep",
+    ) -> Change:
+        """Put another plan in force on a model in training. This handle stays in force.
+
+        Call it between `optimizer.step()` and the next forward, on every rank. Flags and modes
+        change, and what is frozen loses its `.grad`. Learning rates of the optimizer follow the
+        multipliers of the new plan, and so do the base rates of its schedulers. The wrapper reduces
+        the gradients of exactly what is trained now, and stays the same object. Statistics that are
+        held from now on are those of the first rank. A model under `fully_shard` needs no `ddp`;
+        its plans are made before it is sharded. With `torch.compile` the next step compiles anew.
+
+        With gradient accumulation, call it after the step of the optimizer: parameters that it
+        thaws have no gradients of the small batches before it.
+
+        Args:
+            spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
+            optimizer: Made of `param_groups(..., all_phases=True)`, or of all parameters. Without
+                one, only the model changes.
+            schedulers: All learning-rate schedulers of the optimizer.
+            ddp: The DistributedDataParallel around the model.
+            moments: What becomes of the optimizer's state of a parameter that is frozen. "keep": a
+                later thaw goes on with it. "drop": a thaw begins anew.
+
+        Returns:
+            What was frozen and thawed.
+
+        Raises:
+            SpecError, StagingError, PlanError, PluginError: As in `freezekit.plan`.
+            FreezeError: The handle is no longer in force, the model is inside a forward or backward
+                pass or under `no_sync`, it has other parameters than when it was frozen, or the
+                optimizer or the wrapper cannot train what the plan trains. Or ranks disagree.
+                Nothing has changed then.
+
+        Warns:
+            FreezekitWarning: As `freeze_`.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> frozen = freeze_(model, "head-only")
+            >>> optimizer = torch.optim.AdamW(frozen.param_groups(1e-3, all_phases=True))
+            >>> change = frozen.change_("first-n-stages:n=2", optimizer)
+            >>> len(change.thawed), change.frozen
+            (30, ())
+        """
+        training = Training(optimizer, tuple(schedulers), ddp, moments)
+        with lock_of(self.backbone.model):
+            self._check_in_force()
+            check_training(self.backbone, training)
+            decided = decide(self.backbone, spec, self._registry, thaw=self._thaw)
+            warnings = list(decided.warnings)
+            if optimizer is None:
+                warnings += thaw_warnings(self.backbone.model, decided)
+            warn(warnings, stacklevel=3)
+            return change(self.backbone, decided, training)
+
+    def follow(
+        self,
+        schedule: str | Schedule,
+        optimizer: Optimizer,
+        schedulers: Sequence[Any] = (),  # Any: as in `change_`
+        ddp: DistributedDataParallel | None = None,
+        *,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        sample: Any = None,  # Any: whatever the model takes
+        moments: Moments = "keep",
+    ) -> FollowedSchedule:
+        """Follow a schedule: put its first plan in force, and the later ones as training goes on.
+
+        To resume, call it as at first, then load the state dicts of the model, of the optimizer, of
+        its schedulers, and of what this returns. The resumed training has the bits of one that was
+        not interrupted, if data and random state are the same.
+
+        Args:
+            schedule: Text such as "head-only then full at 1ep" or "gradual-unfreeze:every=2ep", or
+                a schedule.
+            optimizer: As in `change_`.
+            schedulers: As in `change_`.
+            ddp: As in `change_`.
+            epochs: Epochs of the whole training. Times in percent need it.
+            steps_per_epoch: Optimizer steps of an epoch. Times within an epoch need it.
+            sample: A small fixed batch, such as 8 images, as the model takes it. Schedules that
+                observe outputs need it.
+            moments: As in `change_`.
+
+        Raises:
+            SpecError: The text cannot be read, or names an unknown schedule or strategy.
+            ScheduleError: The schedule needs a total that was not given, or a time lies outside of
+                the training.
+            PlanError, PluginError, StagingError, FreezeError: As `change_`, of the first phase.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_
+            >>> from freezekit.testing import SmallCNN
+            >>> model = SmallCNN()
+            >>> frozen = freeze_(model, "full")
+            >>> optimizer = torch.optim.SGD(frozen.param_groups(0.01, all_phases=True))
+            >>> run = frozen.follow("head-only then full at 1ep", optimizer, epochs=2)
+            >>> for epoch in range(2):
+            ...     for _ in range(3):
+            ...         model.train()(torch.rand(2, 3, 32, 32)).square().mean().backward()
+            ...         optimizer.step()
+            ...         optimizer.zero_grad()
+            ...         _ = run.step()
+            ...     change = run.epoch({"loss": 0.5})
+            >>> run
+            FollowedSchedule('head-only then full at 1ep': 6 step(s), 2 of 2 epoch(s), 1 change(s) of plan)
+        """
+        for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if value is not None and not is_whole:
+                raise ScheduleError(f"{name} is {value!r}, expected a whole number of at least 1")
+        made = self._registry.schedule(schedule) if isinstance(schedule, str) else schedule
+        if not isinstance(made, Schedule):
+            raise SpecError(
+                f"the schedule is {type(made).__name__} {made!r:.80}, expected text such as "
+                "'head-only then full at 1ep', or a Schedule"
+            )
+        training = Training(optimizer, tuple(schedulers), ddp, moments)
+        with lock_of(self.backbone.model):
+            self._check_in_force()
+            check_training(self.backbone, training)
+            if self._followed is not None:
+                self._followed.close()
+            self._followed = FollowedSchedule(
+                self.backbone,
+                made,
+                training,
+                self._registry,
+                progress=Progress(epochs=epochs, steps_per_epoch=steps_per_epoch),
+                sample=sample,
+                thaw=self._thaw,
+            )
+        return self._followed
+
+    def state_dict(self) -> dict[str, Any]:  # Any: what torch.save holds
+        """Return the plan in force, and the state of the schedule that is followed, if any.
+
+        `load_state_dict` puts it in force again. The weights of the model are not in it.
+
+        Example:
+            >>> from freezekit import freeze_, load_backbone
+            >>> model = load_backbone("torchvision:resnet18", device="meta")
+            >>> state = freeze_(model, "head-only").state_dict()
+            >>> frozen = freeze_(model, "full")
+            >>> frozen.load_state_dict(state)
+            >>> frozen
+            Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)
+        """
+        followed = None if self._followed is None else self._followed.state_dict()
+        return {"plan": self.plan.to_json(), "followed": followed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: as above
+        """Put the plan of a state in force, and go on with the schedule that it followed.
+
+        Optimizers are left as they are: load the state of the optimizer too. Under
+        DistributedDataParallel, call it before the model is wrapped, or after `follow`.
+
+        Raises:
+            ScheduleError: The state follows a schedule that this handle does not follow.
+            PlanError: The state is no state of a handle, or is of another model.
+            FreezeError: As `change_`.
+        """
+        with lock_of(self.backbone.model):
+            self._check_in_force()
+            if not isinstance(state, dict) or {"plan", "followed"} - state.keys():
+                raise PlanError(
+                    f"the state is {type(state).__name__}, expected what state_dict() of a handle "
+                    "returned"
+                )
+            if state["followed"] is not None:
+                if self._followed is None:
+                    raise ScheduleError(
+                        f"the state follows the schedule {state['followed']['schedule']!r}: call "
+                        "follow() with it first, then load the state"
+                    )
+                self._followed.load_state_dict(state["followed"])
+                return
+            plan = FreezePlan.from_json(state["plan"])
+            check_training(self.backbone, Training())
+            change(self.backbone, check_plan(self.backbone, plan), Training())
 
     def verify(
         self,
@@ -185,7 +413,18 @@ class Frozen:
         """
         with lock_of(self.backbone.model):
             self._check_in_force()
+            if self._followed is not None:
+                self._followed.close()
             undo(self.backbone.model)
+
+    def _later_plans(
+        self, all_phases: bool | str | Sequence[str | Strategy | FreezePlan]
+    ) -> list[FreezePlan]:
+        """Return the plans of the phases that a user named, so far as they can be known."""
+        given = () if isinstance(all_phases, bool) else all_phases
+        if isinstance(given, str):
+            given = self._registry.schedule(given).plans()
+        return [decide(self.backbone, each, self._registry, thaw=self._thaw) for each in given]
 
     def _look(self) -> Live | None:
         """Return what is true of the model now; None where this handle is no longer in force."""
@@ -288,4 +527,4 @@ def freeze_(
         if RECORD in model.__dict__:
             undo(model)
         apply(model, decided, lean=lean)
-        return Frozen(backbone, decided)
+        return Frozen(backbone, registry, thaw=thaw)

@@ -68,6 +68,12 @@ class Schedule(Named):
         ...         return Decision("full" if is_late else "head-only")
     """
 
+    def __str__(self) -> str:
+        """Return the text that makes it."""
+        from freezekit.spec.grammar import format_named
+
+        return format_named(self)
+
     @property
     def observes(self) -> frozenset[Observation]:
         """What it needs to see of the training. Nothing: its phases are known beforehand."""

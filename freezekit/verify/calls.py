@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.verify.forwards import ObservedForwards
-    from freezekit.verify.random_state import RandomState
+    from freezekit.model.random_state import RandomState
 
 CallKey = tuple[str, int]
 """The name of a module, and the number of its call within one forward, from 0."""

@@ -15,7 +15,7 @@ import torch
 
 from freezekit.errors import ModelError
 from freezekit.verify.calls import CallObserver
-from freezekit.verify.random_state import RandomState, cuda_devices
+from freezekit.model.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

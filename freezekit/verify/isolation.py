@@ -15,7 +15,7 @@ from freezekit.errors import FreezekitError, ModelError
 from freezekit.model.copies import deep_copies
 from freezekit.model.nested import tensors
 from freezekit.model.out_of_memory import is_out_of_memory
-from freezekit.verify.random_state import RandomState, cuda_devices
+from freezekit.model.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from freezekit.verify.calls import Given
 from freezekit.verify.forwards import ObservedForwards, deterministic
 from freezekit.verify.isolation import digest
 from freezekit.verify.plain_tensors import plain_tensors
-from freezekit.verify.random_state import RandomState, cuda_devices
+from freezekit.model.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

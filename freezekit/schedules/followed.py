@@ -1,0 +1,474 @@
+"""A live training that follows a schedule."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from freezekit.errors import FreezeError, ScheduleError
+from freezekit.freezing.eval_hold import RECORD
+from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.planning import warn
+from freezekit.schedules.agreement import agree, mean_over_ranks
+from freezekit.schedules.asking import ask, plan_of
+from freezekit.schedules.change import Change, Training, change, check_training, put_in_force
+from freezekit.schedules.observing import Observer
+from freezekit.schedules.optimizers import (
+    check_optimizer,
+    check_scheduled,
+    group_multipliers,
+    hooked,
+)
+from freezekit.schedules.rates import SCHEDULED, multiplier, set_multipliers
+from freezekit.spec.progress import Progress
+from freezekit.spec.schedule import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from freezekit.backbone.view import Backbone
+    from freezekit.freezing.eval_hold import Record
+    from freezekit.plugins.registry import Registry
+    from freezekit.spec.schedule import Schedule
+    from freezekit.spec.strategy import Strategy
+
+VERSION = 1
+"""Of `state_dict`."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of plan in a training that follows a schedule.
+
+    Attributes:
+        step: Optimizer steps done before it.
+        epoch: Epochs ended before it.
+        change: What was frozen and thawed.
+        reason: Why, in the words of the schedule.
+    """
+
+    step: int
+    epoch: int
+    change: Change
+    reason: str = ""
+
+
+class FollowedSchedule:
+    """A live training that follows a schedule; `Frozen.follow` makes it.
+
+    Call `step()` after each step of the optimizer and of its learning-rate scheduler, and `epoch()`
+    at the end of each epoch.
+
+    Attributes:
+        schedule: The schedule.
+        progress: How far the training has come.
+        transitions: The changes of plan so far, without the first plan. They do not travel in the
+            state dict.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        schedule: Schedule,
+        training: Training,
+        registry: Registry,
+        *,
+        progress: Progress,
+        sample: Any = None,  # Any: whatever the model takes
+        thaw: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.progress = progress
+        self.transitions: list[Transition] = []
+        self._backbone = backbone
+        self._record: Record = backbone.model.__dict__[RECORD]
+        self._training = training
+        self._registry = registry
+        self._thaw = thaw
+        self._group = training.ddp.process_group if training.ddp else None
+        self._stage_of = {n: s.name for s in backbone.stages for n in s.parameters}
+        self._plans: dict[object, FreezePlan] = {}
+        self._given: object = None  # the plan as the schedule gave it last
+        self._last: Decision | None = None
+        self._rates: Mapping[str, float] = {}
+        self._waiting: FreezePlan | None = None  # a plan that waits for the end of an accumulation
+        self._weights: dict[str, Tensor] | None = None
+        self._has_stepped = False  # the optimizer, since the last step()
+        self._is_between_steps = True
+        self._expected: dict[int, float] | None = None  # multipliers of a state that was loaded
+        self._warned: set[str] = set()
+        self._told_long_epoch = self._is_checked = False
+        optimizer = self._optimizer
+        self._observer = Observer(backbone, optimizer, schedule.observes, sample, self._group)
+        self._observes_steps = bool(schedule.observes - {"metrics"})
+        self._handles = []
+        if (core := hooked(optimizer)) is not None:
+            self._handles = [
+                core.register_step_pre_hook(self._observer.before_step),
+                core.register_step_post_hook(self._after_optimizer_step),
+            ]
+        self._counts_steps = core is not None
+        try:
+            agree(
+                "follow()",
+                {"schedule": str(schedule), "model": _digest(backbone), "progress": repr(progress)},
+                self._group,
+            )
+            self._decide(progress, is_first=True)
+        except BaseException:
+            self.close()
+            raise
+        self._set_due()
+
+    def __repr__(self) -> str:
+        done = self.progress
+        of = f" of {done.epochs}" if done.epochs else ""
+        return (
+            f"FollowedSchedule({str(self.schedule)!r}: {done.step} step(s), "
+            f"{done.epoch}{of} epoch(s), {len(self.transitions)} change(s) of plan)"
+        )
+
+    @property
+    def plan(self) -> FreezePlan:
+        """The plan in force."""
+        return self._record.plan
+
+    def step(self) -> Change | None:
+        """Say that the optimizer has made a step; the plan may change.
+
+        Call it after `optimizer.step()` and the step of a learning-rate scheduler. With gradient
+        accumulation it can be called for each small batch too: a change waits until the optimizer
+        has made its step, as it does where a GradScaler skips a step.
+
+        Returns:
+            What was frozen and thawed; None where the plan stays.
+
+        Raises:
+            FreezeError: The model is no longer frozen by this handle, the plan cannot be put in
+                force, or ranks disagree. The training is as before.
+            ScheduleError: The optimizer's state was not loaded with the state of the schedule.
+        """
+        self._check_in_force()
+        if not self._is_checked:
+            self._check_first_step()
+        done, had_stepped = self.progress, self._has_stepped
+        if done.steps_per_epoch is not None and done.step_in_epoch >= done.steps_per_epoch:
+            self._tell_long_epoch()
+        self._is_between_steps = had_stepped or not self._counts_steps
+        self._has_stepped = False
+        now = Progress(
+            done.step + 1,
+            done.epoch,
+            done.step_in_epoch + 1,
+            done.epochs,
+            done.steps_per_epoch,
+            state=done.state,
+        )
+        try:
+            changed = self._decide(now)
+        except BaseException:
+            self._has_stepped = had_stepped
+            raise
+        self._set_due()
+        return changed
+
+    def epoch(self, metrics: Mapping[str, float] | None = None) -> Change | None:
+        """Say that an epoch has ended, with what was measured in it; the plan may change.
+
+        Args:
+            metrics: Numbers by name, such as {"loss": 0.3, "accuracy": 0.91}. Under several ranks
+                each rank gives its own, with the same names; the schedule sees their mean.
+
+        Returns:
+            What was frozen and thawed; None where the plan stays.
+
+        Raises:
+            FreezeError: As `step`.
+            ScheduleError: A metric is no number.
+        """
+        self._check_in_force()
+        numbers = _numbers(metrics or {})
+        agree(
+            "epoch()",
+            {"step": str(self.progress.step), "epoch": str(self.progress.epoch)},
+            self._group,
+        )
+        numbers = mean_over_ranks(numbers, self._group)
+        done = self.progress
+        return self._decide(
+            Progress(
+                done.step,
+                done.epoch + 1,
+                0,
+                done.epochs,
+                done.steps_per_epoch,
+                metrics=numbers,
+                state=done.state,
+            )
+        )
+
+    def close(self) -> None:
+        """End it: the hooks of the optimizer are removed, and the plan in force stays."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def state_dict(self) -> dict[str, Any]:  # Any: what torch.save holds
+        """Return all that a resumed training needs, beside model, optimizer and schedulers.
+
+        It holds numbers, texts, lists, dicts and tensors, which `torch.load` reads with
+        `weights_only=True`.
+        """
+        done = self.progress
+        return {
+            "version": VERSION,
+            "schedule": str(self.schedule),
+            "model": _digest(self._backbone),
+            "plan": self.plan.to_json(),
+            "waiting": None if self._waiting is None else self._waiting.to_json(),
+            "given": self._given if isinstance(self._given, str) else None,
+            "rates": dict(self._rates),
+            "multipliers": self._multipliers(),
+            "step": done.step,
+            "epoch": done.epoch,
+            "step_in_epoch": done.step_in_epoch,
+            "epochs": done.epochs,
+            "steps_per_epoch": done.steps_per_epoch,
+            "state": json.dumps(done.state),
+            "has_stepped": self._has_stepped,
+            "is_between_steps": self._is_between_steps,
+            "observer": self._observer.state_dict(),
+            "weights": self._weights,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: as above
+        """Go on from a state: its plan is put in force, and the next step is the next one.
+
+        Load the states of the model, of the optimizer and of its schedulers too, after `follow`.
+        The order among them does not matter.
+
+        Raises:
+            ScheduleError: The state is of another schedule, another model or another version.
+            FreezeError: The model is no longer frozen by this handle, or ranks disagree.
+        """
+        self._check_in_force()
+        _check_state(state, str(self.schedule), _digest(self._backbone))
+        done = self.progress
+        if (state["epochs"], state["steps_per_epoch"]) != (done.epochs, done.steps_per_epoch):
+            text = (
+                f"the state is of a training of {state['epochs']} epoch(s) of "
+                f"{state['steps_per_epoch']} step(s), and this one has {done.epochs} of "
+                f"{done.steps_per_epoch}: phases may begin at other times"
+            )
+            warn([text], stacklevel=3)
+        agree("load_state_dict()", {"plan": state["plan"], "step": str(state["step"])}, self._group)
+        put_in_force(self._backbone, FreezePlan.from_json(state["plan"]), self._training.ddp)
+        waiting = state["waiting"]
+        self._waiting = None if waiting is None else FreezePlan.from_json(waiting)
+        self._given, self._last = state["given"], None
+        self._rates = dict(state["rates"])
+        self._expected = {int(k): float(v) for k, v in state["multipliers"].items()}
+        self._is_checked = False
+        self.progress = Progress(
+            state["step"],
+            state["epoch"],
+            state["step_in_epoch"],
+            done.epochs,
+            done.steps_per_epoch,
+            state=json.loads(state["state"]),
+        )
+        self._has_stepped, self._is_between_steps = state["has_stepped"], state["is_between_steps"]
+        self._observer.load_state_dict(state["observer"])
+        self._weights = state["weights"]
+        self._set_due()
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        assert self._training.optimizer is not None  # `Frozen.follow` requires one
+        return self._training.optimizer
+
+    def _after_optimizer_step(self, *_: object) -> None:
+        self._has_stepped = True
+        self._observer.after_step()
+
+    def _set_due(self) -> None:
+        """Say whether the next step is observed, before it is made."""
+        if self._observes_steps:
+            self._observer.is_due = not (self.progress.step + 1) % self.schedule.observe_every
+
+    def _decide(self, now: Progress, *, is_first: bool = False) -> Change | None:
+        """Ask the schedule, and do what it says. On an error nothing has changed."""
+        if self._observes_steps and now.step_in_epoch:
+            if not now.step % self.schedule.observe_every:
+                now = replace(now, observed=self._observer.look())
+        decision = ask(self.schedule, self._backbone, now, self._registry, self._last)
+        changed = None
+        if decision is not self._last or self._waiting is not None:
+            changed = self._act(decision, now, is_first=is_first)
+        self._last = decision
+        if decision.state is not None and decision.state is not now.state:
+            now = replace(now, state=decision.state)
+        self.progress = now
+        return changed
+
+    def _act(self, decision: Decision, now: Progress, *, is_first: bool) -> Change | None:
+        """Do what a decision says."""
+        given, plan = decision.plan, self._waiting
+        if given is not None and given is not self._given and given != self._given:
+            plan = self._plan_of(given, now)
+        rates = self._rates if decision.rates is None else decision.rates
+        if decision.restores_weights:
+            self._restore_weights()
+        if decision.keeps_weights:
+            self._keep_weights()
+        changed = None
+        if plan is None or plan == self.plan:
+            self._set_rates(rates)
+            plan = None
+        elif is_first or self._is_between_steps:
+            warn(self._new_warnings(plan), stacklevel=5)
+            changed = change(self._backbone, plan, self._training, self._factors(rates))
+            if not is_first:
+                self.transitions.append(Transition(now.step, now.epoch, changed, decision.reason))
+            plan = None
+        self._waiting, self._rates = plan, rates
+        if given is not None:
+            self._given = given
+        return changed
+
+    def _plan_of(self, given: str | Strategy | FreezePlan, now: Progress) -> FreezePlan:
+        if given not in self._plans:
+            self._plans[given] = plan_of(
+                given, self._backbone, now, self._registry, thaw=self._thaw
+            )
+        return self._plans[given]
+
+    def _factors(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """Return the factors by parameter."""
+        return {n: rates[stage] for n, stage in self._stage_of.items() if stage in rates}
+
+    def _set_rates(self, rates: Mapping[str, float]) -> None:
+        if rates is self._rates or rates == self._rates:
+            return
+        wanted = group_multipliers(
+            self._optimizer, self._backbone.model, self.plan, self._factors(rates)
+        )
+        check_scheduled(self._optimizer, self._training.schedulers, wanted)
+        set_multipliers(self._optimizer, self._training.schedulers, wanted)
+
+    def _keep_weights(self) -> None:
+        state = self._backbone.model.state_dict()
+        self._weights = {
+            name: value.detach().clone()
+            for name, value in state.items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def _restore_weights(self) -> None:
+        if self._weights is None:
+            raise ScheduleError(
+                f"schedule {self.schedule.name!r} restores weights, and has kept none; it must "
+                "answer with keeps_weights first"
+            )
+        state = self._backbone.model.state_dict()
+        with torch.no_grad():
+            for name, value in self._weights.items():
+                state[name].copy_(value)
+
+    def _new_warnings(self, plan: FreezePlan) -> list[str]:
+        new = [text for text in plan.warnings if text not in self._warned]
+        self._warned.update(new)
+        return new
+
+    def _multipliers(self) -> dict[int, float]:
+        return {i: multiplier(group) for i, group in enumerate(self._optimizer.param_groups)}
+
+    def _check_in_force(self) -> None:
+        if self._backbone.model.__dict__.get(RECORD) is not self._record:
+            raise FreezeError(
+                f"this schedule is no longer followed: {type(self._backbone.model).__name__} was "
+                "undone or frozen again; call follow() of the handle that the last freeze_() "
+                "returned"
+            )
+        if self._counts_steps and not self._handles:
+            raise FreezeError(
+                "this schedule is no longer followed: close() was called, or follow() again; use "
+                "what the last follow() returned"
+            )
+
+    def _check_first_step(self) -> None:
+        """Check what can only be known once all is made and loaded."""
+        if self._expected is not None and self._expected != self._multipliers():
+            raise ScheduleError(
+                "the optimizer has other multipliers of learning rates than in the state of the "
+                "schedule: load the optimizer's state of the same checkpoint too, after follow()"
+            )
+        check_optimizer(self._optimizer, self._backbone.model, self.plan)
+        self._is_checked = True
+        is_scheduled = any(SCHEDULED in group for group in self._optimizer.param_groups)
+        if is_scheduled and not self._training.schedulers:
+            text = (
+                "a learning-rate scheduler is attached to the optimizer, and was not given to "
+                "follow(): a phase that changes multipliers will be refused; give it as "
+                "schedulers=[scheduler]"
+            )
+            warn([text], stacklevel=4)
+
+    def _tell_long_epoch(self) -> None:
+        if not self._told_long_epoch:
+            self._told_long_epoch = True
+            text = (
+                f"this epoch has more than steps_per_epoch={self.progress.steps_per_epoch} steps; "
+                "phases that begin at a time in epochs wait for epoch(): call it at the end of "
+                "each epoch, or correct steps_per_epoch"
+            )
+            warn([text], stacklevel=4)
+
+
+def _digest(backbone: Backbone) -> str:
+    """Return a digest of names and shapes: a state fits a model of the same."""
+    shapes = [(name, info.shape) for name, info in backbone.parameters.items()]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+
+
+def _check_state(state: Mapping[str, Any], schedule: str, digest: str) -> None:  # Any: as above
+    """Refuse a state that is not of this schedule and this model.
+
+    Raises:
+        ScheduleError: It is not.
+    """
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != VERSION:
+        raise ScheduleError(
+            f"the state is no state of a followed schedule of version {VERSION}, got "
+            f"{type(state).__name__} with version {version!r}; give what state_dict() returned"
+        )
+    if state["schedule"] != schedule:
+        raise ScheduleError(
+            f"the state is of the schedule {state['schedule']!r}, and this training follows "
+            f"{schedule!r}; follow the same schedule with the same options"
+        )
+    if state["model"] != digest:
+        raise ScheduleError(
+            "the state is of a model with other parameters; build the same model, and freeze it, "
+            "before the state is loaded"
+        )
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError) as error:
+            raise ScheduleError(
+                f"the metric {name!r} is {value!r:.80}, expected one number"
+            ) from error
+    return numbers
