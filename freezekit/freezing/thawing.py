@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import distributed
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from freezekit.freezing.plan import FreezePlan
 
 
-def thaw_warnings(model: nn.Module, decided: FreezePlan) -> list[str]:
+def thaw_warnings(
+    model: nn.Module, decided: FreezePlan, call: Literal["freeze_()", "change_()"] = "freeze_()"
+) -> list[str]:
     """Return warnings for a frozen model of which a new plan thaws a part, before it is applied.
 
     Example:
@@ -38,17 +40,19 @@ def thaw_warnings(model: nn.Module, decided: FreezePlan) -> list[str]:
     if not thawed:
         return []
     text = (
-        f"this freeze_() thaws {len(thawed)} parameter(s) that were frozen so far: {some(thawed)}. "
+        f"this {call} thaws {len(thawed)} parameter(s) that were frozen so far: {some(thawed)}. "
         "An optimizer made before for what was trainable does not hold them, so that they would "
-        "never move: make a new one of param_groups() of the handle that freeze_() returns, or add "
-        "them with add_param_group()"
+        "never move: make a new one of param_groups() of the handle that freeze_() returns, or "
+        "call change_() of the handle with an optimizer of param_groups(..., all_phases=True)"
     )
+    if call == "change_()":
+        return [text]
     ranks = distributed.get_world_size() if _in_process_group() else 1
     if ranks > 1:
         text += (
             f". The process group has {ranks} ranks: a DistributedDataParallel made before does "
             "not reduce the gradients of these parameters, so that the ranks would drift apart; "
-            "wrap the model anew after freeze_()"
+            "wrap the model anew after freeze_(), or call change_() of the handle with ddp="
         )
     return [text]
 

@@ -42,13 +42,23 @@ class Frozen:
         lean: Whether autograd keeps only the tensors that gradients need.
     """
 
-    def __init__(self, backbone: Backbone, registry: Registry, *, thaw: bool = False) -> None:
+    def __init__(
+        self, backbone: Backbone, registry: Registry | None = None, *, thaw: bool = False
+    ) -> None:
         self.backbone = backbone
-        self._registry = registry
+        self._given_registry = registry
         self._thaw = thaw
         self._record: Record = backbone.model.__dict__[RECORD]
         self._followed: FollowedSchedule | None = None
         self.lean = self._record.lean is not None
+
+    def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
+        """A copy has the plan of its model; plugins and a live training do not travel."""
+        return vars(self) | {"_given_registry": None, "_followed": None}
+
+    @property
+    def _registry(self) -> Registry:
+        return self._given_registry or default_registry()
 
     @property
     def plan(self) -> FreezePlan:
@@ -220,7 +230,7 @@ class Frozen:
             decided = decide(self.backbone, spec, self._registry, thaw=self._thaw)
             warnings = list(decided.warnings)
             if optimizer is None:
-                warnings += thaw_warnings(self.backbone.model, decided)
+                warnings += thaw_warnings(self.backbone.model, decided, "change_()")
             warn(warnings, stacklevel=3)
             return change(self.backbone, decided, training)
 
@@ -263,8 +273,8 @@ class Frozen:
         Example:
             >>> import torch
             >>> from freezekit import freeze_
-            >>> from freezekit.testing import SmallCNN
-            >>> model = SmallCNN()
+            >>> from freezekit.testing import MODELS
+            >>> model = MODELS["residual"]()
             >>> frozen = freeze_(model, "full")
             >>> optimizer = torch.optim.SGD(frozen.param_groups(0.01, all_phases=True))
             >>> run = frozen.follow("head-only then full at 1ep", optimizer, epochs=2)
@@ -275,8 +285,8 @@ class Frozen:
             ...         optimizer.zero_grad()
             ...         _ = run.step()
             ...     change = run.epoch({"loss": 0.5})
-            >>> run
-            FollowedSchedule('head-only then full at 1ep': 6 step(s), 2 of 2 epoch(s), 1 change(s) of plan)
+            >>> [(done.step, len(done.change.thawed)) for done in run.transitions]
+            [(3, 24)]
         """
         for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
             is_whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
@@ -311,10 +321,13 @@ class Frozen:
         `load_state_dict` puts it in force again. The weights of the model are not in it.
 
         Example:
+            >>> import torch
             >>> from freezekit import freeze_, load_backbone
             >>> model = load_backbone("torchvision:resnet18", device="meta")
-            >>> state = freeze_(model, "head-only").state_dict()
-            >>> frozen = freeze_(model, "full")
+            >>> frozen = freeze_(model, "head-only")
+            >>> state = frozen.state_dict()
+            >>> optimizer = torch.optim.SGD(frozen.param_groups(0.1, all_phases=True))
+            >>> _ = frozen.change_("first-n-stages:n=2", optimizer)
             >>> frozen.load_state_dict(state)
             >>> frozen
             Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)

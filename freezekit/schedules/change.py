@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch.nn.parallel import DistributedDataParallel
-
 from freezekit.errors import FreezeError, some
 from freezekit.freezing.apply import can_train, exchange
 from freezekit.freezing.departures import look, warning
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.planning import warn
-from freezekit.schedules.agreement import agree, ranks_of
+from freezekit.schedules.agreement import agree, has_other_ranks
 from freezekit.schedules.between_steps import check_between_steps
 from freezekit.schedules.optimizers import (
     check_optimizer,
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
     from torch.optim import Optimizer
 
     from freezekit.backbone.view import Backbone
@@ -84,7 +83,7 @@ def check_training(backbone: Backbone, training: Training) -> None:
         raise FreezeError(f"moments is {training.moments!r}, expected 'keep' or 'drop'")
     if training.ddp is not None:
         check_wrapper(training.ddp, backbone.model)
-    elif ranks_of(None) > 1 and any(True for _ in wrappers_of(backbone.model)):
+    elif has_other_ranks(None) and any(True for _ in wrappers_of(backbone.model)):
         raise FreezeError(
             f"this {type(backbone.model).__name__} is wrapped in DistributedDataParallel, which "
             "must learn what is trained now, or its ranks drift apart: give it as ddp="
@@ -128,7 +127,7 @@ def change(
     agree("a change of plan", {"plan": plan.to_json()}, group)
     flags = _flags(model)
     newly_held = (plan.eval_modules or frozenset()) - (before.eval_modules or frozenset())
-    if ranks_of(group) > 1:  # while a failure has changed nothing else
+    if has_other_ranks(group):  # while a failure has changed nothing else
         broadcast_held(model, newly_held, group)
     put_in_force(backbone, plan, ddp)
     now = _flags(model)
@@ -141,9 +140,7 @@ def change(
     return Change(frozen, tuple(n for n, flag in now.items() if flag and not flags[n]), plan)
 
 
-def put_in_force(
-    backbone: Backbone, plan: FreezePlan, ddp: DistributedDataParallel | None
-) -> None:
+def put_in_force(backbone: Backbone, plan: FreezePlan, ddp: DistributedDataParallel | None) -> None:
     """Set flags and modes, and let the wrapper reduce what is trained now.
 
     On an error nothing has changed. Optimizers and buffers are left as they are.

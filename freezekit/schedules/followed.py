@@ -15,7 +15,7 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import warn
 from freezekit.schedules.agreement import agree, mean_over_ranks
 from freezekit.schedules.asking import ask, plan_of
-from freezekit.schedules.change import Change, Training, change, check_training, put_in_force
+from freezekit.schedules.change import Change, Training, change, put_in_force
 from freezekit.schedules.observing import Observer
 from freezekit.schedules.optimizers import (
     check_optimizer,
@@ -25,7 +25,6 @@ from freezekit.schedules.optimizers import (
 )
 from freezekit.schedules.rates import SCHEDULED, multiplier, set_multipliers
 from freezekit.spec.progress import Progress
-from freezekit.spec.schedule import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.freezing.eval_hold import Record
     from freezekit.plugins.registry import Registry
-    from freezekit.spec.schedule import Schedule
+    from freezekit.spec.schedule import Decision, Schedule
     from freezekit.spec.strategy import Strategy
 
 VERSION = 1
@@ -305,9 +304,9 @@ class FollowedSchedule:
 
     def _decide(self, now: Progress, *, is_first: bool = False) -> Change | None:
         """Ask the schedule, and do what it says. On an error nothing has changed."""
-        if self._observes_steps and now.step_in_epoch:
-            if not now.step % self.schedule.observe_every:
-                now = replace(now, observed=self._observer.look())
+        is_step = now.step_in_epoch > 0
+        if self._observes_steps and is_step and not now.step % self.schedule.observe_every:
+            now = replace(now, observed=self._observer.look())
         decision = ask(self.schedule, self._backbone, now, self._registry, self._last)
         changed = None
         if decision is not self._last or self._waiting is not None:

@@ -64,8 +64,8 @@ class Observer:
             )
         if "outputs" in wants and sample is None:
             raise ScheduleError(
-                "the schedule observes the outputs of stages for a fixed batch: give it as sample=, "
-                "such as a few images, sample=next(iter(loader))[0][:8]"
+                "the schedule observes the outputs of stages for a fixed batch: give a few images, "
+                "as in follow(..., sample=next(iter(loader))[0][:8])"
             )
         self._stages = {stage.name: stage.parameters for stage in backbone.stages}
 
@@ -178,7 +178,9 @@ def _similarities(backbone: Backbone, sample: Any) -> dict[str, Tensor]:  # Any:
     for stage in backbone.stages:
         for name in _outermost(stage.modules):
 
-            def keep(_: nn.Module, __: Any, output: Any, stage: str = stage.name) -> None:  # Any: as above
+            def keep(
+                _: nn.Module, __: Any, output: Any, stage: str = stage.name
+            ) -> None:  # Any: as above
                 found = [t for t in tensors(output) if t.is_floating_point() and t.ndim > 1]
                 if found:
                     outputs[stage] = found[-1]  # the last call of a stage gives its output
@@ -214,5 +216,5 @@ def _outermost(names: Iterable[str]) -> list[str]:
     return [
         name
         for name in names
-        if not any(name[: i] in listed for i, letter in enumerate(name) if letter == ".")
+        if not any(name[:i] in listed for i, letter in enumerate(name) if letter == ".")
     ]

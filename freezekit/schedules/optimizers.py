@@ -144,7 +144,7 @@ def hooked(optimizer: Optimizer) -> Optimizer | None:
 
 
 def _core(optimizer: Any) -> Optimizer:  # Any: wrappers have no common class
-    """Return the innermost optimizer: of timm's Lookahead, Accelerate's and Lightning's wrappers."""
+    """Return the innermost optimizer, as inside timm's Lookahead or a trainer's wrapper."""
     while True:
         inner = getattr(optimizer, "_base_optimizer", None) or getattr(optimizer, "optimizer", None)
         if not isinstance(inner, Optimizer) or inner is optimizer:
@@ -170,7 +170,7 @@ def frozen_moves(optimizer: Optimizer) -> bool:
         if isinstance(value, (bool, int, float, str, tuple, type(None)))
     )
     try:
-        return _moves(cls, settings)
+        return _moves(cls, settings)  # type: ignore[arg-type]  # classes can be hashed
     except TypeError:  # a setting that cannot be hashed
         return False
 

@@ -90,7 +90,7 @@ def _inner(schedulers: Sequence[Any]) -> Iterator[Any]:  # Any: as above
 
 
 def _rescale_timm_warmup(scheduler: Any) -> None:  # Any: timm has no types
-    """timm's warm-up adds a step of its own for each group, made from the base rate."""
+    """Timm's warm-up adds a step of its own for each group, made from the base rate."""
     steps, start = getattr(scheduler, "warmup_steps", None), getattr(scheduler, "warmup_lr_init", 0)
     length = getattr(scheduler, "warmup_t", 0)
     if isinstance(steps, list) and length:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from freezekit.verify.forwards import ObservedForwards
     from freezekit.model.random_state import RandomState
+    from freezekit.verify.forwards import ObservedForwards
 
 CallKey = tuple[str, int]
 """The name of a module, and the number of its call within one forward, from 0."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from freezekit.errors import ModelError
-from freezekit.verify.calls import CallObserver
 from freezekit.model.random_state import RandomState, cuda_devices
+from freezekit.verify.calls import CallObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_map_only
 
 from freezekit.errors import ModelError
 from freezekit.model.modes import in_mode
+from freezekit.model.random_state import RandomState, cuda_devices
 from freezekit.verify.calls import Given
 from freezekit.verify.forwards import ObservedForwards, deterministic
 from freezekit.verify.isolation import digest
 from freezekit.verify.plain_tensors import plain_tensors
-from freezekit.model.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
