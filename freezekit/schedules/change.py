@@ -76,9 +76,10 @@ def check_training(backbone: Backbone, training: Training) -> None:
     """Refuse what does not train this model, before anything is changed.
 
     Raises:
-        FreezeError: The wrapper, the schedulers or `moments` do not fit, or a wrapper around the
-            model was not given.
+        FreezeError: The model is in a forward or backward pass, the wrapper, the schedulers or
+            `moments` do not fit, or a wrapper around the model was not given.
     """
+    check_between_steps(backbone.model)  # first: to make a plan can run the model's own hooks
     if training.moments not in ("keep", "drop"):
         raise FreezeError(f"moments is {training.moments!r}, expected 'keep' or 'drop'")
     if training.ddp is not None:
@@ -108,13 +109,12 @@ def change(
             parameter.
 
     Raises:
-        FreezeError: The model is in a forward or backward pass or has other parameters than when
-            it was frozen, or the optimizer cannot train what the plan trains. Or ranks disagree.
+        FreezeError: The model has other parameters than when it was frozen, or the optimizer cannot train what the plan trains. Or ranks disagree.
     """
     model, optimizer, ddp = backbone.model, training.optimizer, training.ddp
+    check_between_steps(model)
     record: Record = model.__dict__[RECORD]
     before = record.plan
-    check_between_steps(model)
     _check_departures(backbone, before)
     if ddp is not None:
         check_wrapper(ddp, model)

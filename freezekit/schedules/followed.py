@@ -15,6 +15,7 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import warn
 from freezekit.schedules.agreement import agree, mean_over_ranks
 from freezekit.schedules.asking import ask, plan_of
+from freezekit.schedules.between_steps import check_between_steps
 from freezekit.schedules.change import Change, Training, change, put_in_force
 from freezekit.schedules.observing import Observer
 from freezekit.schedules.optimizers import (
@@ -344,6 +345,7 @@ class FollowedSchedule:
 
     def _plan_of(self, given: str | Strategy | FreezePlan, now: Progress) -> FreezePlan:
         if given not in self._plans:
+            check_between_steps(self._backbone.model)  # to make a plan can run the model's hooks
             self._plans[given] = plan_of(
                 given, self._backbone, now, self._registry, thaw=self._thaw
             )
