@@ -1,0 +1,1 @@
+"""Plans over time: transitions of a live training."""
