@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from freezekit.errors import FreezeError
@@ -43,24 +44,20 @@ def agree(
     if party is None:
         return
     found = exchange(facts, party)
-    first = party.ranks[0]
-    differing = sorted(
-        {name for given in found.values() for name in {*given, *found[first]}}
-        - {
-            name
-            for name, value in found[first].items()
-            if all(given.get(name) == value for given in found.values())
-        }
-    )
+    names = sorted({name for given in found.values() for name in given})
+    differing = [n for n in names if len({given.get(n) for given in found.values()}) > 1]
     if not differing:
         return
-    by_rank = {rank: found.get(rank, found[first]) for rank in party.ranks}
+    by_rank = {rank: found.get(rank, found[party.ranks[0]]) for rank in party.ranks}
     said = "; ".join(f"{name} is {_values(name, by_rank)}" for name in differing)
     raise FreezeError(f"{what} was not called alike on all ranks: {said}; give every rank the same")
 
 
 def mean_over_ranks(
-    values: Mapping[str, float], group: distributed.ProcessGroup | None = None
+    values: Mapping[str, float],
+    group: distributed.ProcessGroup | None = None,
+    *,
+    what: str = "mean_over_ranks",
 ) -> dict[str, float]:
     """Return the mean of each value over the ranks, in double precision, with equal bits on all.
 
@@ -70,6 +67,7 @@ def mean_over_ranks(
     Args:
         values: Such as the metrics of an epoch, by name.
         group: The ranks. None stands for all.
+        what: The function that users call on all ranks. Errors name it.
 
     Raises:
         FreezeError: The names differ between ranks, or some ranks did not call it within a minute.
@@ -79,25 +77,22 @@ def mean_over_ranks(
         {'loss': 2.0}
     """
     mine = {name: float(value) for name, value in values.items()}
-    party = party_of(group, "mean_over_ranks", "takes the mean of metrics")
+    party = party_of(group, what, "takes the mean of metrics")
     if party is None:
         return mine
     found = exchange({name: value.hex() for name, value in mine.items()}, party)
-    first = party.ranks[0]
-    if any(given.keys() != found[first].keys() for given in found.values()):
-        by_rank = {
-            rank: {"metrics": ", ".join(sorted(found.get(rank, found[first]))) or "none"}
-            for rank in party.ranks
-        }
+    by_rank = {rank: found.get(rank, found[party.ranks[0]]) for rank in party.ranks}
+    names = {rank: {"names": ", ".join(sorted(given))} for rank, given in by_rank.items()}
+    if any(given.keys() != mine.keys() for given in found.values()):
         raise FreezeError(
-            f"the metrics differ between ranks: given were {_values('metrics', by_rank)}; give "
+            f"the metrics differ between ranks: {what} was given {_values('names', names)}; give "
             "every rank the same names"
         )
     means: dict[str, float] = {}
     for name in mine:
         total = 0.0
-        for rank in party.ranks:  # in one order, so that the bits are equal
-            total += float.fromhex(found.get(rank, found[first])[name])
+        for given in by_rank.values():  # in one order, so that the bits are equal
+            total += float.fromhex(given[name])
         means[name] = total / len(party.ranks)
     return means
 
@@ -107,12 +102,18 @@ def _values(name: str, by_rank: Mapping[int, Mapping[str, str]]) -> str:
     having: dict[str | None, list[int]] = {}
     for rank, facts in by_rank.items():
         having.setdefault(facts.get(name), []).append(rank)
+    texts = [value for value in having if value is not None]
+    alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    start = len(list(alike))
     return " and ".join(
-        f"{'missing' if value is None else _short(value)} on {ranks_text(ranks)}"
+        f"{'missing' if value is None else _short(value, start)} on {ranks_text(ranks)}"
         for value, ranks in having.items()
     )
 
 
-def _short(value: str) -> str:
-    cut = len(value) > SHOWN_CHARACTERS
-    return repr(value[:SHOWN_CHARACTERS]) + " (cut)" * cut
+def _short(value: str, start: int) -> str:
+    """Return a value in quotes; of a long one, the part where it begins to differ."""
+    if len(value) <= SHOWN_CHARACTERS:
+        return repr(value)
+    first = max(0, start - SHOWN_CHARACTERS // 3)
+    return f"{value[first : first + SHOWN_CHARACTERS]!r} (a part of it)"

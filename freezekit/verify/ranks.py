@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING
 
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 from freezekit.errors import some
+from freezekit.schedules.reducer import wrappers_of
+from freezekit.schedules.rendezvous import exchange, party_of, ranks_text
 from freezekit.verify.isolation import digest
 from freezekit.verify.records import Check, count
-from freezekit.verify.rendezvous import exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -43,27 +42,14 @@ def equal_on_all_ranks(model: nn.Module, claims: Claims) -> Check | None:
         FreezeError: Some ranks did not call it in time.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
-        return None
-    if distributed.get_backend() == "fake":  # one process that plays a rank
-        return None
-    wrapper = next(_wrappers(model), None)
-    group = wrapper.process_group if wrapper else None
-    ranks = distributed.get_process_group_ranks(group)
-    rank = distributed.get_rank()
-    if len(ranks) < 2 or rank not in ranks:
+        return None  # before looking for a wrapper, which takes long
+    wrapper = next(wrappers_of(model), None)
+    party = party_of(wrapper.process_group if wrapper else None, "verify", "compares the model")
+    if party is None:
         return None
     mine = _facts(model, claims, is_replicated=wrapper is not None)
-    store = distributed.distributed_c10d._get_default_store()
-    found = exchange(mine, store, ranks, rank)
-    return _compared(mine, found, ranks, is_replicated=wrapper is not None)
-
-
-def _wrappers(model: nn.Module) -> Iterator[DistributedDataParallel]:
-    """Yield the DistributedDataParallel around a model, which the model knows nothing of."""
-    for value in gc.get_objects():
-        is_wrapper = issubclass(type(value), DistributedDataParallel)
-        if is_wrapper and any(module is model for module in value.modules()):
-            yield value
+    found = exchange(mine, party)
+    return _compared(mine, found, party.ranks, is_replicated=wrapper is not None)
 
 
 def _facts(model: nn.Module, claims: Claims, is_replicated: bool) -> dict[str, str]:
@@ -92,7 +78,7 @@ def _hex(tensor: Tensor) -> str:
 def _compared(
     mine: Mapping[str, str],
     found: Mapping[int, Mapping[str, str]],
-    ranks: list[int],
+    ranks: Sequence[int],
     is_replicated: bool,
 ) -> Check:
     first = ranks[0]
@@ -113,13 +99,13 @@ def _compared(
         if text:
             by_text.setdefault(text, []).append(rank)
     if by_text:
-        said = [f"{_ranks(those)}: {text}" for text, those in by_text.items()]
+        said = [f"on {ranks_text(those)}: {text}" for text, those in by_text.items()]
         return Check(NAME, False, f"unlike rank {first}, {'; '.join(said)}", tuple(offenders))
     compared = [fact for name, fact in mine.items() if name != _NAMES and fact[-1] != " "]
     alike = count(len(ranks) - len(alien), "rank")
     detail = f"{count(len(compared), 'tensor')} have the same bits on {alike}"
     if alien:
-        detail += f"; another model is {_ranks(alien)}"
+        detail += f"; another model is on {ranks_text(alien)}"
     if not is_replicated:
         detail += "; trained parameters are compared under DistributedDataParallel only"
     return Check(NAME, True, detail)
@@ -147,7 +133,3 @@ def _differences(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[list
 
 def _kind(fact: str) -> str:
     return fact.rpartition(" ")[0]
-
-
-def _ranks(ranks: list[int]) -> str:
-    return f"on rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"

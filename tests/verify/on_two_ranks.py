@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from freezekit import FreezekitError, Frozen, Verification, freeze_, verify_model
-from freezekit.verify import rendezvous
+from freezekit.schedules import rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
