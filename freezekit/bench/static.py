@@ -71,7 +71,7 @@ class StaticFigures:
 
 def static_figures(
     workload: Workload,
-    spec: str,
+    spec: str | FreezePlan,
     registry: Registry | None = None,
     *,
     lean: bool = False,
@@ -87,7 +87,7 @@ def static_figures(
 
     Args:
         workload: The training step.
-        spec: The strategy.
+        spec: The strategy, or a plan for a model of these names.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`. FLOPs then include what backward computes again.
         flops: Count FLOPs too; that doubles the time.
@@ -115,7 +115,11 @@ def static_figures(
 
 @contextmanager
 def session_on_shapes(
-    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload,
+    spec: str | FreezePlan,
+    registry: Registry | None = None,
+    *,
+    lean: bool = False,
 ) -> Iterator[tuple[Session, FreezePlan]]:
     """Give a session on fake tensors, within their mode, and its plan.
 
@@ -165,7 +169,9 @@ def frees_little(figures: StaticFigures, full: StaticFigures) -> bool:
     return freezes and saved > before * (1 - FREES_LITTLE)
 
 
-def _decide(workload: Workload, model: nn.Module, spec: str, registry: Registry) -> FreezePlan:
+def _decide(
+    workload: Workload, model: nn.Module, spec: str | FreezePlan, registry: Registry
+) -> FreezePlan:
     """Return the plan, before the tensors are fake: some models show their stages on numbers only.
 
     A model on `meta` is then observed on a copy with zeros; fake tensors cannot be given numbers.

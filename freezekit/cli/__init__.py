@@ -17,7 +17,8 @@ from freezekit.cli import streams
 from freezekit.cli.bench import bench
 from freezekit.cli.compare import compare
 from freezekit.cli.fit import fit
-from freezekit.cli.plugins import plugins, strategies
+from freezekit.cli.named import schedules, strategies
+from freezekit.cli.plugins import plugins
 from freezekit.cli.report import report
 from freezekit.cli.show import show
 from freezekit.cli.verify import verify
@@ -94,5 +95,5 @@ def main(verbose: bool) -> None:  # the group reads it
     """Freeze parts of a vision backbone properly, and measure what it saves."""
 
 
-for command in (bench, compare, fit, report, show, verify, strategies, plugins):
+for command in (bench, compare, fit, report, show, verify, strategies, schedules, plugins):
     main.add_command(command)

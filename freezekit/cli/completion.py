@@ -1,4 +1,4 @@
-"""Shell completion of models, specs, strategies and plugins. Nothing here imports torch."""
+"""Shell completion of models, specs, schedules and plugins. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     import click
 
-    from freezekit.plugins.registry import RegisteredStrategy
+    from freezekit.plugins.registry import RegisteredSchedule, RegisteredStrategy, Registry
     from freezekit.spec.options import OptionInfo
+
+    Registered = RegisteredStrategy | RegisteredSchedule
 
 Items = list[CompletionItem[str]]
 
@@ -70,29 +72,26 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_spec(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
     """Complete strategies, then their options, then the values of an option."""
-    last = max((found.end() for found in re.finditer(r"\s[+|]\s+", incomplete)), default=0)
-    before, part = incomplete[:last], incomplete[last:]
-    name, colon, given = part.partition(":")
-    strategies = _strategies(ctx)
-    items = []
-    if not colon:
-        for other, strategy in strategies.items():
-            if other.startswith(name):
-                required = any(option.required for option in _options(strategy))
-                text = f"{other}:" if required else other
-                items.append(CompletionItem(before + text, help=strategy.cls.summary))
-    if name in strategies:
-        items += _complete_options(_options(strategies[name]), f"{before}{name}:", given)
-    return items
+    return _complete_last(incomplete, r"\s[+|]\s+", _registry(ctx).strategies)
+
+
+def complete_schedule(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Complete schedules and their options, or strategies of phases and their options."""
+    registry = _registry(ctx)
+    begins: Mapping[str, Registered] = registry.strategies
+    if not re.search(r"\s(?:then|[+|])\s", incomplete):  # a schedule stands alone
+        begins = {**registry.schedules, **begins}
+    return _complete_last(incomplete, r"\s(?:then|[+|])\s+", begins)
 
 
 def complete_strategy(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
     """Complete the names of the strategies."""
-    return [
-        CompletionItem(name, help=strategy.cls.summary)
-        for name, strategy in _strategies(ctx).items()
-        if name.startswith(incomplete)
-    ]
+    return _complete_name(_registry(ctx).strategies, incomplete)
+
+
+def complete_schedule_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
+    """Complete the names of the schedules."""
+    return _complete_name(_registry(ctx).schedules, incomplete)
 
 
 def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:  # noqa: ARG001  # click's signature
@@ -102,6 +101,31 @@ def complete_plugin(ctx: click.Context, param: click.Parameter, incomplete: str)
     found = find_plugins()
     names = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
     return _starting(incomplete, sorted(names))
+
+
+def _complete_name(known: Mapping[str, Registered], incomplete: str) -> Items:
+    return [
+        CompletionItem(name, help=registered.cls.summary)
+        for name, registered in known.items()
+        if name.startswith(incomplete)
+    ]
+
+
+def _complete_last(incomplete: str, joint: str, known: Mapping[str, Registered]) -> Items:
+    """Complete what stands after the last joint: a name, its options, or their values."""
+    last = max((found.end() for found in re.finditer(joint, incomplete)), default=0)
+    before, part = incomplete[:last], incomplete[last:]
+    name, colon, given = part.partition(":")
+    items = []
+    if not colon:
+        for other, registered in known.items():
+            if other.startswith(name):
+                required = any(option.required for option in _options(registered))
+                text = f"{other}:" if required else other
+                items.append(CompletionItem(before + text, help=registered.cls.summary))
+    if name in known:
+        items += _complete_options(_options(known[name]), f"{before}{name}:", given)
+    return items
 
 
 def _complete_options(options: Sequence[OptionInfo], before: str, given: str) -> Items:
@@ -132,15 +156,15 @@ def _values(option: OptionInfo) -> list[str]:
     return choices
 
 
-def _strategies(ctx: click.Context) -> Mapping[str, RegisteredStrategy]:
+def _registry(ctx: click.Context) -> Registry:
     from freezekit.plugins.registry import load_registry
 
-    return load_registry(ctx.params.get("block") or ()).strategies
+    return load_registry(ctx.params.get("block") or ())
 
 
-def _options(strategy: RegisteredStrategy) -> tuple[OptionInfo, ...]:
+def _options(registered: Registered) -> tuple[OptionInfo, ...]:
     try:
-        return option_infos(strategy.cls)
+        return option_infos(registered.cls)
     except PluginError:  # `freezekit plugins` reports it
         return ()
 

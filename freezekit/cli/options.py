@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from freezekit.cli.completion import complete_plugin, complete_spec
+from freezekit.cli.completion import complete_plugin, complete_schedule, complete_spec
 from freezekit.results.records import MOST
 
 if TYPE_CHECKING:
@@ -118,5 +118,40 @@ threads_option = click.option(
 def workload_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that describe a training step, but for its batch size."""
     for option in reversed(_WORKLOAD):
+        command = option(command)
+    return command
+
+
+EPOCHS = 10
+"""Epochs of a schedule's run, if none are given."""
+
+_SCHEDULE = (
+    click.option(
+        "--schedule",
+        "schedule",
+        metavar="TEXT",
+        shell_complete=complete_schedule,
+        help="What is frozen over time: a schedule, or strategies one after the other as in "
+        "'head-only then full at 50%'. `freezekit schedules` lists the schedules.",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(min=1),
+        callback=storable,
+        help=f"Epochs of the run, with --schedule.  [default: {EPOCHS}]",
+    ),
+    click.option(
+        "--steps-per-epoch",
+        type=click.IntRange(min=1),
+        callback=storable,
+        help="Optimizer steps of an epoch, with --schedule; needed for times such as '500step' or "
+        "'0.5ep'.",
+    ),
+)
+
+
+def schedule_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe a schedule and its run."""
+    for option in reversed(_SCHEDULE):
         command = option(command)
     return command

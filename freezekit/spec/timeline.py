@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from freezekit.errors import ScheduleError, SpecError
+from freezekit.spec.grammar import format_named
 from freezekit.spec.schedule import Decision, Schedule
 from freezekit.spec.training_time import TrainingTime
 
@@ -104,22 +105,35 @@ class Timeline(Schedule):
 
     def _check(self, progress: Progress) -> None:
         """Check the times against the totals of the training, as far as these are known."""
-        has_both_units = len({time.unit for time, _ in self.phases[1:]}) > 1
-        if progress.steps_per_epoch is None:
-            if has_both_units:
-                progress.in_epochs(next(t for t, _ in self.phases[1:] if t.unit == "step"))
-            return
+        if progress.steps_per_epoch is None and all(
+            time.unit == "step" for time, _ in self.phases[1:]
+        ):
+            return  # all in one unit: their order was checked
         begins = [(progress.in_epochs(time), time, spec) for time, spec in self.phases]
         for (before, one, _), (after, other, spec) in pairwise(begins):
             if after <= before:
                 raise ScheduleError(_backwards(str(self), spec, other, one))
         last, time, spec = begins[-1]
         if progress.epochs is not None and last >= progress.epochs:
+            steps = progress.steps_per_epoch
             raise ScheduleError(
                 f"phase {spec!r} begins at {time}, but the training ends after {progress.epochs} "
-                f"epoch(s) of {progress.steps_per_epoch} step(s); give it an earlier time, or "
+                f"epoch(s){f' of {steps} step(s)' if steps else ''}; give it an earlier time, or "
                 "leave it out"
             )
+
+
+def format_schedule(schedule: Schedule) -> str:
+    """Return the canonical text of a schedule.
+
+    Raises:
+        PluginError: The class of the schedule breaks the interface.
+
+    Example:
+        >>> format_schedule(Timeline.parse("head-only  then full at 1.0ep"))
+        'head-only then full at 1ep'
+    """
+    return str(schedule) if isinstance(schedule, Timeline) else format_named(schedule)
 
 
 def _backwards(text: str, spec: str, time: TrainingTime, before: TrainingTime) -> str:

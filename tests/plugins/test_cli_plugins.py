@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from freezekit import UnknownStrategyError
-from freezekit.cli.plugins import plugins, strategies
+from freezekit.cli.named import schedules, strategies
+from freezekit.cli.plugins import plugins
 
 OWN = metadata.distribution("freezekit").entry_points.select(group="freezekit").names
 
@@ -34,7 +35,7 @@ def ran(command, *args: str, code: int = 0) -> Result:
 def test_plugins_lists_each_with_its_origin(site) -> None:
     site.add_good()
     lines = ran(plugins).stdout.splitlines()
-    assert lines[0].split() == ["plugin", "distribution", "version", "status", "strategies"]
+    assert lines[0].split() == ["plugin", "distribution", "version", "status", "provides"]
     assert lines[1].split() == ["attention-only", "freezekit", VERSION, "ok", "attention-only"]
     assert lines[-1].split() == ["good", "good-plugin", "1.2", "ok", "biases"]
 

@@ -1,0 +1,169 @@
+"""The phases of a run as text: one table of the phases, and one of stages by phases."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from freezekit.backbone.staged import stages_or_reason
+from freezekit.freezing.describe import StageSummary, summarise
+from freezekit.report.formatting import gflop, mib, share
+
+if TYPE_CHECKING:
+    from freezekit.backbone.view import Backbone
+    from freezekit.cli.phases import Cost, Followed
+    from freezekit.schedules.preview import Phase
+
+IN_A_GRID = 8
+"""Phases side by side: the cells of more do not fit into 80 columns."""
+
+
+def phase_table(followed: Followed, backbone: Backbone, width: int = 80) -> str:
+    """Return the phases as plain text of at most `width` columns if names allow it."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
+    several = "phase" if len(followed.phases) == 1 else "phases"
+    epochs = "1 epoch" if followed.epochs == 1 else f"{followed.epochs} epochs"
+    counted = followed.steps_per_epoch is not None
+    console.print(
+        f"{type(backbone.model).__name__}: {len(followed.phases)} {several} in {epochs}"
+        + (f" of {followed.steps_per_epoch} steps" if counted else "")
+    )
+    console.print(followed.text)
+    console.print()
+    console.print(_phases(followed, backbone))
+    console.print()
+    for first in range(0, len(followed.phases), IN_A_GRID):
+        console.print(_grid(followed, backbone, first))
+        console.print()
+    for line in _notes(followed, backbone):
+        console.print(line)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def _phases(followed: Followed, backbone: Backbone) -> Table:
+    """Return the table of the phases: when each begins, what it trains, what a step costs."""
+    table = _table()
+    table.add_column("phase", justify="right")
+    table.add_column("begins", justify="right")
+    if followed.steps_per_epoch is not None:
+        table.add_column("steps", justify="right")
+    table.add_column("plan", overflow="fold")
+    table.add_column("trained", justify="right")
+    has_costs = any(cost.flops is not None for cost in followed.costs)
+    if has_costs:
+        table.add_column("peak MiB", justify="right")
+        table.add_column("GFLOP", justify="right")
+    for i, (phase, cost) in enumerate(zip(followed.phases, followed.costs, strict=True), 1):
+        cells = [str(i), _begins(phase)]
+        if followed.steps_per_epoch is not None:
+            cells.append("?" if phase.steps is None else f"{phase.steps:,}")
+        cells += [phase.spec or phase.reason or "a plan", _trained(phase, backbone)]
+        if has_costs:
+            cells += [mib(cost.peak_bytes), _gflop(cost)]
+        table.add_row(*cells)
+    return table
+
+
+def _begins(phase: Phase) -> str:
+    at = phase.begins
+    exact = at.epoch + (at.step_in_epoch / at.steps_per_epoch if at.steps_per_epoch else 0)
+    return f"{exact:.4g}ep"
+
+
+def _trained(phase: Phase, backbone: Backbone) -> str:
+    total = sum(parameter.numel for parameter in backbone.parameters.values())
+    frozen = sum(backbone.parameters[name].numel for name in phase.plan.frozen)
+    return f"{_count(total - frozen)} ({share((total - frozen) / total)})"
+
+
+def _count(elements: int) -> str:
+    """Return a number of elements to three digits; the exact one is in the JSON.
+
+    Example:
+        >>> _count(11_689_512), _count(807_400), _count(512)
+        ('11.7 M', '807 k', '512')
+    """
+    if elements >= 999_500:
+        return f"{elements / 1e6:.3g} M" if elements < 999.5e6 else f"{elements / 1e9:.3g} G"
+    return f"{elements / 1e3:.3g} k" if elements >= 1000 else str(elements)
+
+
+def _gflop(cost: Cost) -> str:
+    return gflop(None if cost.flops is None else cost.flops.forward + cost.flops.backward)
+
+
+def _grid(followed: Followed, backbone: Backbone, first: int) -> Table:
+    """Return stages by phases, from phase `first` on, as many as fit."""
+    shown = followed.phases[first : first + IN_A_GRID]
+    table = _table()
+    table.add_column("stage", overflow="fold")
+    for i, _ in enumerate(shown, first + 1):
+        table.add_column(str(i), overflow="fold", justify="center")
+    columns = [summarise(backbone, phase.plan) for phase in shown]
+    for row in zip(*columns, strict=True):
+        name = row[0].name
+        cells = (
+            _cell(summary, phase.rates.get(name, (1.0, 1.0)))
+            for summary, phase in zip(row, shown, strict=True)
+        )
+        table.add_row(name, *cells)
+    return table
+
+
+def _cell(summary: StageSummary, rates: tuple[float, float]) -> str:
+    """Return what a phase does to a stage: "-", "train" or "part", and multipliers other than 1."""
+    if not summary.trainable:
+        return "-"
+    scales = summary.lr_scales
+    if len(scales) == 1:
+        first, last = (scales[0] * rate for rate in rates)
+    else:
+        first, last = scales[0] * min(rates), scales[-1] * max(rates)
+    part = "" if summary.trainable == summary.parameters else "part"
+    if first == last == 1:
+        return part or "train"
+    low, high = f"{first:.3g}", f"{last:.3g}"
+    factor = f"x {low}" if low == high else f"x {low} to {high}"
+    return f"{part} {factor}".strip()
+
+
+def _notes(followed: Followed, backbone: Backbone) -> list[str]:
+    cells = (
+        "train: all of the stage; part: some of it; -: nothing; x: trained with this multiplier of "
+        "the learning rate, or from one at the first step of the phase to another at its last."
+    )
+    notes = [cells]
+    if any(cost.flops is not None for cost in followed.costs):
+        notes.append(
+            "peak MiB and GFLOP: predicted for one step with a batch of "
+            f"{followed.batch_size}, by SGD with momentum."
+        )
+    for problem in dict.fromkeys(cost.problem for cost in followed.costs if cost.problem):
+        notes.append(f"no peak and no FLOPs: {problem}")
+    if followed.observes:
+        notes.append(
+            f"The schedule observes {' and '.join(followed.observes)}: the later phases depend on "
+            "the training."
+        )
+    if followed.steps_per_epoch is None:
+        notes.append("Asked at epochs only; --steps-per-epoch gives what happens within them.")
+    _, unstaged = stages_or_reason(backbone)
+    if unstaged:
+        notes.append(f"listed by top-level module, not by stage: {unstaged}")
+    warned: dict[str, list[int]] = {}
+    for i, phase in enumerate(followed.phases, 1):
+        for text in phase.plan.warnings:
+            warned.setdefault(text, []).append(i)
+    for text, phases in warned.items():
+        numbers = ", ".join(map(str, phases))
+        notes.append(f"warning, phase {numbers}: {text}")
+    return notes
