@@ -23,6 +23,11 @@ REFERENCE = (PLUGINS / "REFERENCE.md").read_text()
 README = (PLUGINS / "README.md").read_text()
 CLASSES = (
     freezekit.Strategy,
+    freezekit.Schedule,
+    freezekit.Decision,
+    freezekit.Progress,
+    freezekit.Observed,
+    freezekit.TrainingTime,
     freezekit.FreezePlan,
     freezekit.Backbone,
     freezekit.Stage,

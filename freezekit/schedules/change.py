@@ -109,7 +109,8 @@ def change(
             parameter.
 
     Raises:
-        FreezeError: The model has other parameters than when it was frozen, or the optimizer cannot train what the plan trains. Or ranks disagree.
+        FreezeError: The model has other parameters than when it was frozen, or the
+            optimizer cannot train what the plan trains. Or ranks disagree.
     """
     model, optimizer, ddp = backbone.model, training.optimizer, training.ddp
     check_between_steps(model)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from freezekit import UnknownStrategyError
-from freezekit.cli.named import schedules, strategies
+from freezekit.cli.named import strategies
 from freezekit.cli.plugins import plugins
 
 OWN = metadata.distribution("freezekit").entry_points.select(group="freezekit").names

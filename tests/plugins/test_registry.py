@@ -186,8 +186,9 @@ def test_ctrl_c_gets_through(site) -> None:
     [
         (
             "@hookimpl\ndef freezekit_strategy(): return []",
-            "unknown hook 'freezekit_strategy', did you mean 'freezekit_strategies' or "
-            "'freezekit_stages'? The hooks are: freezekit_stages, freezekit_strategies",
+            "unknown hook 'freezekit_strategy', did you mean 'freezekit_strategies', "
+            "'freezekit_stages' or 'freezekit_schedules'? The hooks are: freezekit_schedules, "
+            "freezekit_stages, freezekit_strategies",
         ),
         (
             "def freezekit_strategies(): return []",
@@ -196,8 +197,8 @@ def test_ctrl_c_gets_through(site) -> None:
         ),
         (
             "",
-            "the plugin implements no hook; expected one or more of freezekit_stages, "
-            "freezekit_strategies",
+            "the plugin implements no hook; expected one or more of freezekit_schedules, "
+            "freezekit_stages, freezekit_strategies",
         ),
         (
             "@hookimpl\ndef freezekit_strategies(backbone): return []",

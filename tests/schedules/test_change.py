@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import timm.scheduler
@@ -16,9 +15,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from freezekit import Backbone, FreezeError, FreezekitWarning, FreezePlan, PlanError, freeze_
 from freezekit.freezing.eval_hold import HeldInEval
-from freezekit.handle.frozen import Frozen
-
 from tests.schedules.training import CLASSES, OPTIMIZERS, Net, batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freezekit.handle.frozen import Frozen
 
 HEAD = "by-name:glob=fc.*,invert=true"
 FIRST = "by-name:glob=stem.*|s1.*"
@@ -269,7 +271,7 @@ def test_a_stage_with_two_multipliers_needs_groups_of_its_phases() -> None:
     plan = FreezePlan(lr_scales={"s3.0.weight": 0.5, "s2.0.weight": 0.25})
     one = torch.optim.SGD(model.parameters(), 0.1)
     before = values(model), repr(one.param_groups), frozen.plan
-    with pytest.raises(FreezeError, match="different multipliers under the plan: .* x 0.25 and"):
+    with pytest.raises(FreezeError, match=r"different multipliers under the plan: .* x 0.25 and"):
         frozen.change_(plan, one)
     assert (repr(one.param_groups), frozen.plan) == before[1:]
     finer = everything(frozen, phases=[plan])
@@ -424,7 +426,7 @@ def test_a_new_head_is_refused_as_the_view_does_not_know_it() -> None:
     optimizer = everything(frozen)
     model.fc = nn.Linear(16, CLASSES + 1)
     with pytest.raises(
-        FreezeError, match="has other parameters than when it was frozen: 'fc.bias'"
+        FreezeError, match=r"has other parameters than when it was frozen: 'fc.bias'"
     ):
         frozen.change_(FIRST, optimizer)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm.optim
 import torch
@@ -13,8 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from freezekit import Backbone, Stage, freeze_
-from freezekit.handle.frozen import Frozen
-from freezekit.schedules.followed import FollowedSchedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from freezekit.handle.frozen import Frozen
+    from freezekit.schedules.followed import FollowedSchedule
 
 CLASSES = 5
 PER_EPOCH = 4
