@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,8 +18,9 @@ Observation = Literal["gradients", "weights", "outputs", "rate", "metrics"]
 Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
 """What JSON can hold: the state of a schedule."""
 
-_BEFORE_THE_END = math.nextafter(1.0, 0.0)
-"""The largest share of an epoch that has not ended."""
+_BEFORE_THE_END = 1 - 2**-20
+"""The largest share of an epoch that has not ended. One nearer to 1 is rounded up in a sum with
+`epoch`, or is within the tolerance of `periods`."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ class Progress:
             return time.amount / self._known_steps(time)
         epochs = time.amount
         if time.unit == "%":
-            epochs = time.amount / 100 * self._known_epochs(f"the time {time}")
+            # the product first: 7 / 100 * 100 is above 7
+            epochs = time.amount * self._known_epochs(f"the time {time}") / 100
         if epochs % 1 and self.steps_per_epoch is None:
             self._known_steps(time)
         return epochs
