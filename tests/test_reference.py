@@ -143,10 +143,11 @@ def test_a_built_in_strategy_is_a_class_with_a_public_name() -> None:
     assert names["frozen"].plan == freezekit.plan(names["model"], "first-n-stages:n=2")
 
 
-def test_each_built_in_strategy_can_be_imported_by_its_class() -> None:
+def test_each_built_in_class_can_be_imported_by_its_name() -> None:
+    registry = load_registry()
     own = [
         each.cls
-        for each in load_registry().strategies.values()
+        for each in (*registry.strategies.values(), *registry.schedules.values())
         if each.plugin.distribution == "freezekit"
     ]
     assert {cls.__name__ for cls in own} == set(freezekit_strategies.__all__)
