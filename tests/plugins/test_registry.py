@@ -38,6 +38,16 @@ BUILT_IN = {
     "discriminative-lr",
     "layer-decay",
 }
+SCHEDULES = {
+    "auto-rgn",
+    "chain-thaw",
+    "freeze-out",
+    "gradual-unfreeze",
+    "lp-ft",
+    "on-plateau",
+    "one-cycle-unfreeze",
+    "plasticity",
+}
 
 
 def record_of(registry: Registry, name: str) -> PluginRecord:
@@ -66,6 +76,8 @@ def test_the_built_in_strategies_are_plugins_like_any() -> None:
     assert record.version == metadata.version("freezekit")
     assert record.strategies == ("full",)
     assert record.hooks == ("freezekit_strategies",)
+    assert registry.schedules.keys() == SCHEDULES
+    assert record_of(registry, "lp-ft").schedules == ("lp-ft",)
     assert registry.notes == ()
 
 
@@ -74,7 +86,7 @@ def test_own_distribution_first_then_by_distribution_and_name(site) -> None:
     site.add("alpha", {"z_plugin": ""})
     found = find_plugins()
     own = [plugin.name for plugin in found if plugin.distribution == "freezekit"]
-    assert own == sorted(BUILT_IN)
+    assert own == sorted(BUILT_IN | SCHEDULES)
     others = [(plugin.distribution, plugin.name) for plugin in found[len(own) :]]
     assert others == [("alpha", "z-plugin"), ("Zeta", "a-plugin"), ("Zeta", "b-plugin")]
 
