@@ -46,7 +46,7 @@ class GradualUnfreeze(Schedule):
     """
 
     name: ClassVar[str] = "gradual-unfreeze"
-    summary: ClassVar[str] = "the head, then one more stage after each period, back to the stem"
+    summary: ClassVar[str] = "the head, then one more stage after each period"
 
     every: Annotated[TrainingTime, "how long each phase is"] = TrainingTime(1, "ep")
     decay: Annotated[float, "factor of the rate per stage back from the head, at most 1"] = 1 / 2.6

@@ -49,7 +49,7 @@ class OneCycleUnfreeze(Schedule):
     """
 
     name: ClassVar[str] = "one-cycle-unfreeze"
-    summary: ClassVar[str] = "the head for one cycle of the rate, then all for another (fastai)"
+    summary: ClassVar[str] = "one cycle for the head, then one for all (fastai)"
 
     frozen: Annotated[TrainingTime, "how long the head is trained alone"] = TrainingTime(1, "ep")
     lr_mult: Annotated[float, "rate of the head divided by that of the stem, at least 1"] = 100.0

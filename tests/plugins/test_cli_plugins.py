@@ -11,8 +11,8 @@ from importlib import metadata
 import pytest
 from click.testing import CliRunner, Result
 
-from freezekit import UnknownStrategyError
-from freezekit.cli.named import strategies
+from freezekit import UnknownStrategyError, load_registry
+from freezekit.cli.named import schedules, strategies
 from freezekit.cli.plugins import plugins
 
 OWN = metadata.distribution("freezekit").entry_points.select(group="freezekit").names
@@ -111,13 +111,15 @@ def test_one_strategy_in_full(site) -> None:
 
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_each_built_in_reads_well(name: str) -> None:
-    text = ran(strategies, name).stdout
-    data = json.loads(ran(strategies, name, "--json").stdout)
+    is_schedule = name in load_registry().schedules
+    command = schedules if is_schedule else strategies
+    text = ran(command, name).stdout
+    data = json.loads(ran(command, name, "--json").stdout)
     assert data["name"] == name
     assert data["plugin"] == {"name": name, "distribution": "freezekit", "version": VERSION}
     assert data["doc"]
     assert all(option["help"] for option in data["options"])
-    assert text.splitlines()[-1].startswith(f"As a spec: {name}")
+    assert text.splitlines()[-1].startswith(f"As a {'schedule' if is_schedule else 'spec'}: {name}")
     prose = [line for line in text.splitlines() if not line.startswith("    ")]
     assert max(map(len, prose)) <= 80
 
