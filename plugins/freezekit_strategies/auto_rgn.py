@@ -82,7 +82,11 @@ class AutoRgn(Schedule):
         """
         state, observed = progress.state, progress.observed
         if not state:
-            return Decision("full", state={"epoch": 0, "seen": 0, "sums": {}, "frozen": []})
+            return Decision(
+                "full",
+                state={"epoch": progress.epoch, "seen": 0, "sums": {}, "frozen": []},
+                reason="everything, with the same factor",
+            )
         seen = cast("int", state["seen"])
         is_done = seen == self.batches
         if not observed.gradient_norms or (is_done and state["epoch"] == progress.epoch):

@@ -82,7 +82,11 @@ class Plasticity(Schedule):
         """
         state, changes = progress.state, progress.observed.output_changes
         if not state:
-            return Decision("full", state={"step": 0, "frozen": 0, "history": [], "lowest": None})
+            return Decision(
+                "full",
+                state={"step": progress.step, "frozen": 0, "history": [], "lowest": None},
+                reason="everything, until outputs settle",
+            )
         if not changes or progress.step == state["step"]:  # at an epoch's end it is asked again
             return _AS_IT_IS
         new = {**state, "step": progress.step}
