@@ -1,10 +1,10 @@
-"""The catalogue of strategies says what they say, and lists them all."""
+"""The catalogue of strategies and schedules says what they say, and lists them all."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.strategies.catalogue import MODELS, PAGE, SPECS, page
+from benchmarks.strategies.catalogue import MODELS, PAGE, SCHEDULES, SPECS, page
 from freezekit.plugins.registry import load_registry
 
 
@@ -21,6 +21,15 @@ def test_every_built_in_strategy_is_in_it() -> None:
         if offered.plugin.distribution == "freezekit"
     }
     assert own - {"full"} == {spec.partition(":")[0] for spec in SPECS}
+
+
+def test_every_built_in_schedule_is_in_it() -> None:
+    own = {
+        name
+        for name, offered in load_registry().schedules.items()
+        if offered.plugin.distribution == "freezekit"
+    }
+    assert own == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("model", MODELS)

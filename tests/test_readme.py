@@ -7,8 +7,8 @@ import re
 import shlex
 import types
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from rich.console import Console
 
@@ -18,9 +18,6 @@ from freezekit.plugins.registry import default_registry
 from freezekit.report.table import print_result
 from freezekit.results.store import load
 from freezekit.spec.options import option_infos
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -63,13 +60,16 @@ def test_every_command_exists_with_its_options() -> None:
         assert f"\n{target}:" in makefile
 
 
-def test_the_table_lists_all_built_in_strategies() -> None:
-    offered = default_registry().strategies
+@pytest.mark.parametrize("kind", ["strategies", "schedules"])
+def test_the_table_lists_all_that_are_built_in(kind: str) -> None:
+    offered = getattr(default_registry(), kind)
     built_in = {
         n: o.cls.summary for n, o in offered.items() if o.plugin.distribution == "freezekit"
     }
-    table = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", TEXT, re.MULTILINE))
-    assert table == built_in
+    section = TEXT.partition(f"\n## {kind.capitalize()}\n")[2].partition("\n## ")[0]
+    table = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", section, re.MULTILINE)
+    assert dict(table) == built_in
+    assert len(table) == len(built_in)
 
 
 def test_the_output_shown_is_that_of_the_result_file() -> None:

@@ -1,4 +1,4 @@
-"""The catalogue of strategies, from their docstrings, options and static figures.
+"""The catalogue of strategies and schedules, from their docstrings, options and static figures.
 
 `python -m benchmarks.strategies.catalogue` writes `plugins/CATALOGUE.md`. With `--measure` it
 counts the figures again first, which takes some minutes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ from freezekit.spec.options import option_infos
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.plugins.registry import RegisteredStrategy
+    from freezekit.plugins.registry import RegisteredSchedule, RegisteredStrategy
     from freezekit.results.records import Result, Row
+    from freezekit.spec.named import Named
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "plugins" / "CATALOGUE.md"
@@ -48,6 +50,16 @@ SPECS = (
     "discriminative-lr:decay=0.5,freeze_below=0.1",
     "layer-decay",
 )
+SCHEDULES = (
+    "gradual-unfreeze",
+    "lp-ft",
+    "chain-thaw",
+    "freeze-out",
+    "one-cycle-unfreeze",
+    "auto-rgn",
+    "plasticity",
+    "on-plateau",
+)
 
 
 def measure() -> None:
@@ -65,6 +77,7 @@ def page() -> str:
     order = ["full", *(spec.partition(":")[0] for spec in SPECS)]
     parts = [
         "# The built-in strategies\n\n"
+        "The [schedules](#the-built-in-schedules) follow them.\n\n"
         "`python -m benchmarks.strategies.catalogue` writes this page from the docstrings and "
         "options of the strategies, and from static figures "
         "([`strategies-static.json`](../benchmarks/results/strategies-static.json)). The figures "
@@ -80,11 +93,37 @@ def page() -> str:
         "A bar without spaces separates the items of an option: `by-name:contains=bn|norm`."
     ]
     parts += [_section(own[name], results) for name in sorted(own, key=order.index)]
+    timed = load_registry().schedules
+    parts.append(
+        "# The built-in schedules\n\n"
+        "A schedule decides what is frozen as training goes on. A time is a number of epochs "
+        "(`1ep`), of optimizer steps (`500step`), or a share of the run (`50%`). A factor of the "
+        "learning rate multiplies that of the optimizer, beside the multipliers of the strategy."
+    )
+    parts += [_schedule(timed[name]) for name in SCHEDULES]
     return "\n\n".join(parts) + "\n"
 
 
 def _section(registered: RegisteredStrategy, results: Sequence[Result]) -> str:
     cls = registered.cls
+    parts = _described(cls)
+    table = [_cells(result, row) for result in results for row in _rows(result, cls.name)]
+    if table and cls.name != "full":
+        spec = next(row.strategy for result in results for row in _rows(result, cls.name))
+        head = [f"`{spec}`", "trained", "saved activations", "peak", "FLOPs"]
+        lines = [head, ["---"] * len(head), *table]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n\n".join(parts)
+
+
+def _schedule(registered: RegisteredSchedule) -> str:
+    example = (inspect.getdoc(registered.cls) or "").partition("\nExample:")[2]
+    code = f"```python\n{textwrap.dedent(example).strip()}\n```"
+    return "\n\n".join([*_described(registered.cls), code])
+
+
+def _described(cls: type[Named]) -> list[str]:
+    """Return the name, the prose of the docstring, and the table of options if there are any."""
     doc = (inspect.getdoc(cls) or "").partition("\nExample:")[0].strip()
     parts = [f"## `{cls.name}`", doc]
     options = option_infos(cls)
@@ -95,13 +134,7 @@ def _section(registered: RegisteredStrategy, results: Sequence[Result]) -> str:
             takes = option.type_text.replace("|", "\\|")
             lines.append(f"| `{option.name}` | {takes} | {default} | {option.help} |")
         parts.append("\n".join(lines))
-    table = [_cells(result, row) for result in results for row in _rows(result, cls.name)]
-    if table and cls.name != "full":
-        spec = next(row.strategy for result in results for row in _rows(result, cls.name))
-        head = [f"`{spec}`", "trained", "saved activations", "peak", "FLOPs"]
-        lines = [head, ["---"] * len(head), *table]
-        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join(parts)
+    return parts
 
 
 def _rows(result: Result, name: str) -> list[Row]:
