@@ -21,6 +21,7 @@ from freezekit.schedules.optimizers import (
 )
 from freezekit.schedules.rates import set_multipliers
 from freezekit.schedules.reducer import broadcast_held, check_wrapper, rebuild_, wrappers_of
+from freezekit.schedules.sharded import check_sharded, reshard_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +115,7 @@ def change(
     """
     model, optimizer, ddp = backbone.model, training.optimizer, training.ddp
     check_between_steps(model)
+    check_sharded(model)
     record: Record = model.__dict__[RECORD]
     before = record.plan
     _check_departures(backbone, before)
@@ -148,7 +150,9 @@ def put_in_force(backbone: Backbone, plan: FreezePlan, ddp: DistributedDataParal
     """
     model = backbone.model
     record: Record = model.__dict__[RECORD]
-    before, flags = record.plan, _flags(model)
+    before = record.plan
+    reshard_(model)  # flags that are set on unsharded parameters are lost with these
+    flags = _flags(model)
     exchange(model, plan)
     if ddp is None or _flags(model) == flags:
         return
