@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from freezekit.bench.static import static_figures
 from freezekit.freezing.describe import summarise
 from freezekit.schedules.preview import preview
-from freezekit.spec.timeline import format_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +89,7 @@ def follow(
             tell(f"{workload.model}: memory and FLOPs of phase {i} of {len(phases)}")
             costs[phase.plan] = _cost(workload, phase.plan, registry)
     return Followed(
-        format_schedule(schedule),
+        str(schedule),
         epochs,
         steps_per_epoch,
         tuple(sorted(schedule.observes)),

@@ -50,12 +50,10 @@ class Observer:
         self.observed = Observed()
         self.sample = sample
         self._similarities: dict[str, Tensor] = {}
-        self._backbone, self._optimizer, self._wants, self._group = (
-            backbone,
-            optimizer,
-            wants,
-            group,
-        )
+        self._backbone = backbone
+        self._optimizer = optimizer
+        self._wants = wants
+        self._group = group
         self._before: dict[str, list[Tensor]] = {}
         if STEPS & wants and hooked(optimizer) is None:
             raise ScheduleError(

@@ -155,8 +155,8 @@ def _core(optimizer: Any) -> Optimizer:  # Any: wrappers have no common class
 def frozen_moves(optimizer: Optimizer) -> bool:
     """Tell whether an optimizer of this class moves a parameter that has lost its gradient.
 
-    It is tried on two numbers, with the same settings. What cannot be made anew is taken not to:
-    `FollowedSchedule` looks again at the first step of each phase.
+    It is tried on two small tensors, with the same settings. A class that cannot be made of
+    parameters and its settings alone is taken not to move them; `verify` finds it if it does.
 
     Example:
         >>> weight = nn.Parameter(torch.ones(1))

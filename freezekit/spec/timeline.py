@@ -15,7 +15,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from freezekit.errors import ScheduleError, SpecError
-from freezekit.spec.grammar import format_named
 from freezekit.spec.schedule import Decision, Schedule
 from freezekit.spec.training_time import TrainingTime
 
@@ -121,19 +120,6 @@ class Timeline(Schedule):
                 f"epoch(s){f' of {steps} step(s)' if steps else ''}; give it an earlier time, or "
                 "leave it out"
             )
-
-
-def format_schedule(schedule: Schedule) -> str:
-    """Return the canonical text of a schedule.
-
-    Raises:
-        PluginError: The class of the schedule breaks the interface.
-
-    Example:
-        >>> format_schedule(Timeline.parse("head-only  then full at 1.0ep"))
-        'head-only then full at 1ep'
-    """
-    return str(schedule) if isinstance(schedule, Timeline) else format_named(schedule)
 
 
 def _backwards(text: str, spec: str, time: TrainingTime, before: TrainingTime) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from freezekit import Backbone, FreezeError, FreezekitWarning, FreezePlan, PlanError, freeze_
+from freezekit import FreezeError, FreezekitWarning, FreezePlan, PlanError, freeze_
 from freezekit.freezing.eval_hold import HeldInEval
 from tests.schedules.training import CLASSES, OPTIMIZERS, Net, batch
 
@@ -482,7 +482,6 @@ def test_a_model_without_stages_has_groups_too() -> None:
 
     model = Odd()
     frozen = freeze_(model, "by-name:glob=a.*")
-    assert Backbone(model).parameters
     optimizer = torch.optim.SGD(frozen.param_groups(0.1, all_phases=True))
     assert [g["name"] for g in optimizer.param_groups] == ["all", "all, no decay"]
     assert frozen.change_("by-name:glob=b.*", optimizer).thawed == ("a.weight", "a.bias")
