@@ -18,6 +18,7 @@ from freezekit.schedules.optimizers import (
     check_schedulers,
     drop_moments,
     group_multipliers,
+    trained_groups,
 )
 from freezekit.schedules.rates import set_multipliers
 from freezekit.schedules.reducer import broadcast_held, check_wrapper, rebuild_, wrappers_of
@@ -98,7 +99,7 @@ def change(
     backbone: Backbone,
     plan: FreezePlan,
     training: Training,
-    factors: Mapping[str, float] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> Change:
     """Put another plan in force on a frozen model in training. On an error nothing has changed.
 
@@ -106,8 +107,7 @@ def change(
         backbone: The view of the model, which must be frozen.
         plan: The new plan, as `freezekit.freezing.planning.decide` returns it.
         training: What trains the model; `check_training` has accepted it.
-        factors: Factors of the learning rate beside the plan's multipliers, by the name of a
-            parameter.
+        rates: Factors of the learning rate beside the plan's multipliers, by the name of a stage.
 
     Raises:
         FreezeError: The model has other parameters than when it was frozen, or the
@@ -124,7 +124,8 @@ def change(
     wanted = {}
     if optimizer is not None:
         optimizer = check_optimizer(optimizer, model, plan)
-        wanted = group_multipliers(optimizer, model, plan, factors or {})
+        groups = trained_groups(optimizer, backbone, plan)
+        wanted = group_multipliers(optimizer, groups, rates or {})
         check_scheduled(optimizer, training.schedulers, wanted)
     group = None if ddp is None else ddp.process_group
     agree("a change of plan", {"plan": plan.to_json()}, group)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from freezekit.errors import FreezeError, ScheduleError
 from freezekit.freezing.eval_hold import RECORD
@@ -17,14 +14,17 @@ from freezekit.schedules.agreement import agree, mean_over_ranks
 from freezekit.schedules.asking import ask, plan_of
 from freezekit.schedules.between_steps import check_between_steps
 from freezekit.schedules.change import Change, Training, change, put_in_force
+from freezekit.schedules.live_rates import LiveRates
 from freezekit.schedules.observing import Observer
-from freezekit.schedules.optimizers import (
-    check_optimizer,
-    check_scheduled,
-    group_multipliers,
-    hooked,
+from freezekit.schedules.optimizers import check_optimizer, hooked
+from freezekit.schedules.rates import SCHEDULED
+from freezekit.schedules.saved_state import (
+    VERSION,
+    check_state,
+    digest,
+    kept_weights,
+    restore_weights,
 )
-from freezekit.schedules.rates import SCHEDULED, multiplier, set_multipliers
 from freezekit.spec.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from freezekit.plugins.registry import Registry
     from freezekit.spec.schedule import Decision, Schedule
     from freezekit.spec.strategy import Strategy
-
-VERSION = 1
-"""Of `state_dict`."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +90,18 @@ class FollowedSchedule:
         self._registry = registry
         self._thaw = thaw
         self._group = training.ddp.process_group if training.ddp else None
-        self._stage_of = {n: s.name for s in backbone.stages for n in s.parameters}
         self._plans: dict[object, FreezePlan] = {}
         self._given: object = None  # the plan as the schedule gave it last
         self._last: Decision | None = None
-        self._rates: Mapping[str, float] = {}
         self._waiting: FreezePlan | None = None  # a plan that waits for the end of an accumulation
         self._weights: dict[str, Tensor] | None = None
         self._has_stepped = False  # the optimizer, since the last step()
         self._is_between_steps = True
-        self._expected: dict[int, float] | None = None  # multipliers of a state that was loaded
         self._warned: set[str] = set()
         self._told_long_epoch = self._is_checked = False
         optimizer = self._optimizer
+        self._rates = LiveRates(backbone, optimizer, training)
+        self._asked: Mapping[str, float] = {}  # factors, in force once a plan does not wait
         self._observer = Observer(backbone, optimizer, schedule.observes, sample, self._group)
         self._observes_steps = bool(schedule.observes - {"metrics"})
         self._handles = []
@@ -118,7 +114,7 @@ class FollowedSchedule:
         try:
             agree(
                 "follow()",
-                {"schedule": str(schedule), "model": _digest(backbone), "progress": repr(progress)},
+                {"schedule": str(schedule), "model": digest(backbone), "progress": repr(progress)},
                 self._group,
             )
             self._decide(progress, is_first=True)
@@ -230,12 +226,13 @@ class FollowedSchedule:
         return {
             "version": VERSION,
             "schedule": str(self.schedule),
-            "model": _digest(self._backbone),
+            "model": digest(self._backbone),
             "plan": self.plan.to_json(),
             "waiting": None if self._waiting is None else self._waiting.to_json(),
             "given": self._given if isinstance(self._given, str) else None,
-            "rates": dict(self._rates),
-            "multipliers": self._multipliers(),
+            "rates": dict(self._rates.factors),
+            "asked_rates": dict(self._asked),
+            "multipliers": self._rates.multipliers(),
             "step": done.step,
             "epoch": done.epoch,
             "step_in_epoch": done.step_in_epoch,
@@ -259,7 +256,7 @@ class FollowedSchedule:
             FreezeError: The model is no longer frozen by this handle, or ranks disagree.
         """
         self._check_in_force()
-        _check_state(state, str(self.schedule), _digest(self._backbone))
+        check_state(state, str(self.schedule), digest(self._backbone))
         done = self.progress
         if (state["epochs"], state["steps_per_epoch"]) != (done.epochs, done.steps_per_epoch):
             text = (
@@ -273,8 +270,8 @@ class FollowedSchedule:
         waiting = state["waiting"]
         self._waiting = None if waiting is None else FreezePlan.from_json(waiting)
         self._given, self._last = state["given"], None
-        self._rates = dict(state["rates"])
-        self._expected = {int(k): float(v) for k, v in state["multipliers"].items()}
+        self._rates.expect(state["rates"], state["multipliers"])
+        self._asked = dict(state["asked_rates"])
         self._is_checked = False
         self.progress = Progress(
             state["step"],
@@ -323,22 +320,23 @@ class FollowedSchedule:
         given, plan = decision.plan, self._waiting
         if given is not None and given is not self._given and given != self._given:
             plan = self._plan_of(given, now)
-        rates = self._rates if decision.rates is None else decision.rates
+        rates = self._asked if decision.rates is None else decision.rates
         if decision.restores_weights:
             self._restore_weights()
         if decision.keeps_weights:
-            self._keep_weights()
+            self._weights = kept_weights(self._backbone.model)
         changed = None
         if plan is None or plan == self.plan:
-            self._set_rates(rates)
+            self._rates.set(rates, self.plan)
             plan = None
         elif is_first or self._is_between_steps:
             warn(self._new_warnings(plan), stacklevel=5)
-            changed = change(self._backbone, plan, self._training, self._factors(rates))
+            changed = change(self._backbone, plan, self._training, rates)
+            self._rates.factors = rates
             if not is_first:
                 self.transitions.append(Transition(now.step, now.epoch, changed, decision.reason))
             plan = None
-        self._waiting, self._rates = plan, rates
+        self._waiting, self._asked = plan, rates
         if given is not None:
             self._given = given
         return changed
@@ -351,45 +349,18 @@ class FollowedSchedule:
             )
         return self._plans[given]
 
-    def _factors(self, rates: Mapping[str, float]) -> dict[str, float]:
-        """Return the factors by parameter."""
-        return {n: rates[stage] for n, stage in self._stage_of.items() if stage in rates}
-
-    def _set_rates(self, rates: Mapping[str, float]) -> None:
-        if rates is self._rates or rates == self._rates:
-            return
-        wanted = group_multipliers(
-            self._optimizer, self._backbone.model, self.plan, self._factors(rates)
-        )
-        check_scheduled(self._optimizer, self._training.schedulers, wanted)
-        set_multipliers(self._optimizer, self._training.schedulers, wanted)
-
-    def _keep_weights(self) -> None:
-        state = self._backbone.model.state_dict()
-        self._weights = {
-            name: value.detach().clone()
-            for name, value in state.items()
-            if isinstance(value, torch.Tensor)
-        }
-
     def _restore_weights(self) -> None:
         if self._weights is None:
             raise ScheduleError(
                 f"schedule {self.schedule.name!r} restores weights, and has kept none; it must "
                 "answer with keeps_weights first"
             )
-        state = self._backbone.model.state_dict()
-        with torch.no_grad():
-            for name, value in self._weights.items():
-                state[name].copy_(value)
+        restore_weights(self._backbone.model, self._weights)
 
     def _new_warnings(self, plan: FreezePlan) -> list[str]:
         new = [text for text in plan.warnings if text not in self._warned]
         self._warned.update(new)
         return new
-
-    def _multipliers(self) -> dict[int, float]:
-        return {i: multiplier(group) for i, group in enumerate(self._optimizer.param_groups)}
 
     def _check_in_force(self) -> None:
         if self._backbone.model.__dict__.get(RECORD) is not self._record:
@@ -406,11 +377,7 @@ class FollowedSchedule:
 
     def _check_first_step(self) -> None:
         """Check what can only be known once all is made and loaded."""
-        if self._expected is not None and self._expected != self._multipliers():
-            raise ScheduleError(
-                "the optimizer has other multipliers of learning rates than in the state of the "
-                "schedule: load the optimizer's state of the same checkpoint too, after follow()"
-            )
+        self._rates.check_expected()
         check_optimizer(self._optimizer, self._backbone.model, self.plan)
         self._is_checked = True
         is_scheduled = any(SCHEDULED in group for group in self._optimizer.param_groups)
@@ -431,36 +398,6 @@ class FollowedSchedule:
                 "each epoch, or correct steps_per_epoch"
             )
             warn([text], stacklevel=4)
-
-
-def _digest(backbone: Backbone) -> str:
-    """Return a digest of names and shapes: a state fits a model of the same."""
-    shapes = [(name, info.shape) for name, info in backbone.parameters.items()]
-    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
-
-
-def _check_state(state: Mapping[str, Any], schedule: str, digest: str) -> None:  # Any: as above
-    """Refuse a state that is not of this schedule and this model.
-
-    Raises:
-        ScheduleError: It is not.
-    """
-    version = state.get("version") if isinstance(state, dict) else None
-    if version != VERSION:
-        raise ScheduleError(
-            f"the state is no state of a followed schedule of version {VERSION}, got "
-            f"{type(state).__name__} with version {version!r}; give what state_dict() returned"
-        )
-    if state["schedule"] != schedule:
-        raise ScheduleError(
-            f"the state is of the schedule {state['schedule']!r}, and this training follows "
-            f"{schedule!r}; follow the same schedule with the same options"
-        )
-    if state["model"] != digest:
-        raise ScheduleError(
-            "the state is of a model with other parameters; build the same model, and freeze it, "
-            "before the state is loaded"
-        )
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:

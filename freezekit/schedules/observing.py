@@ -65,7 +65,9 @@ class Observer:
                 "the schedule observes the outputs of stages for a fixed batch: give a few images, "
                 "as in follow(..., sample=next(iter(loader))[0][:8])"
             )
-        self._stages = {stage.name: stage.parameters for stage in backbone.stages}
+        self._stages: dict[str, frozenset[str]] = {}
+        if wants - {"metrics", "rate"}:  # a schedule of plans by name needs no stages
+            self._stages = {stage.name: stage.parameters for stage in backbone.stages}
 
     def before_step(self, *_: object) -> None:
         """Take the gradients that the optimizer is about to use: its pre-hook."""

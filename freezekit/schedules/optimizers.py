@@ -10,14 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from freezekit.backbone.staged import stages_or_reason
 from freezekit.errors import FreezeError, some
 from freezekit.schedules.rates import SCHEDULED, multiplier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from freezekit.backbone.view import Backbone
     from freezekit.freezing.plan import FreezePlan
 
+Scale = tuple[float, str]
+"""The multiplier that the plan gives a parameter, and the name of its stage ("" if none)."""
 EVERY = "param_groups(lr, weight_decay, all_phases=True)"
 
 
@@ -90,40 +94,55 @@ def check_scheduled(
         )
 
 
+def trained_groups(
+    optimizer: Optimizer, backbone: Backbone, plan: FreezePlan
+) -> dict[int, dict[Scale, str]]:
+    """Return, for each group with trained parameters, how these are scaled, with one name of each.
+
+    To look names up takes longer than a step should: what is returned stays true as long as the
+    plan and the groups do.
+    """
+    name_of = {id(p): n for n, p in backbone.model.named_parameters()}
+    stages, _ = stages_or_reason(backbone)
+    stage_of = {n: stage.name for stage in stages or () for n in stage.parameters}
+    groups: dict[int, dict[Scale, str]] = {}
+    for index, group in enumerate(optimizer.param_groups):
+        for parameter in group["params"]:
+            name = name_of.get(id(parameter))
+            if name is not None and name not in plan.frozen:
+                scale = plan.lr_scales.get(name, 1.0), stage_of.get(name, "")
+                groups.setdefault(index, {})[scale] = name
+    return groups
+
+
 def group_multipliers(
-    optimizer: Optimizer, model: nn.Module, plan: FreezePlan, factors: Mapping[str, float]
+    optimizer: Optimizer, groups: Mapping[int, Mapping[Scale, str]], rates: Mapping[str, float]
 ) -> dict[int, float]:
     """Return the multiplier of each group in which a parameter of the model is trained.
 
     Args:
         optimizer: The optimizer.
-        model: The model.
-        plan: Gives the multipliers of parameters.
-        factors: Factors beside these, by the name of a parameter; 1 where it is missing.
+        groups: As `trained_groups` returns them.
+        rates: Factors beside the multipliers of the plan, by the name of a stage; 1 where it is
+            missing.
 
     Raises:
         FreezeError: A group holds trained parameters with different multipliers.
     """
-    name_of = {id(p): n for n, p in model.named_parameters()}
     wanted = {}
-    for index, group in enumerate(optimizer.param_groups):
-        names = [name_of[id(p)] for p in group["params"] if id(p) in name_of]
-        scales = {
-            plan.lr_scales.get(name, 1.0) * factors.get(name, 1.0): name
-            for name in names
-            if name not in plan.frozen
-        }
-        if len(scales) > 1:
-            (one, first), (other, second), *_ = sorted(scales.items())
+    for index, scales in groups.items():
+        names = {scale * rates.get(stage, 1.0): name for (scale, stage), name in scales.items()}
+        if len(names) > 1:
+            (one, first), (other, second), *_ = sorted(names.items())
+            group = optimizer.param_groups[index].get("name", index)
             raise FreezeError(
-                f"one group of the optimizer ({group.get('name', index)!r}) holds parameters with "
+                f"one group of the optimizer ({group!r}) holds parameters with "
                 f"different multipliers under the plan: {first!r} x {one:.4g} and {second!r} x "
                 f"{other:.4g}. Make the optimizer of frozen.param_groups(lr, weight_decay, "
                 "all_phases=[plan, ...]) with the plans or specs of all phases, which divides its "
                 "groups further"
             )
-        if scales:
-            wanted[index] = next(iter(scales))
+        wanted[index] = next(iter(names))
     return wanted
 
 

@@ -159,6 +159,47 @@ def test_a_change_waits_for_the_end_of_an_accumulation() -> None:
     assert [t.step for t in run.transitions] == [4]
 
 
+def test_a_schedule_that_goes_back_while_a_change_waits_has_its_rates() -> None:
+    @dataclass(frozen=True)
+    class Back(Schedule):
+        name: ClassVar[str] = "back"
+        summary: ClassVar[str] = "another plan for one small batch"
+
+        def decide(self, backbone: Any, progress: Progress) -> Decision:
+            if progress.step == 1:
+                return Decision("full", {backbone.stem.name: 0.5})
+            return Decision("head-only", {backbone.head.name: 0.5} if progress.step else {})
+
+    trained = begin(Back())
+    x, y = batch(0)
+    before = trained.optimizer.param_groups[-1]["lr"]
+    torch.nn.functional.cross_entropy(trained.model(x), y).backward()
+    assert trained.run.step() is None  # the optimizer made no step: the change waits
+    trained.optimizer.step()
+    assert trained.run.step() is None
+    assert trained.optimizer.param_groups[-1]["lr"] == pytest.approx(before / 2)
+
+
+def test_a_model_without_stages_is_trained_through_plans_by_name() -> None:
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3))])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x * self.a[0]).sum()
+
+    model = torch.nn.ModuleDict({"one": Odd(), "two": Odd()})
+    frozen = freeze_(model, "full")
+    optimizer = torch.optim.SGD(frozen.param_groups(0.1, 0.0, all_phases=True))
+    text = "by-name:contains=one then full at 1step"
+    run = frozen.follow(text, optimizer, epochs=1, steps_per_epoch=2)
+    assert not model["one"].a[0].requires_grad
+    optimizer.step()
+    assert run.step()
+    assert model["one"].a[0].requires_grad
+
+
 def test_weights_are_kept_and_restored() -> None:
     @dataclass(frozen=True)
     class Back(Schedule):
