@@ -47,7 +47,8 @@ from freezekit.spec.training_time import TrainingTime
 if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.freezing.planning import plan
-    from freezekit.handle.frozen import Frozen, freeze_
+    from freezekit.handle.freeze import freeze_
+    from freezekit.handle.frozen import Frozen
     from freezekit.model.loading import load_backbone
     from freezekit.plugins.registry import Registry, load_registry
     from freezekit.verify import Check, Verification, verify_model
@@ -97,7 +98,7 @@ _LAZY = {
     "Frozen": "freezekit.handle.frozen",
     "Registry": "freezekit.plugins.registry",
     "Verification": "freezekit.verify",
-    "freeze_": "freezekit.handle.frozen",
+    "freeze_": "freezekit.handle.freeze",
     "load_backbone": "freezekit.model.loading",
     "load_registry": "freezekit.plugins.registry",
     "plan": "freezekit.freezing.planning",

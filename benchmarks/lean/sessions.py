@@ -18,7 +18,7 @@ from freezekit.bench.workload import (
     load,
     with_shape,
 )
-from freezekit.handle.frozen import freeze_
+from freezekit.handle.freeze import freeze_
 from freezekit.model.loss import loss_function
 from freezekit.model.tasks import make_inputs, task_of
 

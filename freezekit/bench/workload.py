@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.errors import FreezekitError, ModelError
-from freezekit.handle.frozen import Frozen, freeze_
+from freezekit.handle.freeze import freeze_
 from freezekit.model.loading import load_backbone
 from freezekit.model.loss import LossFunction, loss_function, loss_text
 from freezekit.model.modes import in_mode
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from freezekit.freezing.plan import FreezePlan
+    from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
 

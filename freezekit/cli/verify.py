@@ -175,7 +175,7 @@ def _verify(
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:
     from freezekit.backbone.staged import on_own_size_or
-    from freezekit.handle.frozen import freeze_
+    from freezekit.handle.freeze import freeze_
     from freezekit.verify import verify_model
 
     if spec is None:

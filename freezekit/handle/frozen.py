@@ -1,19 +1,17 @@
-"""`freeze_` and the handle that it returns."""
+"""The handle of a frozen model, which `freeze_` returns."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
-from freezekit.freezing.apply import apply, check_parts, check_trainable, lock_of, undo
+from freezekit.freezing.apply import lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
-from freezekit.freezing.forward_writes import write_warnings
 from freezekit.freezing.parameter_groups import group_for_all_phases, group_parameters
-from freezekit.freezing.plan import FreezePlan, with_warnings
-from freezekit.freezing.planning import check_plan, decide, view, warn
+from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.planning import check_plan, decide, warn
 from freezekit.freezing.thawing import thaw_warnings
-from freezekit.freezing.wrapped import check_model
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
 from freezekit.schedules.followed import FollowedSchedule
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import torch
-    from torch import nn
     from torch.nn.parallel import DistributedDataParallel
     from torch.optim import Optimizer
 
@@ -461,83 +458,3 @@ class Frozen:
             f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
             "undone or frozen again; use the handle that the last freeze_() returned"
         )
-
-
-def freeze_(
-    model: nn.Module,
-    spec: str | Strategy | FreezePlan,
-    *,
-    lean: bool = False,
-    thaw: bool = False,
-    example_input: Any = None,  # Any: whatever the model takes
-    registry: Registry | None = None,
-) -> Frozen:
-    """Freeze a model in place by a spec or a plan, and return its handle.
-
-    Frozen parameters get `requires_grad=False` and lose their `.grad`. All others are trainable,
-    but what arrives with `requires_grad=False` stays frozen unless `thaw` is true; a note in the
-    report names it. On a model that is frozen already, what counts is how it arrived before the
-    first `freeze_`.
-    Modules in the plan's `eval_modules` are held in eval mode, through `model.train()`, deepcopy,
-    pickle, wrappers and checkpoints. They keep their statistics through `reset_running_stats()` and
-    `torch.optim.swa_utils.update_bn`. No module is replaced, and no state-dict key changes. A new
-    plan replaces an earlier one: a frozen model is undone first. On an error the model stays as it
-    was. Threads that freeze one model do so one after the other; the last handle is in force.
-
-    Args:
-        model: Any module.
-        spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
-        lean: Keep between forward and backward only the tensors that gradients need. Kernels,
-            losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
-            each layer.
-        thaw: Train all that the spec does not freeze, also what arrives frozen.
-        example_input: As in `Backbone`. With it, two forwards of a copy in train mode tell whether
-            the forward itself changes frozen parts, which is warned of. The copy is on "meta"; a
-            model on the CPU that needs values is copied as it is. Without it this is not observed;
-            `verify` trains a copy and finds it too.
-        registry: The strategies that the text can name. The default is all installed plugins.
-
-    Raises:
-        SpecError, StagingError, PlanError, PluginError: As in `plan`.
-        ModelError: The model is no module.
-        FreezeError: A part of the model was frozen on its own, or a frozen model around this one
-            holds a part of it. Or the model is wrapped for several processes already, or traced.
-
-    Warns:
-        FreezekitWarning: The plan probably does not do what the user meant. Or the model's own
-            forward changes what is frozen (see `example_input`). Or the model was frozen
-            and is thawed in part: optimizers and DistributedDataParallel that were made before do
-            not know of it.
-
-    Example:
-        >>> from freezekit import freeze_, load_backbone
-        >>> model = load_backbone("torchvision:resnet18", device="meta")
-        >>> frozen = freeze_(model, "first-n-stages:n=2")
-        >>> model.train().layer1.training, model.layer3.training
-        (False, True)
-
-        A strategy object does the same as its text:
-
-        >>> from freezekit_strategies import FirstNStages
-        >>> freeze_(model, FirstNStages(n=2)).plan == frozen.plan
-        True
-
-        With `lean`, the forward keeps less:
-
-        >>> freeze_(model, "first-n-stages:n=3", lean=True).lean
-        True
-    """
-    registry = registry or default_registry()
-    check_model(model)
-    with lock_of(model):
-        check_parts(model)
-        backbone = view(model, example_input, registry)
-        decided = decide(backbone, spec, registry, thaw=thaw)
-        check_trainable(model)
-        decided = with_warnings(decided, write_warnings(backbone, decided))
-        # Before any change, as warnings may be errors:
-        warn((*decided.warnings, *thaw_warnings(model, decided)), stacklevel=3)
-        if RECORD in model.__dict__:
-            undo(model)
-        apply(model, decided, lean=lean)
-        return Frozen(backbone, registry, thaw=thaw)

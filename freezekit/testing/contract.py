@@ -10,7 +10,7 @@ import torch
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezekitError, PlanError, StagingError, UnknownStrategyError
 from freezekit.freezing.planning import plan as decide
-from freezekit.handle.frozen import freeze_
+from freezekit.handle.freeze import freeze_
 from freezekit.plugins.registry import default_registry
 from freezekit.spec.grammar import format_named
 from freezekit.testing.models import MODELS, images

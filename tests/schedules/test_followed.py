@@ -184,20 +184,21 @@ def test_a_model_without_stages_is_trained_through_plans_by_name() -> None:
     class Odd(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a = torch.nn.ParameterList([torch.nn.Parameter(torch.ones(3))])
+            self.scale = torch.nn.Parameter(torch.ones(3))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (x * self.a[0]).sum()
+            return x * self.scale
 
-    model = torch.nn.ModuleDict({"one": Odd(), "two": Odd()})
+    one = Odd()
+    model = torch.nn.ModuleDict({"one": one, "two": Odd()})
     frozen = freeze_(model, "full")
     optimizer = torch.optim.SGD(frozen.param_groups(0.1, 0.0, all_phases=True))
     text = "by-name:contains=one then full at 1step"
     run = frozen.follow(text, optimizer, epochs=1, steps_per_epoch=2)
-    assert not model["one"].a[0].requires_grad
+    assert not one.scale.requires_grad
     optimizer.step()
     assert run.step()
-    assert model["one"].a[0].requires_grad
+    assert one.scale.requires_grad
 
 
 def test_weights_are_kept_and_restored() -> None:
