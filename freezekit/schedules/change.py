@@ -116,6 +116,7 @@ def change(
     model, optimizer, ddp = backbone.model, training.optimizer, training.ddp
     check_between_steps(model)
     check_sharded(model)
+    reshard_(model)  # the optimizer holds the shards, and flags of whole parameters are lost
     record: Record = model.__dict__[RECORD]
     before = record.plan
     _check_departures(backbone, before)
@@ -152,7 +153,6 @@ def put_in_force(backbone: Backbone, plan: FreezePlan, ddp: DistributedDataParal
     model = backbone.model
     record: Record = model.__dict__[RECORD]
     before = record.plan
-    reshard_(model)  # flags that are set on unsharded parameters are lost with these
     flags = _flags(model)
     exchange(model, plan)
     if ddp is None or _flags(model) == flags:

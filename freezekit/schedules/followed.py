@@ -25,6 +25,7 @@ from freezekit.schedules.saved_state import (
     kept_weights,
     restore_weights,
 )
+from freezekit.schedules.sharded import reshard_
 from freezekit.spec.progress import Progress
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ class FollowedSchedule:
             )
             warn([text], stacklevel=3)
         agree("load_state_dict()", {"plan": state["plan"], "step": str(state["step"])}, self._group)
+        reshard_(self._backbone.model)
         put_in_force(self._backbone, FreezePlan.from_json(state["plan"]), self._training.ddp)
         waiting = state["waiting"]
         self._waiting = None if waiting is None else FreezePlan.from_json(waiting)

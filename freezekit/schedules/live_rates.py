@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from freezekit.errors import ScheduleError
 from freezekit.schedules.optimizers import check_scheduled, group_multipliers, trained_groups
 from freezekit.schedules.rates import multiplier, set_multipliers
+from freezekit.schedules.sharded import reshard_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ class LiveRates:
             return
         of = plan, len(self._optimizer.param_groups)
         if self._groups_of != of:
+            reshard_(self._backbone.model)  # the optimizer holds the shards
             self._groups = trained_groups(self._optimizer, self._backbone, plan)
             self._groups_of = of
         wanted = group_multipliers(self._optimizer, self._groups, factors)

@@ -65,7 +65,7 @@ class Observer:
                 "the schedule observes the outputs of stages for a fixed batch: give a few images, "
                 "as in follow(..., sample=next(iter(loader))[0][:8])"
             )
-        self._stages: dict[str, frozenset[str]] = {}
+        self._stages: dict[str, tuple[str, ...]] = {}
         if wants - {"metrics", "rate"}:  # a schedule of plans by name needs no stages
             self._stages = {stage.name: stage.parameters for stage in backbone.stages}
 

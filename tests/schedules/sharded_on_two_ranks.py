@@ -80,16 +80,14 @@ def train(per_stage: bool | None, make: Callable[[Any], torch.optim.Optimizer]) 
     """Train through all phases, in one process on all data where the model is not sharded."""
     model = net()
     decided = plans()
-    freeze_(model, decided[0])
+    frozen = freeze_(model, decided[0])
     if per_stage is not None:
         shard(model, per_stage)
-    optimizer = make(model.parameters())
+    optimizer = make(frozen.param_groups(0.01, 0.0, all_phases=True))
     data = torch.Generator().manual_seed(0)
     found: dict[str, Any] = {"weights": [], "sent": [], "trained": [], "moved": [], "expected": []}
     for phase in decided:
-        check_sharded(model)
-        reshard_(model)
-        freeze_(model, phase)
+        frozen.change_(phase, optimizer)
         before = {name: whole(p) for name, p in model.named_parameters()}
         traffic = Traffic()
         for _ in range(STEPS):
@@ -113,26 +111,27 @@ def train(per_stage: bool | None, make: Callable[[Any], torch.optim.Optimizer]) 
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    return torch.optim.SGD(parameters, momentum=0.9)
 
 
 def adamw(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=0.01)
+    return torch.optim.AdamW(parameters)
 
 
 def after_evaluation(with_reshard: bool) -> list[list[str]]:
     """Return what has gradients in the steps after an evaluation and a change."""
     model = net()
     head, back, *_ = plans()
-    freeze_(model, head)
+    frozen = freeze_(model, head)
     shard(model, per_stage=False)
     model(torch.ones(2, 8)).sum().backward()
     model.zero_grad()
     with torch.no_grad():
         model(torch.ones(2, 8))
     if with_reshard:
-        reshard_(model)
-    freeze_(model, back)
+        frozen.change_(back)
+    else:
+        freeze_(model, back)
     found = []
     for _ in range(3):
         model(torch.rand(2, 8)).square().sum().backward()
@@ -143,11 +142,13 @@ def after_evaluation(with_reshard: bool) -> list[list[str]]:
 
 def accumulating(per_stage: bool) -> list[Any]:
     """Return what is said in an accumulation, and which frozen parameters would get gradients."""
-    model = shard(net(), per_stage)
+    model = net()
+    frozen = freeze_(model, "full")
+    shard(model, per_stage)
     model.set_requires_gradient_sync(False)
     model(torch.rand(2, 8)).square().sum().backward()
     try:
-        check_sharded(model)
+        frozen.change_(plans()[1])
         said = "accepted"
     except FreezekitError as error:
         said = str(error)
