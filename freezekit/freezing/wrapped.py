@@ -77,7 +77,9 @@ def staging_advice(model: nn.Module) -> str | None:
         return (
             f"the parameters of {name} are sharded over processes (fully_shard), so that it cannot "
             "be observed. Plans are made before: decided = plan(model, spec), then "
-            "fully_shard(model), then freeze_(model, decided)"
+            "fully_shard(model), then freeze_(model, decided). To follow a schedule, find the "
+            "stages before: frozen = freeze_(model, spec), frozen.backbone.stages, then "
+            "fully_shard(model)"
         )
     return None
 

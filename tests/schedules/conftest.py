@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     OnRanks = Callable[..., dict[str, list[Any]]]
 
@@ -26,10 +26,11 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> OnRanks:
 
     def run(script: Path, ranks: int = 2) -> dict[str, list[Any]]:
         folder = tmp_path_factory.mktemp(script.stem)
+        found_in = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         done = subprocess.run(
             [sys.executable, *launch, str(script), str(folder)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(found_in)},
             capture_output=True,
             text=True,
             timeout=240,

@@ -16,18 +16,21 @@ import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from freezekit import FreezekitError, FreezePlan, freeze_
 from freezekit.schedules.sharded import check_sharded, reshard_
+from tests.schedules.training import PER_EPOCH, Net, batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEPS = 10
 """In each phase."""
+SCHEDULES = "head-only then full at 1ep", "freeze-out", "auto-rgn", "plasticity:every=2"
+"""Plans, rates of each step, gradients that are observed, outputs that are observed."""
 
 
 def net() -> nn.Module:
@@ -140,6 +143,37 @@ def after_evaluation(with_reshard: bool) -> list[list[str]]:
     return found
 
 
+def following(schedule: str, sharded: bool) -> dict[str, Any]:
+    """Follow a schedule, on half of each batch where the model is sharded."""
+    torch.manual_seed(0)
+    model = Net()
+    frozen = freeze_(model, "full")
+    assert frozen.backbone.stages  # found before the model is sharded
+    rank = distributed.get_rank()
+    if sharded:
+        fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    optimizer = sgd(frozen.param_groups(0.05, 0.01, all_phases=True))
+    run = frozen.follow(
+        schedule, optimizer, epochs=3, steps_per_epoch=PER_EPOCH, sample=batch(99)[0]
+    )
+    model.eval()  # no dropout, and statistics of no half batch
+    sizes = []
+    for step in range(3 * PER_EPOCH):
+        images, labels = batch(step)
+        if sharded:
+            images, labels = images.chunk(2)[rank], labels.chunk(2)[rank]
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        run.step()
+        with torch.no_grad():
+            model(images)  # its whole parameters stay gathered until the next change
+        if step % PER_EPOCH == PER_EPOCH - 1:
+            run.epoch({"loss": 1.0})
+        sizes.append(len(run.plan.frozen))
+    return {"frozen": sizes, "weights": [whole(p).tolist() for p in model.parameters()]}
+
+
 def accumulating(per_stage: bool) -> list[Any]:
     """Return what is said in an accumulation, and which frozen parameters would get gradients."""
     model = net()
@@ -170,6 +204,11 @@ SITUATIONS: dict[str, Callable[[], object]] = {
     "per stage, adamw": lambda: train(True, adamw),
     "evaluation": lambda: after_evaluation(with_reshard=True),
     "evaluation without reshard": lambda: after_evaluation(with_reshard=False),
+    **{
+        f"{schedule}, {way}": lambda schedule=schedule, way=way: following(schedule, way == "whole")
+        for schedule in SCHEDULES
+        for way in ("whole", "one process")
+    },
     "accumulating, whole": lambda: accumulating(per_stage=False),
     "accumulating, per stage": lambda: accumulating(per_stage=True),
 }

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from torch import distributed
+
+from tests.schedules.sharded_on_two_ranks import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +74,16 @@ def test_without_reshard_it_would_be_lost_after_one_step(found: Found) -> None:
     for steps in found["evaluation without reshard"]:
         assert len(steps[0]) == 6
         assert steps[1] == steps[2] == ["head.bias", "head.weight"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_decides_as_in_one_process(found: Found, schedule: str) -> None:
+    first, second = found[f"{schedule}, whole"]
+    expected = found[f"{schedule}, one process"][0]
+    assert first == second
+    assert first["frozen"] == expected["frozen"]
+    for weights, those in zip(first["weights"], expected["weights"], strict=True):
+        assert torch.allclose(torch.tensor(weights), torch.tensor(those), atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["whole", "per stage"])
