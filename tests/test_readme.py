@@ -47,8 +47,19 @@ def test_the_plugin_in_ten_lines_works() -> None:
     assert "fc.bias" in decided.frozen
 
 
+def test_a_training_under_a_schedule_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "schedules.md").read_text()
+    names: dict[str, object] = {}
+    for block in blocks("python", page):
+        exec(block, names)
+    assert "8 step(s), 2 of 2 epoch(s), 1 change(s) of plan" in capsys.readouterr().out
+    checkpoint = names["checkpoint"]
+    assert isinstance(checkpoint, dict)
+    assert checkpoint.keys() == {"model", "optimizer", "rates", "run"}
+
+
 def test_every_command_exists_with_its_options() -> None:
-    pages = [TEXT, (ROOT / "docs" / "ci.md").read_text()]
+    pages = [TEXT, *((ROOT / "docs" / name).read_text() for name in ("ci.md", "schedules.md"))]
     lines = [line for page in pages for block in blocks("", page) for line in block.splitlines()]
     commands = [line.split("#")[0] for line in lines if line.startswith("freezekit ")]
     assert len(commands) >= 5
