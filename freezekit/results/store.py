@@ -225,6 +225,12 @@ def _check(result: Result, where: str) -> None:
             raise msgspec.ValidationError(
                 f"{where}rows[{i}] is {row.label!r}, which {where}rows[{first[row.label]}] is too"
             )
+    for i, schedule in enumerate(result.schedules):
+        for j, phase in enumerate(schedule.phases):
+            if phase.row not in first:
+                raise msgspec.ValidationError(
+                    f"{where}schedules[{i}].phases[{j}].row is {phase.row!r}, which no row is"
+                )
     raw = result.raw or Raw()
     if len(raw.order) != len(raw.steps):
         raise msgspec.ValidationError(
