@@ -52,9 +52,7 @@ Measured = str | FreezePlan | PhasePlan
 """What a session is prepared for: a spec, its plan, or a phase."""
 
 
-def hold_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, names: frozenset[str]
-) -> None:
+def hold_state(model: nn.Module, optimizer: torch.optim.Optimizer, names: frozenset[str]) -> None:
     """Let an optimizer hold the state of parameters that are frozen by now.
 
     It gets them as a group of their own, and makes their state in a step with gradients of 0. Like
