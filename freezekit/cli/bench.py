@@ -125,6 +125,10 @@ def bench(
     Without MODEL: torchvision:resnet18 at 128 px. Without -s: `full` and the defaults of -s;
     strategies that the model cannot take are left out, with a note. Images are synthetic.
 
+    With --schedule: a whole training, beside as many steps of `full`. Memory is the highest peak of
+    its phases, with the optimizer's state of all that was trained until then. Time and FLOPs are
+    summed over the steps.
+
     Exit codes: 0 all measured and all conditions passed, 1 a --fail-if condition holds, 2 wrong
     usage, 3 too noisy to judge a condition, 4 a strategy or the process of a model failed (the
     other rows are valid), 130 interrupted (what was measured is kept; --resume continues). Where

@@ -285,7 +285,7 @@ class SchedulePhase(Record, frozen=True):
 
     Attributes:
         begins: When it begins: "2ep", or "150step" within an epoch.
-        steps: Optimizer steps of it.
+        steps: Optimizer steps in it.
         spec: The text of its plan; None if the schedule gave a plan without one.
         row: The label of the row that has its figures. Phases of one plan share a row, with a
             strategy too.

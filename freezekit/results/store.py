@@ -115,7 +115,11 @@ def as_data(result: Result) -> dict[str, Any]:  # Any: JSON data
     if control is not None and not _is_finite(control):
         control = None
     rows = tuple(_finite_row(row) for row in result.rows)
-    whole = _writable(msgspec.to_builtins(replace(result, rows=rows, control=control)))
+    schedules = tuple(
+        one if _is_finite(one.time) else replace(one, time=None) for one in result.schedules
+    )
+    finite = replace(result, rows=rows, control=control, schedules=schedules)
+    whole = _writable(msgspec.to_builtins(finite))
     # The encoder makes null of what is not finite.
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
     first = {name: found.pop(name) for name in _FIRST}
