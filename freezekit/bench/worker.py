@@ -1,9 +1,9 @@
 """The measuring process: one job, events on stdout. `freezekit.bench.lifeline` starts it.
 
 A job is JSON: {"kind": "plans" | "static" | "memory" | "timing" | "names", "workload",
-"variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
-line, the last one {"event": "end"}: without it the job was not done, whatever the exit code. What a
-model prints goes to stderr.
+"variants", "block", "threads", "schedules", "phases"}, and what the kind needs besides. Each event
+is one JSON object on a line, the last one {"event": "end"}: without it the job was not done,
+whatever the exit code. What a model prints goes to stderr.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_a_training_is_measured_reported_judged_and_resumed(tmp_path: Path) -> N
     assert "| `2: head-only` | 1ep | 10 |" in (tmp_path / "r.md").read_text()
     assert f"{TEXT},2,1ep,10" in (tmp_path / "r.csv").read_text()
     page = (tmp_path / "r.html").read_text()
-    assert f"<caption>{TEXT}: 4 epochs of 10 steps</caption>" in page
+    assert f"<h3>{TEXT}: 4 epochs of 10 steps</h3>" in page
     assert "<p>whole run: 40 steps; highest peak " in page
 
     again = bench(*run, "--resume", "-o", str(path))

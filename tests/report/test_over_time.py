@@ -87,6 +87,19 @@ def test_rows_of_phases_are_rows_to_services_gates_and_comparisons(trained: Resu
     assert ROW in labels
 
 
+def test_a_comparison_tells_what_changed_in_the_totals(trained: Result) -> None:
+    (one,) = trained.schedules
+    assert one.peak_bytes is not None
+    assert "whole run" not in comparison_markdown(pair([trained], [trained])[0])
+    higher = replace(one, peak_bytes=one.peak_bytes + 4, flops=None)
+    text = comparison_markdown(pair([trained], [replace(trained, schedules=(higher,))])[0])
+    assert f"highest peak {one.peak_bytes:,} -\\> {one.peak_bytes + 4:,} bytes (+4)" in text
+    assert f"work {one.flops:,} -\\> - FLOP" in text
+    longer = replace(one, epochs=20, peak_bytes=1)
+    others = pair([trained], [replace(trained, schedules=(longer,))])[0]
+    assert "whole run" not in comparison_markdown(others), "another training"
+
+
 def test_a_gate_can_name_a_phase_before_it_is_known() -> None:
     schedules = [Variant("lp-ft")]
     for when in ("0ep", "5ep"):
