@@ -12,7 +12,7 @@ from freezekit.freezing.planning import decide, view
 from freezekit.model.own_folder import own_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from torch import nn
 
@@ -59,19 +59,25 @@ def _structure(model: nn.Module) -> Iterable[str]:
         yield f"{name} {tuple(buffer.shape)} {buffer.dtype}"
 
 
-def plan_digest(plan: FreezePlan) -> str:
+def plan_digest(plan: FreezePlan, trained_before: Collection[str] = ()) -> str:
     """Return a digest of what a plan does; its notes and warnings do not count.
+
+    Args:
+        plan: The plan.
+        trained_before: As in `PhasePlan`.
 
     Example:
         >>> from freezekit import FreezePlan
         >>> plan_digest(FreezePlan(["a"])) == plan_digest(FreezePlan(["a"], notes=["why"]))
         True
     """
-    facts = {
+    facts: dict[str, Any] = {  # Any: JSON
         "frozen": sorted(plan.frozen),
         "eval_modules": None if plan.eval_modules is None else sorted(plan.eval_modules),
         "lr_scales": dict(plan.lr_scales),
     }
+    if trained_before:
+        facts["trained_before"] = sorted(trained_before)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

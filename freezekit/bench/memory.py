@@ -20,12 +20,13 @@ from freezekit.bench.workspace import cpu_workspace
 from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
+    from freezekit.bench.phase_plan import Measured
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
 
 
 def measured_figures(
-    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload, spec: Measured, registry: Registry | None = None, *, lean: bool = False
 ) -> Memory:
     """Run a strategy's training step for real and measure its memory.
 
@@ -40,7 +41,7 @@ def measured_figures(
 
     Args:
         workload: The training step.
-        spec: The strategy.
+        spec: The strategy, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`.
 
@@ -87,7 +88,8 @@ def traced_memory(session: Session, *, workspace: bool = False) -> tuple[Memory,
     model, optimizer = session.model, session.optimizer
     device = session.workload.device
     tracker = StorageTracker(device, cpu_workspace if workspace else None)
-    tracker.add(_tensors([*model.parameters(), *model.buffers(), session.inputs]))
+    state_before = list(optimizer.state.values())  # of the phases before this one
+    tracker.add(_tensors([*model.parameters(), *model.buffers(), session.inputs, state_before]))
     with tracker:
         session.step()
         optimizer.zero_grad(set_to_none=True)

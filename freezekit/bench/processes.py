@@ -50,7 +50,10 @@ def job_for(
     threads: int | None,
     worker: str = "freezekit.bench.worker",
 ) -> Event:
-    """Return the job of a measuring process; some kinds need more entries.
+    """Return the job of a measuring process; some kinds need more or other entries.
+
+    "schedules" are texts of which the phases are asked for. "phases" holds the plans of variants
+    that are phases, by their specs, as `PhasePlan.as_data` makes them.
 
     Args:
         kind: What to do: a name that the worker knows.
@@ -72,6 +75,8 @@ def job_for(
         "variants": [msgspec.to_builtins(variant) for variant in variants],
         "block": list(block),
         "threads": threads,
+        "schedules": [],
+        "phases": {},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.results.variant import BASELINE
@@ -9,7 +10,7 @@ from freezekit.results.variant import BASELINE
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from freezekit.results.records import Result, Row
+    from freezekit.results.records import Result, Row, ScheduleCost, ScheduleKey
     from freezekit.results.variant import Variant
 
 FACTS = ("device", "threads", "torch", "torchvision", "timm", "model_digest")
@@ -45,12 +46,14 @@ def already_measured(
         for result in earlier
         if result.complete and _alike(result, now)
         for row in result.rows
-        if row.variant in wanted and row.status == "ok" and (static_only or row.time is not None)
-        if _is_of_now(row, wanted[row.variant])
+        if row.variant in wanted and _counts(row, wanted[row.variant], static_only)
     }
 
 
-def _is_of_now(before: Row, now: Row) -> bool:
+def _counts(before: Row, now: Row, static_only: bool) -> bool:
+    """Return whether a row was measured, with the plan and the plugin of now."""
+    if before.status != "ok" or not (static_only or before.time is not None):
+        return False
     has_plan = now.plan_digest is not None
     return has_plan and (before.plan_digest, before.plugin) == (now.plan_digest, now.plugin)
 
@@ -68,6 +71,71 @@ def left_to_measure(variants: Sequence[Variant], done: Collection[Variant]) -> t
     """
     left = [variant for variant in variants if variant not in done]
     return tuple(dict.fromkeys([BASELINE, *left])) if left else ()
+
+
+def schedules_measured(
+    earlier: Sequence[Result], now: Result, *, static_only: bool
+) -> dict[ScheduleKey, Result]:
+    """Return the schedules of a new run that are measured already, each with the run that has it.
+
+    The ratios of a schedule's phases are combined within a run. So a schedule counts only where all
+    of its rows are in one run, and are those of now.
+
+    Args:
+        earlier: Results of the file.
+        now: The new run, with its schedules, and with rows that have their plans resolved.
+        static_only: Whether step times are not asked for.
+    """
+    asked = {one.key: one for one in now.schedules}
+    rows = {row.label: row for row in now.rows}
+
+    def has_all(run: Result, one: ScheduleCost) -> bool:
+        labels = {phase.row for phase in one.phases}
+        found = [row for row in run.rows if row.label in labels]
+        return all(_counts(row, rows[row.label], static_only) for row in found)
+
+    return {
+        one.key: run
+        for run in earlier
+        if run.complete and _alike(run, now)
+        for one in run.schedules
+        if one.key in asked and one.phases == asked[one.key].phases and has_all(run, one)
+    }
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run measures, and what it need not.
+
+    Attributes:
+        rows: To measure; none where nothing is left.
+        schedules: Those whose rows are among `rows`.
+        measured_before: The other variants, each with the earlier run that has it.
+    """
+
+    rows: tuple[Row, ...]
+    schedules: tuple[ScheduleCost, ...]
+    measured_before: dict[Variant, Result]
+
+
+def left_of(now: Result, earlier: Sequence[Result], *, static_only: bool) -> Left:
+    """Return what is left to measure of a new run.
+
+    Args:
+        now: Rows and schedules that were asked for, with workload, versions and plans resolved.
+        earlier: Results of the file.
+        static_only: Whether step times are not asked for.
+    """
+    done = schedules_measured(earlier, now, static_only=static_only)
+    schedules = tuple(one for one in now.schedules if one.key not in done)
+    needed = {phase.row for one in schedules for phase in one.phases}
+    variants = [row.variant for row in now.rows]
+    before = already_measured(variants, earlier, now, static_only=static_only)
+    before = {v: run for v, run in before.items() if v.label not in needed}
+    asked = [row.variant for row in now.rows if row.phase is None or row.label in needed]
+    left = left_to_measure(asked, before)
+    rows = tuple(row for row in now.rows if row.variant in left)
+    return Left(rows, schedules, before)
 
 
 def with_run(results: Sequence[Result], now: Result) -> tuple[Result, ...]:
@@ -103,11 +171,12 @@ def _is_begun_again(earlier: Result, now: Result) -> bool:
     return before == after or (before <= after and not earlier.complete)
 
 
-def _variants(result: Result) -> set[Variant]:
-    return {row.variant for row in result.rows}
+def _variants(result: Result) -> set[Variant | ScheduleKey]:
+    """Return what was asked of a run: its rows, and the keys of its schedules."""
+    return {*(row.variant for row in result.rows), *(one.key for one in result.schedules)}
 
 
-def _reach(result: Result, variants: Collection[Variant]) -> tuple[int, int]:
+def _reach(result: Result, variants: Collection[object]) -> tuple[int, int]:
     """Return how far a run got with some rows: the figures that they have, and blocks of steps."""
     found = 0
     for row in result.rows:

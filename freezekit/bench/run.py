@@ -13,8 +13,10 @@ from freezekit import __version__
 from freezekit.bench.base_run import BaseRun
 from freezekit.bench.design import load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
+from freezekit.bench.looking_up import LookUp
+from freezekit.bench.over_run import totals
 from freezekit.bench.processes import Event, Workers
-from freezekit.bench.resuming import already_measured, left_to_measure
+from freezekit.bench.resuming import left_of
 from freezekit.bench.row_figures import static_fields, with_measured
 from freezekit.bench.selection import empty_rows
 from freezekit.bench.statistics import append_block, summarise
@@ -42,6 +44,9 @@ class BenchOptions:
         static_only: Only the figures that need no run.
         skip_refused: Leave out, with a note, strategies that the model cannot take.
         earlier: Results whose rows need not be measured again.
+        schedules: What to measure over a whole training, as `choose_schedules` returns it.
+        epochs: Epochs of that training.
+        steps_per_epoch: Optimizer steps of an epoch; they matter for the shares of phases only.
     """
 
     variants: tuple[Variant, ...]
@@ -51,6 +56,9 @@ class BenchOptions:
     static_only: bool = False
     skip_refused: bool = False
     earlier: tuple[Result, ...] = ()
+    schedules: tuple[Variant, ...] = ()
+    epochs: int = 1
+    steps_per_epoch: int = 1
 
 
 class BenchRun(BaseRun[Result]):
@@ -79,6 +87,11 @@ class BenchRun(BaseRun[Result]):
         self._started = time.monotonic()
         self._measured_before: dict[Variant, Result] = {}
         self._timing_failure: Event | None = None
+        self._phases: dict[str, Event] = {}
+
+    def job(self, kind: str, variants: Sequence[Variant], **more: str) -> Event:
+        """As in `BaseRun`, with the plans of phases."""
+        return {**super().job(kind, variants, **more), "phases": self._phases}
 
     def measure(self) -> Result:
         """Measure all there is to measure and return the whole result.
@@ -90,7 +103,8 @@ class BenchRun(BaseRun[Result]):
         if self._server is not None:
             self.prepare(self._server)
         with Workers(self._server) as workers:
-            if self._options.earlier and not self._resume(workers):
+            is_looked_up = self._options.earlier or self._options.schedules
+            if is_looked_up and not self._look_up(workers):
                 return self.result
             self._static(workers)
             if not self._options.static_only:
@@ -121,19 +135,21 @@ class BenchRun(BaseRun[Result]):
 
     # --- the three kinds of worker -----------------------------------------------------------
 
-    def _resume(self, workers: Workers) -> bool:
-        """Leave out what earlier runs have measured; return whether anything is left."""
-        self.start_phase("looking up what is measured already")
-        workload, options = self.result.workload, self._options
-        asked = dataclasses.replace(options, earlier=())
-        now = BenchRun(workload, asked, self._registry, _ignore, _ignore)
-        now.follow(workers.events(now.job("plans", options.variants)), {"plan": now._take_plan})
-        self._measured_before = already_measured(
-            options.variants, options.earlier, now.result, static_only=options.static_only
-        )
-        left = left_to_measure(options.variants, self._measured_before)
-        self.result = replace(self.result, rows=empty_rows(left, self._registry))
-        return bool(left)
+    def _look_up(self, workers: Workers) -> bool:
+        """Find the rows of schedules, and leave out what earlier runs have measured.
+
+        Returns whether anything is left.
+        """
+        options = self._options
+        what = "what is measured already" if options.earlier else "the phases"
+        self.start_phase(f"looking up {what}")
+        asked = LookUp(self.result, options.schedules, self._registry, self._block, self._threads)
+        asked.find(workers, options.epochs, options.steps_per_epoch)
+        self._phases = asked.phases
+        found = left_of(asked.result, options.earlier, static_only=options.static_only)
+        self._measured_before = found.measured_before
+        self.result = replace(self.result, rows=found.rows, schedules=found.schedules)
+        return bool(found.rows)
 
     def _static(self, workers: Workers) -> None:
         """Count memory and FLOPs under fake tensors, in one process."""
@@ -147,6 +163,7 @@ class BenchRun(BaseRun[Result]):
         )
         if self._options.skip_refused:
             self._leave_out_refused()
+        self.change(schedules=totals(self.result))
 
     def _memory(self, workers: Workers) -> None:
         """Measure real steps, one process each, two at a time on the CPU: none is timed."""
@@ -160,6 +177,7 @@ class BenchRun(BaseRun[Result]):
             counted=("memory", "failed", "broken"),
             doing=[", ".join([*jobs][n : n + at_once]) for n in range(len(jobs))],
         )
+        self.change(schedules=totals(self.result))
 
     def _timing(self, workers: Workers) -> None:
         """Time all strategies in one process, then summarise the blocks."""
@@ -202,9 +220,6 @@ class BenchRun(BaseRun[Result]):
     def _take_static(self, event: Event) -> None:
         self.update(event["label"], **static_fields(event))
 
-    def _take_plan(self, event: Event) -> None:
-        self.update(event["label"], plan_digest=event["plan_digest"])
-
     def _take_memory(self, event: Event) -> None:
         predicted = self.row(event["label"]).memory
         self.update(event["label"], memory=with_measured(predicted, event))
@@ -242,6 +257,7 @@ class BenchRun(BaseRun[Result]):
             before = self.row(label).warnings
             self.update(label, time=summary.times.get(label), warnings=(*before, *warnings))
         self.change(control=summary.control, notes=(*self.result.notes, *summary.notes))
+        self.change(schedules=totals(self.result))
 
     def _working(self) -> list[Variant]:
         return [row.variant for row in self.result.rows if row.status == "ok"]

@@ -53,10 +53,11 @@ def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ..
         >>> empty_rows([BASELINE], default_registry())[0].plugin.distribution
         'freezekit'
     """
-    return tuple(Row(v.spec, v.lean, plugin=_plugin(v.spec, registry)) for v in variants)
+    return tuple(Row(v.spec, v.lean, plugin=plugin_of_specs(v.spec, registry)) for v in variants)
 
 
-def _plugin(spec: str, registry: Registry) -> Plugin:
+def plugin_of_specs(spec: str, registry: Registry) -> Plugin:
+    """Return the plugin of a spec's strategies; of several, their names are joined."""
     records = [registry.plugin_of(strategy) for strategy in registry.create(spec)]
     return Plugin(
         name=" + ".join(record.name for record in records),

@@ -21,6 +21,7 @@ from freezekit.results.records import CONTROL, DISCARDED_STEPS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from freezekit.bench.phase_plan import PhasePlan
     from freezekit.bench.workload import Session
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -46,8 +47,10 @@ class TimedStrategies:
         variants: Mapping[str, Variant],
         warmup_steps: int,
         registry: Registry | None,
+        phases: Mapping[str, PhasePlan],
     ) -> None:
         self.workload = workload
+        self.phases = phases
         self.registry = registry
         self.baseline = next(iter(variants))
         self.live = {**variants, CONTROL: variants[self.baseline]}
@@ -161,7 +164,8 @@ class TimedStrategies:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FreezekitWarning)  # the static worker reports them
             variant = self.live[name]
-            session = workloads.build(self.workload, variant.spec, self.registry, lean=variant.lean)
+            what = self.phases.get(variant.spec, variant.spec)
+            session = workloads.build(self.workload, what, self.registry, lean=variant.lean)
         self.warmup[name] = self._time_steps(session, self.warmup_steps)
         self.sessions[name] = session
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +15,7 @@ from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
+from freezekit.bench.phase_plan import PhasePlan
 from freezekit.bench.stage_figures import stage_figures
 from freezekit.bench.workload import (
     Session,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.backbone.view import Backbone
+    from freezekit.bench.phase_plan import Measured
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -58,7 +60,7 @@ class StaticFigures:
         flops: None where the model cannot run on fake tensors.
         warnings: Those of the plan, and what could not be predicted.
         stages: Empty where no staged view was given.
-        plan_digest: Of the plan.
+        plan_digest: Of the plan, and of what was trained before it.
     """
 
     parameters: Parameters
@@ -71,7 +73,7 @@ class StaticFigures:
 
 def static_figures(
     workload: Workload,
-    spec: str | FreezePlan,
+    spec: Measured,
     registry: Registry | None = None,
     *,
     lean: bool = False,
@@ -87,7 +89,7 @@ def static_figures(
 
     Args:
         workload: The training step.
-        spec: The strategy, or a plan for a model of these names.
+        spec: The strategy, a plan for a model of these names, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`. FLOPs then include what backward computes again.
         flops: Count FLOPs too; that doubles the time.
@@ -110,13 +112,15 @@ def static_figures(
         True
     """
     with session_on_shapes(workload, spec, registry, lean=lean) as (session, decided):
-        return _figures(session, decided, staged, flops, workspace)
+        figures = _figures(session, decided, staged, flops, workspace)
+    before = spec.trained_before if isinstance(spec, PhasePlan) else ()
+    return replace(figures, plan_digest=plan_digest(decided, before))
 
 
 @contextmanager
 def session_on_shapes(
     workload: Workload,
-    spec: str | FreezePlan,
+    spec: Measured,
     registry: Registry | None = None,
     *,
     lean: bool = False,
@@ -129,12 +133,14 @@ def session_on_shapes(
     """
     model = load_on_shapes(workload)
     workload = with_shape(workload, model)  # now: a model on fake tensors cannot be tried on shapes
-    decided = _decide(workload, model, spec, registry or default_registry())
+    given = spec.plan if isinstance(spec, PhasePlan) else spec
+    decided = _decide(workload, model, given, registry or default_registry())
+    what = PhasePlan(decided, spec.trained_before) if isinstance(spec, PhasePlan) else decided
     if workload.channels_last:  # now: modules cannot convert fake parameters
         model.to(memory_format=torch.channels_last)
     with make_fake(model, workload.device):
         plain = msgspec.structs.replace(workload, channels_last=False)
-        session = prepare(plain, model, decided, registry, lean=lean)
+        session = prepare(plain, model, what, registry, lean=lean)
         session.inputs = inputs_on_shapes(workload, session.model)
         yield session, decided
 
@@ -201,7 +207,7 @@ def _figures(
         unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
         stages = stage_figures(staged, plan) if staged else ()
         warnings = (*plan.warnings, unpredicted)
-        return StaticFigures(parameters, Memory(), None, warnings, stages, plan_digest(plan))
+        return StaticFigures(parameters, Memory(), None, warnings, stages)
     assert memory.tracker_peak_bytes is not None
     predicted = msgspec.structs.replace(
         memory,
@@ -211,7 +217,7 @@ def _figures(
         tracker_peak_bytes=None,
     )
     stages = stage_figures(staged, plan, by_module) if staged else ()
-    return StaticFigures(parameters, predicted, flops, plan.warnings, stages, plan_digest(plan))
+    return StaticFigures(parameters, predicted, flops, plan.warnings, stages)
 
 
 def count_parameters(model: nn.Module) -> Parameters:

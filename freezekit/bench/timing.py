@@ -15,6 +15,7 @@ from freezekit.results.records import CONTROL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from freezekit.bench.phase_plan import PhasePlan
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
     from freezekit.results.variant import Variant
@@ -30,6 +31,7 @@ def run_timing(
     least_seconds: float = 0.0,
     seed: int = 0,
     registry: Registry | None = None,
+    phases: Mapping[str, PhasePlan] | None = None,
 ) -> Iterator[Event]:
     """Measure step times and yield events, each ready to be a line of JSON.
 
@@ -58,6 +60,7 @@ def run_timing(
         least_seconds: What blocks may take even where the budget leaves less.
         seed: Of the random orders.
         registry: Where strategies are looked up; None for the default one.
+        phases: Of the variants that are phases of a schedule, the plans by their specs.
 
     Raises:
         ValueError: Both a design and a budget, or no or reserved labels.
@@ -82,7 +85,7 @@ def run_timing(
     if design is None and budget_seconds is None:
         design = Design(warmup=warmup)
     warmup = warmup if design is None else design.warmup
-    timed = TimedStrategies(workload, variants, warmup, registry)
+    timed = TimedStrategies(workload, variants, warmup, registry, phases or {})
     if design is not None:
         yield {"event": "design", "design": design.record()}
     yield from timed.warm_up_process()

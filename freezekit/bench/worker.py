@@ -1,9 +1,9 @@
 """The measuring process: one job, events on stdout. `freezekit.bench.lifeline` starts it.
 
 A job is JSON: {"kind": "plans" | "static" | "memory" | "timing" | "names", "workload",
-"variants", "block", "threads"}, and what the kind needs besides. Each event is one JSON object on a
-line, the last one {"event": "end"}: without it the job was not done, whatever the exit code. What a
-model prints goes to stderr.
+"variants", "block", "threads", "schedules", "phases"}, and what the kind needs besides. Each event
+is one JSON object on a line, the last one {"event": "end"}: without it the job was not done,
+whatever the exit code. What a model prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import torch
 from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
+from freezekit.bench.phase_plan import PhasePlan
+from freezekit.bench.phases import phases_of
 from freezekit.bench.stage_figures import staged_view
 from freezekit.bench.static import (
     StaticFigures,
@@ -93,19 +95,31 @@ def _plans(workload: Workload, job: Event) -> Iterator[Event]:
     digests = plan_digests(workload, specs, registry)
     for variant in variants:
         yield {"event": "plan", "label": variant.label, "plan_digest": digests[variant.spec]}
+    for text in job["schedules"]:
+        try:
+            phases = phases_of(workload, text, registry, **job["totals"])
+        except RAISED as error:
+            yield {"event": "refused", "schedule": text, **failure(error)}
+            continue
+        yield {"event": "phases", "schedule": text, "phases": phases}
+
+
+def _phases(job: Event) -> dict[str, PhasePlan]:
+    """Return the plans of the variants that are phases of a schedule, by their specs."""
+    return {spec: PhasePlan.from_data(data) for spec, data in job["phases"].items()}
 
 
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
+    phases = _phases(job)
     workload = yield from _resolved(workload)
     variants = variants_of(job)
     staged = staged_view(workload, registry)
     full: StaticFigures | None = None
     for variant in variants:
         try:
-            figures = static_figures(
-                workload, variant.spec, registry, lean=variant.lean, staged=staged
-            )
+            what = phases.get(variant.spec, variant.spec)
+            figures = static_figures(workload, what, registry, lean=variant.lean, staged=staged)
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
@@ -113,14 +127,14 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
         found = {"event": "static", "label": variant.label, **msgspec.to_builtins(figures)}
         wants_outlook = Variant(variant.spec, lean=True) not in variants
         if wants_outlook and frees_little(figures, full):
-            found["with_lean"] = _outlook(workload, variant, registry)
+            found["with_lean"] = _outlook(workload, what, registry)
         yield found
 
 
-def _outlook(workload: Workload, variant: Variant, registry: Registry) -> Event | None:
+def _outlook(workload: Workload, what: str | PhasePlan, registry: Registry) -> Event | None:
     """Predict the figures of the strategy with lean; None where that is not possible."""
     try:
-        memory = static_figures(workload, variant.spec, registry, lean=True).memory
+        memory = static_figures(workload, what, registry, lean=True).memory
     except RAISED:  # the row is valid without it
         return None
     if memory.saved_activations_bytes is None or memory.peak_bytes is None:
@@ -135,7 +149,8 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
     (variant,) = variants_of(job)
     try:
-        memory = measured_figures(workload, variant.spec, registry, lean=variant.lean)
+        what = _phases(job).get(variant.spec, variant.spec)
+        memory = measured_figures(workload, what, registry, lean=variant.lean)
     except RAISED as error:
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return
@@ -151,6 +166,7 @@ def _timing(workload: Workload, job: Event) -> Iterator[Event]:
         least_seconds=LEAST_SECONDS,
         seed=workload.seed,
         registry=load_registry(job["block"]),
+        phases=_phases(job),
     )
 
 

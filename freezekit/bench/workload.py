@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.backbone.staged import on_own_size_or
+from freezekit.bench.phase_plan import Measured, PhasePlan, hold_state
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.handle.freeze import freeze_
 from freezekit.model.loading import load_backbone
@@ -23,7 +24,6 @@ from freezekit.staging.input_shape import shape_taken
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freezekit.freezing.plan import FreezePlan
     from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -44,7 +44,7 @@ class Session:
     Attributes:
         model: The frozen model, in train mode.
         frozen: Its handle.
-        optimizer: Over the trainable parameters.
+        optimizer: Over the trainable parameters, and in a phase over those of the phases before it.
         inputs: What the model's forward takes, such as images of shape (batch, channels, height,
             width).
         workload: What it was made from.
@@ -96,13 +96,13 @@ class Session:
 
 
 def build(
-    workload: Workload, spec: str, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload, spec: Measured, registry: Registry | None = None, *, lean: bool = False
 ) -> Session:
     """Load the model of a workload on its device and prepare a strategy's session.
 
     Args:
         workload: The training step.
-        spec: The strategy.
+        spec: The strategy, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`.
 
@@ -143,7 +143,7 @@ def inputs_of(workload: Workload, model: nn.Module) -> tuple[Any, ...]:  # Any: 
 def prepare(
     workload: Workload,
     model: nn.Module,
-    spec: str | FreezePlan,
+    spec: Measured,
     registry: Registry | None = None,
     *,
     lean: bool = False,
@@ -155,17 +155,20 @@ def prepare(
     """
     workload = with_shape(workload, model)
     inputs = inputs_of(workload, model)
+    plan = spec.plan if isinstance(spec, PhasePlan) else spec
     if workload.channels_last:
         model.to(memory_format=torch.channels_last)
         inputs = in_channels_last(inputs)
     model.train()
     frozen = on_own_size_or(
         inputs,
-        lambda example: freeze_(model, spec, lean=lean, example_input=example, registry=registry),
+        lambda example: freeze_(model, plan, lean=lean, example_input=example, registry=registry),
     )
     optimizer = OPTIMIZERS[workload.optimizer](
         frozen.param_groups(LEARNING_RATE, WEIGHT_DECAY), lr=LEARNING_RATE
     )
+    if isinstance(spec, PhasePlan):
+        hold_state(model, optimizer, spec.trained_before)
     loss = loss_function(task_of(model), workload.loss)
     return Session(workload, model, frozen, optimizer, inputs, loss)
 

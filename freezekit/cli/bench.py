@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
-from freezekit.cli.completion import complete_model, model_names
+from freezekit.cli.completion import complete_model, complete_schedule, model_names
 from freezekit.cli.gates import fail_if_option
 from freezekit.cli.options import (
     DEFAULT_SPECS,
+    EPOCHS,
     OUTPUT_HELP,
     block_option,
     storable,
@@ -29,11 +30,35 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "torchvision:resnet18"
 DEFAULT_IMAGE_SIZE = 128  # with the default model alone: quick on two cores
 DEFAULT_BUDGET_SECONDS = 75.0
+STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_model)
 @strategies_option
+@click.option(
+    "--schedule",
+    "schedules",
+    multiple=True,
+    metavar="TEXT",
+    shell_complete=complete_schedule,
+    help="A training to measure as a whole, beside one of `full`: a schedule, or strategies one "
+    "after the other as in 'head-only then full at 50%'; may be given several times. Each plan of "
+    "it is measured as a strategy is. Without -s, only `full` is measured beside it.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help=f"Epochs of the training, with --schedule.  [default: {EPOCHS}]",
+)
+@click.option(
+    "--steps-per-epoch",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Optimizer steps of an epoch, with --schedule. They weigh the phases, and are not all "
+    f"run.  [default: {STEPS_PER_EPOCH}]",
+)
 @click.option(
     "-o",
     "--output",
@@ -84,6 +109,9 @@ DEFAULT_BUDGET_SECONDS = 75.0
 def bench(
     models: tuple[str, ...],
     specs: tuple[str, ...],
+    schedules: tuple[str, ...],
+    epochs: int | None,
+    steps_per_epoch: int | None,
     outputs: tuple[str, ...],
     gates: tuple[Gate, ...],
     baseline: str | None,
@@ -96,6 +124,10 @@ def bench(
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
     Without MODEL: torchvision:resnet18 at 128 px. Without -s: `full` and the defaults of -s;
     strategies that the model cannot take are left out, with a note. Images are synthetic.
+
+    With --schedule: a whole training, beside as many steps of `full`. Memory is the highest peak of
+    its phases, with the optimizer's state of all that was trained until then. Time and FLOPs are
+    summed over the steps.
 
     Exit codes: 0 all measured and all conditions passed, 1 a --fail-if condition holds, 2 wrong
     usage, 3 too noisy to judge a condition, 4 a strategy or the process of a model failed (the
@@ -110,9 +142,11 @@ def bench(
       freezekit bench timm:resnet10t timm:resnet14t -s full -o two.json --resume
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
+      freezekit bench timm:resnet14t --schedule 'head-only then full at 2ep' --epochs 10
     """  # noqa: D301  # click reads the character
     from freezekit.bench.forked import ForkServer
     from freezekit.bench.run import BenchOptions
+    from freezekit.bench.schedule_rows import choose_schedules
     from freezekit.cli.progress import run_all
     from freezekit.compare.pairing import find_run
     from freezekit.gate.judge import check_gates
@@ -123,6 +157,9 @@ def bench(
     from freezekit.results.records import Workload
     from freezekit.results.store import load
 
+    if not schedules and (epochs or steps_per_epoch):
+        given = "--epochs" if epochs else "--steps-per-epoch"
+        raise click.UsageError(f"without --schedule there is no run: leave out {given}")
     for path in outputs:
         check_writable(path, RESULT_FORMATS)
     before = load(baseline) if baseline is not None else ()
@@ -134,8 +171,16 @@ def bench(
     if budget is None:  # twice the rows take twice the time
         budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
     threads, static_only = options.pop("threads"), options.pop("static_only")
-    variants = choose(specs or DEFAULT_SPECS, registry, lean)
-    check_gates(gates, variants, has_baseline=bool(before), static_only=static_only, resumes=resume)
+    variants = choose(specs or (() if schedules else DEFAULT_SPECS), registry, lean)
+    timed = choose_schedules(schedules, registry, lean)
+    check_gates(
+        gates,
+        variants,
+        schedules=timed,
+        has_baseline=bool(before),
+        static_only=static_only,
+        resumes=resume,
+    )
     if not models and options["image_size"] is None:
         options["image_size"] = DEFAULT_IMAGE_SIZE
     names = tuple(dict.fromkeys(models)) or (DEFAULT_MODEL,)
@@ -156,6 +201,9 @@ def bench(
             static_only=static_only,
             skip_refused=not specs,
             earlier=earlier,
+            schedules=timed,
+            epochs=epochs or EPOCHS,
+            steps_per_epoch=steps_per_epoch or STEPS_PER_EPOCH,
         )
         code = run_all(
             workloads,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from freezekit.compare.differences import COMPARED, common_floor
 from freezekit.report import formatting
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
+from freezekit.report.over_time import schedule_title
 from freezekit.results.variant import BASELINE
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def comparison_notes(
         *_failures(found),
         *(note("warning", text) for text in warnings),
         *(note("precision", text) for text in _noise(pair, found)),
-        *(note("finding", text) for text in _exactly(found)),
+        *(note("finding", text) for text in (*_exactly(found), *_whole_runs(pair))),
         *(note("definition", text) for text in _meanings(found)),
     ]
     return Notes(tuple(said), SHOW_ALL)
@@ -102,11 +103,37 @@ def _exactly(found: Sequence[Difference]) -> list[str]:
     return texts
 
 
+def _whole_runs(pair: Pair) -> list[str]:
+    """Spell out what changed in the totals of the schedules that both runs have."""
+    before = {schedule.key: schedule for schedule in pair.old.schedules}
+    texts = []
+    for new in pair.new.schedules:
+        old = before.get(new.key)
+        if old is None:
+            continue
+        changed = []
+        if old.peak_method == new.peak_method and old.peak_bytes != new.peak_bytes:
+            changed.append(_changed("highest peak", old.peak_bytes, new.peak_bytes, " bytes"))
+        if old.flops != new.flops:
+            changed.append(_changed("work", old.flops, new.flops, " FLOP"))
+        if changed:
+            texts.append(f"{schedule_title(new)}: whole run: {', '.join(changed)}")
+    return texts
+
+
 def _in_full(figure: Figure, count: Count) -> str:
-    assert count.old is not None
-    assert count.new is not None
     unit = " bytes" if figure.unit == "bytes" else " FLOP"
-    return f"{_title(figure)} {count.old:,} -> {count.new:,}{unit} ({count.new - count.old:+,})"
+    return _changed(_title(figure), count.old, count.new, unit)
+
+
+def _changed(what: str, old: int | None, new: int | None, unit: str) -> str:
+    if old is None or new is None:
+        return f"{what} {_known(old)} -> {_known(new)}{unit}"
+    return f"{what} {old:,} -> {new:,}{unit} ({new - old:+,})"
+
+
+def _known(count: int | None) -> str:
+    return formatting.MISSING if count is None else f"{count:,}"
 
 
 def _title(figure: Figure) -> str:

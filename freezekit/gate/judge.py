@@ -12,13 +12,12 @@ from freezekit.gate.spans import LackingError
 from freezekit.gate.tree import Figure, Node, texts_beside, walk
 from freezekit.gate.values import UNITS
 from freezekit.results.records import VERDICTS
-from freezekit.results.variant import BASELINE
+from freezekit.results.variant import BASELINE, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from freezekit.results.records import Result, Row
-    from freezekit.results.variant import Variant
 
 Outcome = Literal["passed", "failed", "unclear"]
 
@@ -138,6 +137,7 @@ def check_gates(
     gates: Sequence[Gate],
     variants: Collection[Variant],
     *,
+    schedules: Collection[Variant] = (),
     has_baseline: bool = True,
     static_only: bool = False,
     resumes: bool = False,
@@ -146,7 +146,8 @@ def check_gates(
 
     Args:
         gates: The gates.
-        variants: All rows of the run, judged or only compared with.
+        variants: All rows of the run, judged or only compared with, but for those of phases.
+        schedules: Which rows their phases have is not known yet: "TEXT @ TIME" may be one.
         has_baseline: Whether there is an earlier result to compare with.
         static_only: Whether step times are left out.
         resumes: Whether the result may hold more rows, from an earlier run.
@@ -162,7 +163,9 @@ def check_gates(
         ...
         freezekit.errors.GateError: the gate 'time.ratio > 1' needs step times, ...
     """
+    variants = (*variants, *(Variant(f"{one.spec} @ 0ep", one.lean) for one in schedules))
     strategies = tuple(dict.fromkeys(variant.spec for variant in variants))
+    begins = tuple(f"{schedule.spec} @ " for schedule in schedules)
     for gate in gates:
         if gate.names_baseline and not has_baseline:
             raise GateError(
@@ -172,7 +175,7 @@ def check_gates(
         if gate.names_time and static_only:
             raise GateError(f"the gate {gate.text!r} needs step times, which --static leaves out")
         for name in texts_beside(gate.condition, "strategy"):
-            if name not in strategies:
+            if name not in strategies and not name.startswith(begins):
                 raise GateError(
                     f"the gate {gate.text!r} names the strategy {name!r}, and no row has that "
                     f"name; there are {', '.join(map(repr, strategies))}"

@@ -45,8 +45,12 @@ class Cells:
     rows: tuple[tuple[str, ...], ...]
 
 
-def cells(result: Result) -> Cells:
+def cells(result: Result, rows: Sequence[Row] | None = None) -> Cells:
     """Return the columns in which at least one row has something to say.
+
+    Args:
+        result: One model's result.
+        rows: Those of its rows that are shown; None for all.
 
     Example:
         >>> from freezekit.results.records import Parameters, Result, Row, Workload
@@ -55,7 +59,8 @@ def cells(result: Result) -> Cells:
         >>> [column.title for column in found.columns], found.rows
         (['trainable'], (('25.0%',),))
     """
-    return tabulate(COLUMNS, [(result, row) for row in result.rows])
+    shown = result.rows if rows is None else rows
+    return tabulate(COLUMNS, [(result, row) for row in shown])
 
 
 def tabulate(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Cells:

@@ -84,6 +84,10 @@ def _row(row: Row) -> dict[str, Value]:
         "trainable_digest": parameters.trainable_digest if parameters else None,
         "peak_method": row.memory.peak_method,
         "warnings": "; ".join(row.warnings) or None,
+        "schedule": row.phase.schedule if row.phase else None,
+        "phase": row.phase.index if row.phase else None,
+        "phase_begins": row.phase.begins if row.phase else None,
+        "phase_steps": row.phase.steps if row.phase else None,
     }
 
 

@@ -80,6 +80,13 @@ DEFINITIONS = (
         lambda _, row: row.time is not None,
     ),
     Definition(
+        "whole run",
+        "All steps of a schedule's training. Its peak is the highest of the phases; the optimizer "
+        "keeps the state of what earlier phases trained. Its ratio weighs those of the phases by "
+        "their shares of the steps, block by block.",
+        lambda result, _: bool(result.schedules),
+    ),
+    Definition(
         "[lean]",
         "Frozen with lean=True: autograd keeps only what gradients need, and the gradients are the "
         "same to the last bit.",

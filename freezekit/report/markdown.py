@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from freezekit.report.cells import cells, title
 from freezekit.report.formatting import plain
 from freezekit.report.notes import notes
+from freezekit.report.over_time import (
+    phase_cells,
+    phase_labels,
+    rows_of_strategies,
+    schedule_title,
+    whole_run,
+)
 from freezekit.report.short_form import short_form
 
 if TYPE_CHECKING:
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
 
     from freezekit.report.cells import Cells
     from freezekit.report.note_records import Note, Notes
-    from freezekit.results.records import Result
+    from freezekit.results.records import Result, ScheduleCost
 
 
 def render_markdown(results: Sequence[Result]) -> str:
@@ -44,21 +51,30 @@ def render_markdown(results: Sequence[Result]) -> str:
 
 
 def _one(result: Result) -> str:
-    labels = [row.label for row in result.rows]
-    return markdown_table(title(result), cells(result), labels, notes(result))
+    rows = rows_of_strategies(result)
+    below = [line for one in result.schedules for line in _phases(result, one)]
+    labels = [row.label for row in rows]
+    return markdown_table(title(result), cells(result, rows), labels, notes(result), below)
 
 
-def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Notes) -> str:
-    """Return a title, a table and notes, of which all but the short form are folded."""
-    rules = ["---", *("---:" if column.is_number else "---" for column in found.columns)]
-    lines = [
-        f"**{_escape(heading)}**",
-        "",
-        _line(["strategy", *(column.title for column in found.columns)]),
-        _line(rules),
-    ]
-    for label, texts in zip(labels, found.rows, strict=True):
-        lines.append(_line([_code(label), *map(_escape, texts)]))
+def _phases(result: Result, schedule: ScheduleCost) -> list[str]:
+    found, labels = phase_cells(result, schedule), phase_labels(schedule)
+    table = _titled_table(schedule_title(schedule), "phase", found, labels)
+    return ["", *table, "", _escape(whole_run(result, schedule))]
+
+
+def markdown_table(
+    heading: str,
+    found: Cells,
+    labels: Sequence[str],
+    said: Notes,
+    below: Sequence[str] = (),
+) -> str:
+    """Return a title, a table and notes, of which all but the short form are folded.
+
+    `below` are lines between the table and the notes.
+    """
+    lines = [*_titled_table(heading, "strategy", found, labels), *below]
     short = short_form(said)
     if short.shown:
         lines += ["", *map(_item, short.shown)]
@@ -67,6 +83,20 @@ def markdown_table(heading: str, found: Cells, labels: Sequence[str], said: Note
         lines += ["", f"<details><summary>{summary}</summary>", "", *map(_item, short.rest), ""]
         lines += ["</details>"]
     return "\n".join(lines) + "\n"
+
+
+def _titled_table(heading: str, first: str, found: Cells, labels: Sequence[str]) -> list[str]:
+    rules = ["---", *("---:" if column.is_number else "---" for column in found.columns)]
+    return [
+        f"**{_escape(heading)}**",
+        "",
+        _line([first, *(column.title for column in found.columns)]),
+        _line(rules),
+        *(
+            _line([_code(label), *map(_escape, texts)])
+            for label, texts in zip(labels, found.rows, strict=True)
+        ),
+    ]
 
 
 def _line(texts: list[str]) -> str:

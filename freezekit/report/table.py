@@ -18,6 +18,13 @@ from freezekit.report.cells import Cells, cells, title
 from freezekit.report.formatting import plain
 from freezekit.report.note_records import SHOWN_FIRST, wrapped
 from freezekit.report.notes import notes
+from freezekit.report.over_time import (
+    phase_cells,
+    phase_labels,
+    rows_of_strategies,
+    schedule_title,
+    whole_run,
+)
 from freezekit.report.short_form import short_form
 
 if TYPE_CHECKING:
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from freezekit.report.note_records import Kind, Note, Notes
-    from freezekit.results.records import Result
+    from freezekit.results.records import Result, ScheduleCost
 
 INDENT = 2
 STRATEGY_WIDTH = 28  # a column narrower than this is no use to most specs
@@ -97,13 +104,27 @@ def render_table(
         <BLANKLINE>
         definitions: --explain
     """
-    labels = [row.label for row in result.rows]
+    rows = rows_of_strategies(result)
+    labels = [row.label for row in rows]
     return Group(
         heading(title(result), width, encoding),
         Text(),
-        *table_lines(cells(result), labels, width, encoding),
+        *table_lines(cells(result, rows), labels, width, encoding),
+        *(line for one in result.schedules for line in _phases(result, one, width, encoding)),
         *note_lines(notes(result), width, encoding, explain=explain),
     )
+
+
+def _phases(result: Result, schedule: ScheduleCost, width: int, encoding: str) -> list[Text]:
+    found, labels = phase_cells(result, schedule), phase_labels(schedule)
+    whole = textwrap.wrap(_escape(whole_run(result, schedule), encoding), width)
+    return [
+        Text(),
+        heading(schedule_title(schedule), width, encoding),
+        Text(),
+        *table_lines(found, labels, width, encoding),
+        Text("\n".join(whole), style="bold"),
+    ]
 
 
 def heading(text: str, width: int, encoding: str) -> Text:

@@ -24,9 +24,11 @@ Count = Annotated[int, Meta(ge=0, le=MOST)]
 Natural = Annotated[int, Meta(ge=1, le=MOST)]
 Whole = Annotated[int, Meta(ge=-MOST, le=MOST)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+RunSeconds = Annotated[float, Meta(ge=0, le=1e100)]
 StepTime = Annotated[float, Meta(ge=1e-9, le=1e9)]  # seconds; times are divided by them
 Ratio = Annotated[float, Meta(ge=1e-100, le=1e100)]
 Turn = Annotated[list[StepTime], Meta(min_length=DISCARDED_STEPS + 1)]
+ScheduleKey = tuple[str, bool, int, int]
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -236,8 +238,27 @@ class OfVariant(Record, frozen=True):
         return self.variant.label
 
 
+class PhaseOf(Record, frozen=True):
+    """Which phase of which schedule a row was measured for.
+
+    Attributes:
+        schedule: Its text.
+        index: From 1.
+        begins: When the phase begins: "2ep", or "150step" within an epoch.
+        steps: Optimizer steps of the phase.
+    """
+
+    schedule: str
+    index: Natural
+    begins: str
+    steps: Natural
+
+
 class Row(OfVariant, frozen=True):
-    """One strategy, in stock PyTorch or lean.
+    """One strategy, in stock PyTorch or lean, or the plan of a phase of a schedule.
+
+    `phase` is None in the row of a strategy. In that of a plan it is the first phase that has it,
+    and `strategy` is the schedule and the time: "head-only then full at 2ep @ 0ep".
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
     where a strategy frees few activations and was not measured in lean. `stages` is empty where the
@@ -256,6 +277,81 @@ class Row(OfVariant, frozen=True):
     with_lean: Outlook | None = None
     stages: tuple[StageFigures, ...] = ()
     plan_digest: str | None = None
+    phase: PhaseOf | None = None
+
+
+class SchedulePhase(Record, frozen=True):
+    """A phase of a schedule.
+
+    Attributes:
+        begins: When it begins: "2ep", or "150step" within an epoch.
+        steps: Optimizer steps in it.
+        spec: The text of its plan; None if the schedule gave a plan without one.
+        row: The label of the row that has its figures. Phases of one plan share a row, with a
+            strategy too.
+    """
+
+    begins: str
+    steps: Natural
+    spec: str | None
+    row: str
+
+
+class RunTime(Record, frozen=True):
+    """The time of all steps of a run, against as many steps of `full`.
+
+    `seconds` is the sum over phases of steps times the median step, `full_seconds` that of `full`.
+    `ratio` is of paired turns, each phase weighted by its share of the steps; `ratio_ci` is its
+    95 % interval over blocks. The last three are None as in `Time`.
+    """
+
+    seconds: RunSeconds
+    full_seconds: RunSeconds
+    ratio: Ratio | None
+    ratio_ci: tuple[Ratio, Ratio] | None
+    verdict: Verdict | None
+
+
+class ScheduleCost(Record, frozen=True):
+    """What a whole training under a schedule costs.
+
+    Attributes:
+        schedule: Its text.
+        lean: Whether its phases are lean.
+        epochs: Epochs of the run.
+        steps_per_epoch: Optimizer steps of an epoch.
+        phases: In their order.
+        moments: What the optimizer does with the state of parameters that are no longer trained:
+            "keep". So the state of all that was ever trained counts.
+        peak_bytes: The highest peak of the phases; None where the phases do not all have one that
+            was obtained alike.
+        peak_method: As in `Memory`.
+        flops: Of all steps, forward and backward; None also above 2**63 - 1.
+        flops_ratio: Against as many steps of `full`.
+        time: Of all steps.
+    """
+
+    schedule: str
+    lean: bool
+    epochs: Natural
+    steps_per_epoch: Natural
+    phases: Annotated[tuple[SchedulePhase, ...], Meta(min_length=1)]
+    moments: Literal["keep"] = "keep"
+    peak_bytes: Count | None = None
+    peak_method: Literal["measured", "predicted"] | None = None
+    flops: Count | None = None
+    flops_ratio: Ratio | None = None
+    time: RunTime | None = None
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def key(self) -> ScheduleKey:
+        """What makes two of them the same training."""
+        return self.schedule, self.lean, self.epochs, self.steps_per_epoch
 
 
 class Control(Record, frozen=True):
@@ -291,7 +387,8 @@ class Result(Record, frozen=True):
 
     `complete` is False while a run goes on or where it was interrupted. `notes` are sentences for
     the reader, each with a figure behind it. `timing_design` records blocks, rounds, and what a
-    budget cut.
+    budget cut. `schedules` has an entry for each schedule that was measured; the rows of its phases
+    are among `rows`.
     """
 
     freezekit: str
@@ -302,6 +399,7 @@ class Result(Record, frozen=True):
     raw: Raw | None = None
     timing_design: dict[str, Any] | None = None  # Any: as env
     notes: tuple[str, ...] = ()
+    schedules: tuple[ScheduleCost, ...] = ()
     complete: bool = False
     schema_version: Literal[1] = SCHEMA_VERSION
     protocol: str = PROTOCOL

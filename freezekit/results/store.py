@@ -115,7 +115,11 @@ def as_data(result: Result) -> dict[str, Any]:  # Any: JSON data
     if control is not None and not _is_finite(control):
         control = None
     rows = tuple(_finite_row(row) for row in result.rows)
-    whole = _writable(msgspec.to_builtins(replace(result, rows=rows, control=control)))
+    schedules = tuple(
+        one if _is_finite(one.time) else replace(one, time=None) for one in result.schedules
+    )
+    finite = replace(result, rows=rows, control=control, schedules=schedules)
+    whole = _writable(msgspec.to_builtins(finite))
     # The encoder makes null of what is not finite.
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
     first = {name: found.pop(name) for name in _FIRST}
@@ -225,6 +229,12 @@ def _check(result: Result, where: str) -> None:
             raise msgspec.ValidationError(
                 f"{where}rows[{i}] is {row.label!r}, which {where}rows[{first[row.label]}] is too"
             )
+    for i, schedule in enumerate(result.schedules):
+        for j, phase in enumerate(schedule.phases):
+            if phase.row not in first:
+                raise msgspec.ValidationError(
+                    f"{where}schedules[{i}].phases[{j}].row is {phase.row!r}, which no row is"
+                )
     raw = result.raw or Raw()
     if len(raw.order) != len(raw.steps):
         raise msgspec.ValidationError(

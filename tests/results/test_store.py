@@ -24,10 +24,14 @@ from freezekit.results.records import (
     Flops,
     Memory,
     Parameters,
+    PhaseOf,
     Plugin,
     Raw,
     Result,
     Row,
+    RunTime,
+    ScheduleCost,
+    SchedulePhase,
     StageFigures,
     StepSeconds,
     Time,
@@ -81,9 +85,32 @@ STAGED = replace(
     RESULT,
     rows=(replace(FULL, stages=(StageFigures("stem", "stem", 80, 0, 3, 3, 900),)),),
 )
+PHASE = Row("full then head-only at 1ep @ 1ep", phase=PhaseOf("full then ...", 2, "1ep", 10))
+SCHEDULED = replace(
+    RESULT,
+    rows=(FULL, PHASE),
+    schedules=(
+        ScheduleCost(
+            "full then head-only at 1ep",
+            False,
+            2,
+            10,
+            (
+                SchedulePhase("0ep", 10, "full", "full"),
+                SchedulePhase("1ep", 10, None, PHASE.label),
+            ),
+            peak_bytes=2_000,
+            peak_method="predicted",
+            flops=500,
+            flops_ratio=0.8,
+            time=RunTime(4.0, 5.0, 0.8, (0.7, 0.9), "faster"),
+        ),
+    ),
+)
 # Fields that came later: files without them are files all the same.
 LATER = {
-    "row": {"stages", "with_lean"},
+    "run": {"schedules"},
+    "row": {"stages", "with_lean", "phase"},
     "memory": {"gradients_at_peak_bytes", "saved_at_peak_bytes"},
 }
 ONE_BLOCK = replace(
@@ -94,7 +121,8 @@ ONE_BLOCK = replace(
 
 
 @pytest.mark.parametrize(
-    "written", [(RESULT,), (RESULT, OTHER), (MINIMAL,), (ONE_BLOCK,), (WITH_LEAN,), (STAGED,)]
+    "written",
+    [(RESULT,), (RESULT, OTHER), (MINIMAL,), (ONE_BLOCK,), (WITH_LEAN,), (STAGED,), (SCHEDULED,)],
 )
 def test_what_is_written_is_valid_and_reads_back_equal(written: tuple[Result, ...]) -> None:
     text = store.to_json(written)
@@ -132,8 +160,22 @@ def test_the_schema_describes_every_record_and_knows_no_other_fields() -> None:
         assert described["description"] == inspect.getdoc(record)
 
 
+def test_a_phase_has_a_row_and_a_time_that_is_not_finite_is_left_out() -> None:
+    data = json.loads(store.to_json([SCHEDULED]))
+    data["schedules"][0]["phases"][1]["row"] = "head-only"
+    with pytest.raises(OutputError, match=r"schedules\[0\]\.phases\[1\]\.row is 'head-only'"):
+        store.from_json(json.dumps(data))
+    (schedule,) = SCHEDULED.schedules
+    endless = replace(schedule, time=RunTime(4.0, 5.0, math.inf, None, None))
+    (read,) = store.from_json(store.to_json([replace(SCHEDULED, schedules=(endless,))]))
+    assert read.schedules[0].time is None
+    assert read.schedules[0].flops == 500
+
+
 def test_a_file_from_before_those_fields_is_valid_and_reads_as_not_told() -> None:
     data = json.loads(store.to_json([STAGED]))
+    for name in LATER["run"]:
+        del data[name]
     for row in data["rows"]:
         for name in LATER["row"]:
             del row[name]
@@ -142,6 +184,8 @@ def test_a_file_from_before_those_fields_is_valid_and_reads_as_not_told() -> Non
     VALIDATOR.validate(data)
     (read,) = store.from_json(json.dumps(data))
     assert read.rows[0].stages == ()
+    assert read.rows[0].phase is None
+    assert read.schedules == ()
     assert read.rows[0].memory.saved_at_peak_bytes is None
 
 

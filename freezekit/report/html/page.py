@@ -14,11 +14,12 @@ from markupsafe import Markup
 from freezekit.report.cells import title
 from freezekit.report.formatting import plain
 from freezekit.report.html import facts, forest, peak, stages, steps, tradeoff
-from freezekit.report.html.drawing import CONFIG
+from freezekit.report.html.drawing import CONFIG, Grid
 from freezekit.report.html.embedding import as_json, as_script, results_json, runtime
 from freezekit.report.html.sorting import sortable
 from freezekit.report.note_records import URGENT
 from freezekit.report.notes import notes
+from freezekit.report.over_time import phase_cells, phase_labels, schedule_title, whole_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +28,19 @@ if TYPE_CHECKING:
     from freezekit.report.html.facts import Facts
     from freezekit.report.html.sorting import Sortable
     from freezekit.report.note_records import Note
-    from freezekit.results.records import Result
+    from freezekit.results.records import Result, ScheduleCost
 
 HERE = Path(__file__).parent
 CHARTS = (tradeoff.draw, peak.draw, forest.draw, stages.draw, steps.draw)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the page shows of a schedule: its title, its phases, and what the whole run takes."""
+
+    title: str
+    phases: Grid
+    whole: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Section:
     """What the page shows of one result.
 
     Attributes:
+        trainings: One for each schedule.
         urgent: Notes that stand right under the table: an interruption, failures.
         notes: Notes that the terminal shows first; here none is shortened or left out.
         details, definitions: Notes that unfold.
@@ -49,6 +60,7 @@ class Section:
     rows: int
     drawings: tuple[Drawing, ...]
     table: Sortable
+    trainings: tuple[Training, ...]
     urgent: tuple[Note, ...]
     notes: tuple[Note, ...]
     details: tuple[Note, ...]
@@ -94,6 +106,7 @@ def _section(result: Result, number: int) -> Section:
         rows=len(result.rows),
         drawings=tuple(draw(result) for draw in CHARTS),
         table=sortable(result),
+        trainings=tuple(_training(result, one) for one in result.schedules),
         urgent=said.of(*URGENT),
         notes=said.of("warning", "precision", "finding"),
         details=said.of("detail"),
@@ -102,6 +115,13 @@ def _section(result: Result, number: int) -> Section:
         workload=facts.workload(result),
         environment=facts.environment(result),
     )
+
+
+def _training(result: Result, schedule: ScheduleCost) -> Training:
+    found, labels = phase_cells(result, schedule), phase_labels(schedule)
+    heads = ("phase", *(column.title for column in found.columns))
+    lines = tuple((plain(name), *texts) for name, texts in zip(labels, found.rows, strict=True))
+    return Training(schedule_title(schedule), Grid(heads, lines), whole_run(result, schedule))
 
 
 def _file_name(sections: Sequence[Section]) -> str:
