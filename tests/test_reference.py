@@ -16,7 +16,7 @@ import freezekit
 import freezekit_strategies
 from freezekit import errors, load_registry
 from freezekit.plugins import hookspecs
-from freezekit.testing import StrategyContract
+from freezekit.testing import ScheduleContract, StrategyContract
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 REFERENCE = (PLUGINS / "REFERENCE.md").read_text()
@@ -35,6 +35,7 @@ CLASSES = (
     freezekit.Norm,
     freezekit.Registry,
     StrategyContract,
+    ScheduleContract,
 )
 HOOKS = [name for name in vars(hookspecs) if name.startswith("freezekit_")]
 FUNCTIONS = {**{name: getattr(hookspecs, name) for name in HOOKS}, "load_registry": load_registry}
