@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import torch
 
-from freezekit import Backbone, Decision, FreezePlan, PlanError, Progress, Schedule, TrainingTime
+from freezekit import Backbone, Decision, FreezePlan, PlanError, Progress, Schedule
 from freezekit.testing import ScheduleContract
-from freezekit_strategies import GradualUnfreeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 class TestBuiltIn(ScheduleContract):
     schedules = (
         "gradual-unfreeze",
-        GradualUnfreeze(TrainingTime(3, "step"), decay=1),
         "lp-ft",
         "chain-thaw:every=2step",
         "freeze-out",
@@ -28,7 +26,6 @@ class TestBuiltIn(ScheduleContract):
         "auto-rgn:batches=2,freeze_below=0.5",
         "plasticity:every=1,window=2,tolerance=5",
         "on-plateau:phases=head-only|layer-decay:decay=0.5,patience=1,restore_best=true",
-        "head-only then full at 50%",
     )
 
 
