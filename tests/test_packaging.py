@@ -169,9 +169,10 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(environment: E
 
 
 @pytest.mark.slow
-def test_each_command_of_the_five_minutes_works(environment: Environment) -> None:
+@pytest.mark.parametrize("name", ["my-strategy", "my-schedule"])
+def test_each_command_for_a_new_plugin_works(environment: Environment, name: str) -> None:
     text = (ROOT / "plugins" / "README.md").read_text()
-    (commands,) = re.findall(r"^```\n(freezekit plugins new.*?)^```$", text, re.M | re.S)
+    (commands,) = re.findall(rf"^```\n(freezekit plugins new {name}.*?)^```$", text, re.M | re.S)
     where = environment.folder
     for line in commands.splitlines():
         program, *args = shlex.split(line, comments=True)
@@ -182,7 +183,7 @@ def test_each_command_of_the_five_minutes_works(environment: Environment) -> Non
             args += ["--quiet", "--disable-pip-version-check"]
         done = environment.run("python", "-m", program, *args, where=where)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
-    assert where.name == "my-strategy"
+    assert where.name == name
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import re
 import textwrap
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,7 +16,11 @@ import freezekit
 import freezekit_strategies
 from freezekit import errors, load_registry
 from freezekit.plugins import hookspecs
-from freezekit.testing import StrategyContract
+from freezekit.plugins.scaffold import SCHEDULE, plugin_files
+from freezekit.testing import ScheduleContract, StrategyContract
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 REFERENCE = (PLUGINS / "REFERENCE.md").read_text()
@@ -35,6 +39,7 @@ CLASSES = (
     freezekit.Norm,
     freezekit.Registry,
     StrategyContract,
+    ScheduleContract,
 )
 HOOKS = [name for name in vars(hookspecs) if name.startswith("freezekit_")]
 FUNCTIONS = {**{name: getattr(hookspecs, name) for name in HOOKS}, "load_registry": load_registry}
@@ -178,15 +183,23 @@ def test_kinds_of_stages_and_norms_are_all_named() -> None:
 
 def test_excerpts_of_the_readme_are_those_of_the_example() -> None:
     files = (PLUGINS / "example-plugin").iterdir()
-    example = "\n".join(
-        textwrap.dedent(line) for f in files if f.is_file() for line in f.read_text().splitlines()
+    check_excerpts(
+        README.split("## Write a schedule")[0], [f.read_text() for f in files if f.is_file()], 5
     )
-    five_minutes = README.split("## What a plugin can import")[0]
-    excerpts = code(five_minutes) + code(five_minutes, "toml")
-    assert len(excerpts) == 5
+
+
+def test_excerpts_about_schedules_are_those_that_the_command_writes() -> None:
+    text = README.split("## Write a schedule")[1].split("## What a plugin can import")[0]
+    check_excerpts(text, plugin_files("my-schedule", SCHEDULE).values(), 4)
+
+
+def check_excerpts(text: str, files: Iterable[str], count: int) -> None:
+    whole = "\n".join(line.strip() for file in files for line in file.splitlines())
+    excerpts = code(text) + code(text, "toml")
+    assert len(excerpts) == count
     for excerpt in excerpts:
         lines = "\n".join(line.strip() for line in excerpt.strip().splitlines())
-        assert lines in example, excerpt
+        assert lines in whole, excerpt
 
 
 def test_the_stages_in_the_readme_divide_its_model() -> None:

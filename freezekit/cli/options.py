@@ -144,8 +144,7 @@ _SCHEDULE = (
         "--steps-per-epoch",
         type=click.IntRange(min=1),
         callback=storable,
-        help="Optimizer steps of an epoch, with --schedule; needed for times such as '500step' or "
-        "'0.5ep'.",
+        help="Optimizer steps of an epoch, with --schedule; times such as '500step' need it.",
     ),
 )
 

@@ -10,16 +10,24 @@ from rich.console import Console
 from rich.table import Table
 
 from freezekit.backbone.staged import stages_or_reason
+from freezekit.cli.phases import STEPS
 from freezekit.freezing.describe import StageSummary, summarise
 from freezekit.report.formatting import gflop, mib, share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from freezekit.backbone.view import Backbone
     from freezekit.cli.phases import Cost, Followed
     from freezekit.schedules.preview import Phase
 
 IN_A_GRID = 8
-"""Phases side by side: the cells of more do not fit into 80 columns."""
+"""Phases side by side at most. More are hard to read, though narrow cells fit into 80 columns."""
+NOTHING = 1 / 1000
+"""Of the first multiplier of a phase: a last one below this share is shown as "~0". A stage that is
+annealed ends near 0, and the digits of that number say nothing."""
+GAP = 2
+"""Columns between two columns of a table."""
 
 
 def phase_table(followed: Followed, backbone: Backbone, width: int = 80) -> str:
@@ -37,8 +45,8 @@ def phase_table(followed: Followed, backbone: Backbone, width: int = 80) -> str:
     console.print()
     console.print(_phases(followed, backbone))
     console.print()
-    for first in range(0, len(followed.phases), IN_A_GRID):
-        console.print(_grid(followed, backbone, first))
+    for grid in _grids(followed, backbone, width):
+        console.print(grid)
         console.print()
     for line in _notes(followed, backbone):
         console.print(line)
@@ -101,22 +109,33 @@ def _gflop(cost: Cost) -> str:
     return gflop(None if cost.flops is None else cost.flops.forward + cost.flops.backward)
 
 
-def _grid(followed: Followed, backbone: Backbone, first: int) -> Table:
-    """Return stages by phases, from phase `first` on, as many as fit."""
-    shown = followed.phases[first : first + IN_A_GRID]
-    table = _table()
-    table.add_column("stage", overflow="fold")
-    for i, _ in enumerate(shown, first + 1):
-        table.add_column(str(i), overflow="fold", justify="center")
-    columns = [summarise(backbone, phase.plan) for phase in shown]
-    for row in zip(*columns, strict=True):
-        name = row[0].name
-        cells = (
-            _cell(summary, phase.rates.get(name, (1.0, 1.0)))
-            for summary, phase in zip(row, shown, strict=True)
-        )
-        table.add_row(name, *cells)
-    return table
+def _grids(followed: Followed, backbone: Backbone, width: int) -> Iterator[Table]:
+    """Give tables of stages by phases, each with as many phases as fit into the width."""
+    columns = [_column(phase, backbone) for phase in followed.phases]
+    names = [summary.name for summary in summarise(backbone, followed.phases[0].plan)]
+    of_names = min(max(map(len, names)), width // 3)  # longer ones are folded
+    first = 0
+    while first < len(columns):
+        end, free = first, width - of_names
+        while end < min(len(columns), first + IN_A_GRID):
+            free -= GAP + max(map(len, columns[end]))
+            if free < 0 and end > first:
+                break
+            end += 1
+        table = _table()
+        table.add_column("stage", overflow="fold")
+        for i in range(first, end):
+            table.add_column(str(i + 1), no_wrap=True, justify="center")
+        for row in zip(names, *columns[first:end], strict=True):
+            table.add_row(*row)
+        yield table
+        first = end
+
+
+def _column(phase: Phase, backbone: Backbone) -> list[str]:
+    """Return what a phase does to each stage."""
+    summaries = summarise(backbone, phase.plan)
+    return [_cell(summary, phase.rates.get(summary.name, (1.0, 1.0))) for summary in summaries]
 
 
 def _cell(summary: StageSummary, rates: tuple[float, float]) -> str:
@@ -131,14 +150,15 @@ def _cell(summary: StageSummary, rates: tuple[float, float]) -> str:
     part = "" if summary.trainable == summary.parameters else "part"
     if first == last == 1:
         return part or "train"
-    low, high = f"{first:.3g}", f"{last:.3g}"
+    low = f"{first:.3g}"
+    high = "~0" if last < first * NOTHING else f"{last:.3g}"
     factor = f"x {low}" if low == high else f"x {low} to {high}"
     return f"{part} {factor}".strip()
 
 
 def _notes(followed: Followed, backbone: Backbone) -> list[str]:
     cells = (
-        "train: all of the stage; part: some of it; -: nothing; x: trained with this multiplier of "
+        "train: all of the stage; part: some of it; -: frozen; x: trained with this multiplier of "
         "the learning rate, or from one at the first step of the phase to another at its last."
     )
     notes = [cells]
@@ -155,7 +175,7 @@ def _notes(followed: Followed, backbone: Backbone) -> list[str]:
             "the training."
         )
     if followed.steps_per_epoch is None:
-        notes.append("Asked at epochs only; --steps-per-epoch gives what happens within them.")
+        notes.append(f"Reckoned with {STEPS} steps per epoch; --steps-per-epoch sets the number.")
     _, unstaged = stages_or_reason(backbone)
     if unstaged:
         notes.append(f"listed by top-level module, not by stage: {unstaged}")

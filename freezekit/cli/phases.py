@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from freezekit.bench.static import static_figures
+from freezekit.cli.options import EPOCHS
+from freezekit.errors import ScheduleError
 from freezekit.freezing.describe import summarise
 from freezekit.schedules.preview import preview
+from freezekit.spec.training_time import TrainingTime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from freezekit.backbone.view import Backbone
     from freezekit.freezing.plan import FreezePlan
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
     from freezekit.results.records import Flops, Workload
     from freezekit.schedules.preview import Phase
     from freezekit.spec.schedule import Schedule
+
+
+STEPS = 100
+"""Optimizer steps of an epoch where none are given. They place phases within an epoch."""
+MOST_STEPS = 10**6
+"""Of a run. A schedule is asked in each, which takes up to 0.1 ms."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class Followed:
     Attributes:
         text: Its canonical text.
         epochs: Epochs of the run.
-        steps_per_epoch: Optimizer steps of an epoch; None where they are not known.
+        steps_per_epoch: Optimizer steps of an epoch; None where they were not given, and `STEPS`
+            are taken in their place.
         observes: What it observes: where it observes anything, its later phases are not known.
         phases: The phases in their order.
         costs: One for each phase.
@@ -63,7 +73,7 @@ def follow(
     schedule: Schedule,
     backbone: Backbone,
     registry: Registry,
-    totals: tuple[int, int | None],
+    totals: tuple[int | None, int | None],
     workload: Workload,
     tell: Callable[[str], object],
 ) -> Followed:
@@ -73,16 +83,16 @@ def follow(
         schedule: The schedule.
         backbone: A view of the workload's model.
         registry: The strategies of the phases.
-        totals: Epochs of the run, and steps of an epoch where these are known.
+        totals: Epochs of the run, and steps of an epoch; None where they were not given.
         workload: The step that is costed.
         tell: Takes what is done now, in words.
 
     Raises:
         FreezekitError: The phases cannot be found.
     """
-    epochs, steps_per_epoch = totals
+    epochs, steps_per_epoch = totals[0] or EPOCHS, totals[1]
     tell(f"{workload.model}: phases")
-    phases = preview(schedule, backbone, registry, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    phases = _phases(schedule, backbone, registry, totals)
     costs: dict[FreezePlan, Cost] = {}
     for i, phase in enumerate(phases, 1):
         if phase.plan not in costs:
@@ -97,6 +107,46 @@ def follow(
         tuple(costs[phase.plan] for phase in phases),
         workload.batch_size,
     )
+
+
+def _phases(
+    schedule: Schedule,
+    backbone: Backbone,
+    registry: Registry,
+    totals: tuple[int | None, int | None],
+) -> tuple[Phase, ...]:
+    """Return the phases; errors speak of the options that were left out."""
+    epochs, steps = totals[0] or EPOCHS, totals[1] or STEPS
+    if epochs * steps > MOST_STEPS:
+        raise ScheduleError(
+            f"a run of {epochs} epoch(s) of {steps} step(s) is too long to be followed step by "
+            f"step; give --epochs and --steps-per-epoch of at most {MOST_STEPS:,} steps together"
+        )
+    if totals[1] is None:
+        in_steps = next((t for t in _times_in(vars(schedule).values()) if t.unit == "step"), None)
+        if in_steps is not None:
+            raise ScheduleError(
+                f"the time {in_steps} needs the number of optimizer steps of an epoch: give "
+                "--steps-per-epoch"
+            )
+    try:
+        return preview(schedule, backbone, registry, epochs=epochs, steps_per_epoch=steps)
+    except ScheduleError as error:
+        taken = (("--epochs", epochs), ("--steps-per-epoch", steps))
+        left_out = [
+            f"{option} was not given: {number} is taken"
+            for (option, number), given in zip(taken, totals, strict=True)
+            if given is None
+        ]
+        raise ScheduleError("; ".join((str(error), *left_out))) from error
+
+
+def _times_in(values: Iterable[object]) -> Iterator[TrainingTime]:
+    for value in values:
+        if isinstance(value, TrainingTime):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _times_in(value)
 
 
 def _cost(workload: Workload, plan: FreezePlan, registry: Registry) -> Cost:
@@ -121,7 +171,7 @@ def as_data(followed: Followed, backbone: Backbone) -> dict[str, object]:
                     "epoch": begins.epoch,
                     "position": begins.position,
                 },
-                "steps": phase.steps,
+                "steps": phase.steps if is_counted else None,
                 "spec": phase.spec,
                 "reason": phase.reason,
                 "stages": [asdict(summary) for summary in summarise(backbone, phase.plan)],

@@ -60,33 +60,37 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
 
 @plugins.command()
 @click.argument("name")
+@click.option("--schedule", "is_schedule", is_flag=True, help="Provide a schedule, not a strategy.")
 @click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to write to.  [default: a new folder NAME]",
 )
-def new(name: str, folder: Path | None) -> None:
-    """Write a plugin that provides a strategy NAME.
+def new(name: str, is_schedule: bool, folder: Path | None) -> None:
+    """Write a plugin that provides a strategy NAME, or a schedule.
 
     The plugin is complete: a module, a test, a README and a pyproject.toml. It can be installed
     and tested as it is. No file is overwritten.
     """
     from freezekit.plugins.registry import load_registry
-    from freezekit.plugins.scaffold import write_plugin
+    from freezekit.plugins.scaffold import SCHEDULE, STRATEGY, write_plugin
 
-    taken = load_registry().strategies.get(name)
-    if taken is not None:
-        origin = f"{taken.plugin.distribution} {taken.plugin.version}"
-        raise NewPluginError(
-            f"a strategy {name!r} already exists, provided by {origin}; give another name"
-        )
+    registry = load_registry()
+    for kind, taken in (("strategy", registry.strategies), ("schedule", registry.schedules)):
+        if name in taken:
+            plugin = taken[name].plugin
+            raise NewPluginError(
+                f"a {kind} {name!r} already exists, provided by {plugin.distribution} "
+                f"{plugin.version}; give another name"
+            )
+    content = SCHEDULE if is_schedule else STRATEGY
     folder = folder or Path(name)
-    for path in write_plugin(name, folder):
+    for path in write_plugin(name, folder, content):
         click.echo(f"wrote {path}")
     click.echo(
-        f"\nNext:\n  cd {folder}\n  pip install -e '.[test]'\n  freezekit strategies {name}\n"
-        f"  freezekit bench -s {name}\n  pytest"
+        f"\nNext:\n  cd {folder}\n  pip install -e '.[test]'\n  freezekit {content.kinds} {name}\n"
+        f"  {content.try_it.replace('NAME', name)}\n  pytest"
     )
 
 

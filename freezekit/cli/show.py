@@ -13,7 +13,6 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.options import (
-    EPOCHS,
     block_option,
     image_size_option,
     num_classes_option,
@@ -78,7 +77,8 @@ def show(
     learning rate.
 
     With --schedule: the phases of a training, when each begins, which stages it trains with which
-    learning rate, and the predicted memory peak and FLOPs of one of its steps.
+    learning rate, and the predicted memory peak and FLOPs of one of its steps. Without
+    --steps-per-epoch, an epoch has 100 steps.
 
     With --explain: the parts of the model in the order of use, where its body begins and ends,
     which parts make a stage, which stages were merged, and why.
@@ -133,7 +133,7 @@ def show(
             from freezekit.cli.phases import follow
 
             workload = Workload(model, image_size=image_size, num_classes=num_classes)
-            totals = (epochs or EPOCHS, steps_per_epoch)
+            totals = (epochs, steps_per_epoch)
             followed = follow(timed, backbone, registry, totals, workload, status.update)
         elif explain:
             _ = backbone.explanation

@@ -6,6 +6,7 @@ import keyword
 import os
 import re
 import sys
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from string import Template
@@ -18,19 +19,54 @@ if TYPE_CHECKING:
 
 _RESERVED_MODULES = ("conftest", "setup")
 """pytest and setuptools run modules of these names."""
-_IMPORTED = ("Annotated", "Backbone", "ClassVar", "FreezePlan", "PlanError", "Stage", "Strategy")
-"""Names that the written module imports: the class of the strategy must not hide one of them."""
+_IMPORTED = (
+    *("Annotated", "Backbone", "ClassVar", "Decision", "FreezePlan", "PlanError", "Progress"),
+    *("Schedule", "Stage", "Strategy", "TrainingTime"),
+)
+"""Names that a written module imports: the class that it defines must not hide one of them."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def plugin_files(name: str) -> dict[str, str]:
-    """Return the text of each file of a plugin with one strategy, by file name.
+@dataclass(frozen=True)
+class Content:
+    """What a written plugin provides.
+
+    Attributes:
+        kind: "strategy" or "schedule".
+        kinds: The plural, which is the command that lists them.
+        try_it: A command that shows what it does; NAME stands for its name.
+        contents: What the module contains.
+    """
+
+    kind: str
+    kinds: str
+    try_it: str
+    contents: str
+
+
+STRATEGY = Content(
+    "strategy",
+    "strategies",
+    "freezekit bench -s NAME",
+    "the strategy with its options, and the stages of one\nmodel",
+)
+SCHEDULE = Content(
+    "schedule",
+    "schedules",
+    "freezekit show torchvision:resnet18 --schedule NAME --epochs 4",
+    "the schedule with its options",
+)
+
+
+def plugin_files(name: str, content: Content = STRATEGY) -> dict[str, str]:
+    """Return the text of each file of a plugin with one strategy or schedule, by file name.
 
     Args:
-        name: The name of the strategy, such as "my-strategy".
+        name: The name of the strategy or schedule, such as "my-strategy".
+        content: Which of the two.
 
     Raises:
-        NewPluginError: The name is not valid for a strategy.
+        NewPluginError: The name is not valid.
 
     Example:
         >>> sorted(plugin_files("my-strategy"))
@@ -38,24 +74,32 @@ def plugin_files(name: str) -> dict[str, str]:
     """
     if not _NAME.fullmatch(name):
         raise NewPluginError(
-            f"{name!r} is not a valid name of a strategy: expected lower-case letters, digits and "
-            "single hyphens, such as 'my-strategy'"
+            f"{name!r} is not a valid name of a {content.kind}: expected lower-case letters, "
+            f"digits and single hyphens, such as 'my-{content.kind}'"
         )
     module = name.replace("-", "_")
-    names = {"name": name, "module": module, "cls": module.title().replace("_", "")}
+    names = {
+        "name": name,
+        "module": module,
+        "cls": module.title().replace("_", ""),
+        "kind": content.kind,
+        "kinds": content.kinds,
+        "try_it": content.try_it.replace("NAME", name),
+        "contents": content.contents,
+    }
     template = files("freezekit.plugins") / "template"
     return {
         target: Template((template / source).read_text(encoding="utf-8")).substitute(names)
         for target, source in (
             ("pyproject.toml", "pyproject.toml.txt"),
             ("README.md", "README.md.txt"),
-            (f"{module}.py", "module.py.txt"),
-            (f"test_{module}.py", "test_module.py.txt"),
+            (f"{module}.py", f"{content.kind}.py.txt"),
+            (f"test_{module}.py", f"test_{content.kind}.py.txt"),
         )
     }
 
 
-def write_plugin(name: str, folder: Path) -> list[Path]:
+def write_plugin(name: str, folder: Path, content: Content = STRATEGY) -> list[Path]:
     """Write a plugin into a folder. The folder is made if it does not exist.
 
     No file is overwritten.
@@ -64,7 +108,7 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
         NewPluginError: The name is not valid or hides another module, one of the files exists, or
             the folder cannot be written.
     """
-    contents = {folder / target: text for target, text in plugin_files(name).items()}
+    contents = {folder / target: text for target, text in plugin_files(name, content).items()}
     # Path.exists raises for a name that is too long; os.path.exists says that it does not exist.
     existing = [str(path) for path in contents if os.path.exists(path)]  # noqa: PTH110
     if existing:

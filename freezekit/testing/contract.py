@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezekitError, PlanError, StagingError, UnknownStrategyError
+from freezekit.errors import FreezekitError, PlanError, StagingError
 from freezekit.freezing.planning import plan as decide
 from freezekit.handle.freeze import freeze_
 from freezekit.plugins.registry import default_registry
 from freezekit.spec.grammar import format_named
+from freezekit.testing.cases import (
+    changes,
+    check_reason,
+    installed,
+    run_each,
+    seeded,
+    sentence,
+    text_of,
+)
 from freezekit.testing.models import MODELS, images
 from freezekit.testing.state import state_of
 
@@ -58,18 +67,15 @@ class StrategyContract:
 
     def pytest_generate_tests(self, metafunc: Any) -> None:  # Any: pytest is needed in tests alone
         """Run each test for each spec, and for each model if the test has a model."""
-        if "spec" in metafunc.fixturenames:
-            name = type(self).__name__
-            assert self.specs, f"{name} names no spec: set `specs`, as in specs = ('head-only',)."
-            assert not isinstance(self.specs, str), (
-                f"{name} has the text {self.specs!r} as `specs`, expected a tuple: "
-                f"specs = ({self.specs!r},)."
-            )
-            for spec in self.specs:
-                _strategies(spec)  # one error for a plugin that is not installed, not one per test
-            metafunc.parametrize("spec", self.specs, ids=[_text(spec) for spec in self.specs])
-        if "model_name" in metafunc.fixturenames:
-            metafunc.parametrize("model_name", list(self.models))
+        run_each(
+            metafunc,
+            self.specs,
+            self.models,
+            _strategies,
+            contract=type(self).__name__,
+            word="spec",
+            example="head-only",
+        )
 
     def test_the_spec_builds_and_round_trips(self, spec: str | Strategy) -> None:
         """The canonical text of a strategy makes an equal strategy. A copy is equal too."""
@@ -94,9 +100,9 @@ class StrategyContract:
             except FreezekitError as refused:
                 reason = str(refused)
             raise AssertionError(
-                f"{_text(spec)} refuses all models of the test: {', '.join(self.models)}. For the "
-                f"first it gives the reason: {_sentence(reason)} Add a model that it accepts to "
-                "`models`."
+                f"{text_of(spec)} refuses all models of the test: {', '.join(self.models)}. For "
+                f"the first it gives the reason: {sentence(reason)} Add a model that it accepts "
+                "to `models`."
             )
 
     def test_the_plan_is_pure(self, spec: str | Strategy, model_name: str) -> None:
@@ -104,15 +110,15 @@ class StrategyContract:
         model = self._model(model_name)
         before = state_of(model)
         first = self._ask(spec, model)
-        changed = [what for what, value in state_of(model).items() if value != before[what]]
+        changed = changes(model, before)
         assert not changed, (
-            f"plan() of {_text(spec)} changes the model or the process ({', '.join(changed)}): "
+            f"plan() of {text_of(spec)} changes the model or the process ({changed}): "
             "return the decision as a FreezePlan; freezekit changes the model."
         )
         other = self._model(model_name).requires_grad_(False)
         asked_again = [self._ask(spec, each) for each in (model, model, other)]
         assert all(answer == first for answer in asked_again), (
-            f"plan() of {_text(spec)} gives another plan when it is asked again on {model_name}: "
+            f"plan() of {text_of(spec)} gives another plan when it is asked again on {model_name}: "
             "let the plan depend on the structure of the model and on the options alone."
         )
 
@@ -131,11 +137,11 @@ class StrategyContract:
         ):
             unknown = sorted(set(names) - known)
             assert not unknown, (
-                f"{_text(spec)} {what} {unknown[0]!r}, which {model_name} does not have: take "
+                f"{text_of(spec)} {what} {unknown[0]!r}, which {model_name} does not have: take "
                 "names from backbone.parameters and backbone.modules."
             )
         assert parameters - plan.frozen, (
-            f"{_text(spec)} freezes all of {model_name}: leave something to train, or raise "
+            f"{text_of(spec)} freezes all of {model_name}: leave something to train, or raise "
             "PlanError with the reason."
         )
 
@@ -147,7 +153,7 @@ class StrategyContract:
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         frozen = freeze_(model, spec, example_input=images())
         found = frozen.verify(images())
-        assert found.passed, f"{_text(spec)} breaks a claim of its plan on {model_name}:\n{found}"
+        assert found.passed, f"{text_of(spec)} breaks a claim of its plan on {model_name}:\n{found}"
         optimizer = torch.optim.SGD(frozen.param_groups(LEARNING_RATE), LEARNING_RATE, momentum=0.9)
         for _ in range(2):
             model.train()
@@ -160,9 +166,9 @@ class StrategyContract:
         moved = {name for name, value in before.items() if not torch.equal(value, now[name])}
         not_frozen = sorted(moved & frozen.plan.frozen)
         assert not not_frozen, (
-            f"{_text(spec)} freezes {not_frozen[0]!r} of {model_name}, but it moved."
+            f"{text_of(spec)} freezes {not_frozen[0]!r} of {model_name}, but it moved."
         )
-        assert moved, f"{_text(spec)} leaves parameters of {model_name} to train, but none moved."
+        assert moved, f"{text_of(spec)} leaves parameters of {model_name} to train, but none moved."
         stuck = [
             name
             for name, p in now.items()
@@ -171,13 +177,12 @@ class StrategyContract:
             and p.grad.abs().max() > p.abs().max() * STUCK_GRADIENT
         ]
         assert not stuck, (
-            f"{_text(spec)} leaves {stuck[0]!r} of {model_name} to train. It has a gradient but "
+            f"{text_of(spec)} leaves {stuck[0]!r} of {model_name} to train. It has a gradient but "
             "did not move: its learning rate is too small."
         )
 
     def _model(self, name: str) -> nn.Module:
-        torch.manual_seed(0)
-        return self.models[name]()
+        return seeded(self.models[name])
 
     def _plan(self, spec: str | Strategy, model: nn.Module) -> FreezePlan | None:
         """Return the plan that freezekit would apply, or None if the strategy refuses the model."""
@@ -187,7 +192,7 @@ class StrategyContract:
             return decide(model, spec, example_input=images())
         except FreezekitError as error:
             raise AssertionError(
-                f"{_text(spec)} makes a plan that is not valid: {_sentence(error)}"
+                f"{text_of(spec)} makes a plan that is not valid: {sentence(error)}"
             ) from error
 
     def _ask(self, spec: str | Strategy, model: nn.Module) -> list[FreezePlan] | None:
@@ -197,16 +202,12 @@ class StrategyContract:
         try:
             return [strategy.plan(view) for strategy in strategies]
         except (PlanError, StagingError) as error:
-            reason = str(error)
-            assert len(reason.split()) >= 3, (  # fewer words are not a sentence
-                f"{_text(spec)} refuses {type(model).__name__} with the message {reason!r}: say in "
-                "a sentence what is missing."
-            )
+            check_reason(error, text_of(spec), model)
             return None
         except (Exception, SystemExit) as error:
             raise AssertionError(
-                f"{_text(spec)} fails on {type(model).__name__} with {type(error).__name__}: "
-                f"{_sentence(error)} If a strategy does not fit a model, it raises PlanError with "
+                f"{text_of(spec)} fails on {type(model).__name__} with {type(error).__name__}: "
+                f"{sentence(error)} If a strategy does not fit a model, it raises PlanError with "
                 "the reason."
             ) from error
 
@@ -214,18 +215,7 @@ class StrategyContract:
 def _strategies(spec: str | Strategy) -> tuple[Strategy, ...]:
     if not isinstance(spec, str):
         return (spec,)
-    try:
-        return default_registry().create(spec)
-    except UnknownStrategyError as error:
-        raise AssertionError(
-            f"{_sentence(error)} If the strategy is yours, install its plugin: pip install -e ."
-        ) from error
-
-
-def _sentence(message: object) -> str:
-    text = str(message)
-    return text if text.endswith((".", "?", "!")) else f"{text}."
-
-
-def _text(spec: str | Strategy) -> str:
-    return spec if isinstance(spec, str) else spec.name
+    strategies: tuple[Strategy, ...] = installed(
+        lambda: default_registry().create(spec), "strategy"
+    )
+    return strategies

@@ -27,12 +27,12 @@ class ChainThaw(Schedule):
 
     A phase saves what `surgical:stages=2,head=false` saves: stages before the trained one keep no
     activations, and the gradient passes through all stages after it. So the phase of the stem saves
-    little. The peak of the whole run is that of `full`.
+    little memory. The peak of the whole run is that of `full`.
 
     Source: Felbo et al., DeepMoji, arXiv 1708.00524, with the rates of its code. The evidence is on
-    text classification with a recurrent network. There each phase goes on until the loss on
-    validation data stops falling, and the best weights are loaded then. Here the phases share the
-    run equally, or have a given length.
+    text classification with a recurrent network. There each phase ends by early stopping on
+    validation data, the best weights are loaded then, and the optimizer is made anew. Here the
+    phases share the run equally or have a given length, and the optimizer stays.
 
     Example:
         >>> from freezekit import Backbone, Progress, load_backbone

@@ -30,12 +30,12 @@ class FreezeOut(Schedule):
     the prefix.
 
     A frozen prefix saves as `first-n-stages` does. The run begins as `full`, so its peak is that of
-    `full`; time is saved in its second half. Use no other scheduler beside it. If the steps of an
-    epoch are not known, rates change after each epoch.
+    `full`; time is saved from the first frozen stage on. Use no other scheduler beside it. If the
+    steps of an epoch are not known, rates change after each epoch.
 
     Source: Brock et al., FreezeOut, arXiv 1706.04983, and its code for the rates. The paper trains
-    from random weights, in layers and not in stages. It reports up to 20 % less time: without loss
-    of accuracy for ResNets, with 3 % loss for DenseNets, and no improvement for VGG.
+    from random weights on CIFAR, in layers and not in stages. It reports up to 20 % less time:
+    without loss of accuracy for ResNets, with 3 % loss for DenseNets, and no improvement for VGG.
 
     Example:
         >>> from freezekit import Backbone, Progress, load_backbone

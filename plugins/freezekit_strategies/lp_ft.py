@@ -30,10 +30,9 @@ class LpFt(Schedule):
 
     Source: Kumar et al., Fine-Tuning can Distort Pretrained Features and Underperform
     Out-of-Distribution, arXiv 2202.10054. On ten data sets with a shift of distribution, it was 1 %
-    better than fine-tuning on data as in training, and 10 % better on shifted data. The paper fits
-    the head to convergence, on features that are computed once, and searches the rate of the second
-    part. Here the head is trained in the ordinary loop. The defaults of `probe` and `rate` are
-    freezekit's own.
+    better than fine-tuning on data as in training, and 10 % better on shifted data. Here the head
+    is trained in the ordinary loop, for a given time and not until it has converged. The defaults
+    of `probe` and `rate` are freezekit's own.
 
     Example:
         >>> from freezekit import Backbone, Progress, load_backbone

@@ -33,7 +33,7 @@ class OnPlateau(Schedule):
     more copy of the model.
 
     Source: the phases of the project finetuning-scheduler, which end by early stopping. There the
-    training ends after the last phase; here the length of the run is fixed. No paper measures it.
+    training ends after the last phase; here the length of the run is fixed.
 
     Example:
         >>> from freezekit import Backbone, Progress, load_backbone

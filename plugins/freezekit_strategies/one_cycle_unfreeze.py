@@ -32,9 +32,9 @@ class OneCycleUnfreeze(Schedule):
 
     The first cycle saves what `head-only` saves. The peak of the whole run is that of `full`.
 
-    Source: `Learner.fine_tune` of fastai. It is a practical default, and no paper measures it. Here
-    the norms of the frozen part are frozen too (fastai trains them), momentum is not cycled, the
-    optimizer keeps its state at the thaw, and stages stand for fastai's two or three groups.
+    Source: `Learner.fine_tune` of fastai, with the numbers of its code. Here the norms of the
+    frozen part are frozen too (fastai trains them), momentum is not cycled, the optimizer keeps its
+    state at the thaw, and stages stand for fastai's groups of parameters.
 
     Example:
         >>> from freezekit import Backbone, Progress, load_backbone

@@ -18,7 +18,7 @@ COMMANDS = {
     "bench": ("--batch-size", "--image-size", "--num-classes", "--seed", "--threads"),
     "fit": ("--batch-size", "--image-size", "--num-classes", "--seed", "--threads"),
     "verify": ("--batch-size", "--image-size", "--num-classes", "--seed", "--steps"),
-    "show": ("--image-size", "--num-classes"),
+    "show": ("--image-size", "--num-classes", "--epochs", "--steps-per-epoch"),
 }
 
 

@@ -45,6 +45,34 @@ def freezekit_strategies():
     return [Biases]
 '''
 
+LATE = '''
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from freezekit import Decision, Schedule, TrainingTime, hookimpl
+
+
+@dataclass(frozen=True)
+class Late(Schedule):
+    """Thaw late.
+
+    As in `late:at=3ep`.
+    """
+
+    name: ClassVar[str] = "late"
+    summary: ClassVar[str] = "thaw everything late"
+    at: Annotated[TrainingTime, "when all is thawed"] = TrainingTime(50, "%")
+
+    def decide(self, backbone, progress):
+        is_late = progress.has_reached(self.at)
+        return Decision("full" if is_late else "head-only", reason="it is late" if is_late else "")
+
+
+@hookimpl
+def freezekit_schedules():
+    return [Late]
+'''
+
 ODD = """
 from __future__ import annotations
 from dataclasses import dataclass, field
@@ -82,6 +110,10 @@ class Site:
     def add_good(self, name: str = "good-plugin") -> None:
         """Install a plugin without errors: strategy "biases", entry point "good"."""
         self.add(name, {"good": GOOD})
+
+    def add_late(self) -> None:
+        """Install a plugin without errors: schedule "late", entry point "slow"."""
+        self.add("late-plugin", {"slow": LATE})
 
     def add_odd(self, body: str, returned: str = "[Given]") -> None:
         """Install a plugin "odd" with the given lines, and the given list of strategies."""

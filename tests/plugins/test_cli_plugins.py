@@ -191,6 +191,9 @@ def test_an_unknown_strategy() -> None:
         (["--help"], ["torch", "rich", "scipy", "freezekit.plugins.registry"]),
         (["plugins"], ["torch", "scipy", "numpy"]),
         (["strategies"], ["torch", "scipy", "numpy"]),
+        (["schedules"], ["torch", "scipy", "numpy"]),
+        (["schedules", "lp-ft"], ["torch", "scipy", "numpy"]),
+        (["schedules", "--json"], ["torch", "rich"]),
         (["strategies", "by-name"], ["torch", "scipy", "numpy"]),
         (["plugins", "--json"], ["torch", "rich"]),
         (["strategies", "--json"], ["torch", "rich"]),
@@ -208,7 +211,9 @@ def test_what_a_command_does_not_import(args: list[str], absent: list[str]) -> N
     assert done.stdout
 
 
-@pytest.mark.parametrize("args", [["plugins"], ["strategies"], ["strategies", "by-name"]])
+@pytest.mark.parametrize(
+    "args", [["plugins"], ["strategies"], ["schedules"], ["strategies", "by-name"]]
+)
 def test_output_is_plain_when_piped(args: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from freezekit.cli import main; main()", *args],

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from freezekit.cli import main
 from freezekit.errors import NewPluginError
-from freezekit.plugins.scaffold import plugin_files, write_plugin
+from freezekit.plugins.scaffold import SCHEDULE, plugin_files, write_plugin
 
 EXAMPLE = Path(__file__).parents[2] / "plugins" / "example-plugin"
 
@@ -33,6 +33,21 @@ def test_it_lists_the_files_and_the_next_commands(tmp_path: Path) -> None:
     assert "class MyStrategy(Strategy)" in (tmp_path / "mine" / "my_strategy.py").read_text()
 
 
+def test_a_schedule_is_written_with_its_own_next_commands(tmp_path: Path) -> None:
+    result = run("my-schedule", "--schedule", "--dir", str(tmp_path / "mine"))
+    assert result.exit_code == 0, result.output
+    written = {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()}
+    assert set(written) == {"README.md", "my_schedule.py", "pyproject.toml", "test_my_schedule.py"}
+    assert written == plugin_files("my-schedule", SCHEDULE)
+    assert "class MySchedule(Schedule)" in written["my_schedule.py"]
+    shown = "freezekit show torchvision:resnet18 --schedule my-schedule --epochs 4"
+    for text in (result.stdout, written["README.md"]):
+        assert "freezekit schedules my-schedule" in text
+        assert shown in text
+        assert "strateg" not in text
+        assert "bench" not in text
+
+
 def test_files_in_an_existing_folder_are_kept(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     result = run("my-strategy", "--dir", str(tmp_path))
@@ -50,10 +65,14 @@ def test_a_name_that_is_not_valid(name: str) -> None:
         plugin_files(name)
 
 
-def test_a_name_that_is_taken(tmp_path: Path) -> None:
-    result = run("head-only", "--dir", str(tmp_path / "mine"))
+@pytest.mark.parametrize(("kind", "name"), [("strategy", "head-only"), ("schedule", "lp-ft")])
+@pytest.mark.parametrize("options", [(), ("--schedule",)])
+def test_a_name_that_is_taken(
+    kind: str, name: str, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = run(name, *options, "--dir", str(tmp_path / "mine"))
     assert result.exit_code == 2
-    assert "a strategy 'head-only' already exists, provided by freezekit" in result.stderr
+    assert f"a {kind} {name!r} already exists, provided by freezekit" in result.stderr
     assert not (tmp_path / "mine").exists()
 
 
@@ -70,7 +89,9 @@ def test_a_name_that_would_hide_another_module_is_refused(name: str, tmp_path: P
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["conftest", "setup", "freeze-plan", "strategy", "class-var"])
+@pytest.mark.parametrize(
+    "name", ["conftest", "setup", "freeze-plan", "strategy", "class-var", "decision"]
+)
 def test_a_name_with_another_meaning_in_a_plugin_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(NewPluginError, match=r"has another meaning .*give another name"):
         write_plugin(name, tmp_path / "new")

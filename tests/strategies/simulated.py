@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from freezekit import Backbone, FreezePlan, Observed, Progress, load_backbone, plan
 from freezekit.plugins.registry import default_registry
-from freezekit.spec.grammar import format_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +49,6 @@ class Run:
         reasons: The reasons of the plans.
         kept: The epochs whose weights were kept.
         restored: The epochs after which they were restored.
-        saved: State and rates as JSON, by the steps that were done.
     """
 
     schedule: Schedule
@@ -67,27 +64,17 @@ class Run:
     reasons: list[str] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     restored: list[int] = field(default_factory=list)
-    saved: dict[int, str] = field(default_factory=dict)
 
-    def go(self, start: int = 0) -> Run:
-        """Train from a step on: the first ask is before step 0 only."""
-        if start == 0:
-            self._ask(0, 0, 0)
-        for step in range(start, self.epochs * self.steps):
+    def go(self) -> Run:
+        """Train."""
+        self._ask(0, 0, 0)
+        for step in range(self.epochs * self.steps):
             self.rates.append(self.now)
             epoch, place = divmod(step, self.steps)
             self._ask(step + 1, epoch, place + 1, seen=self.observed(step + 1))
             if place + 1 == self.steps:
                 self._ask(step + 1, epoch + 1, 0, metrics=self.metrics(epoch + 1))
         return self
-
-    def resumed(self, start: int) -> Run:
-        """Return the run from a step on, with the state and the rates that were saved there."""
-        again = made(format_named(self.schedule))
-        rest = Run(again, self.backbone, self.epochs, self.steps, self.observed, self.metrics)
-        rest.state, rest.now = json.loads(self.saved[start])
-        rest.kept = [epoch for epoch in self.kept if epoch * self.steps <= start]
-        return rest.go(start)
 
     def _ask(
         self,
@@ -108,10 +95,7 @@ class Run:
             self.state,
         )
         decided = self.schedule.decide(self.backbone, now)
-        assert decided == self.schedule.decide(self.backbone, now), "asked twice, it is the same"
         self._take(decided, epoch, place)
-        self.saved[step] = json.dumps([self.state, self.now], allow_nan=False)
-        assert json.loads(self.saved[step])[0] == self.state
 
     def _take(self, decided: Decision, epoch: int, place: int) -> None:
         if decided.restores_weights:
@@ -124,7 +108,6 @@ class Run:
             self.plans.append(((epoch, place), decided.plan))  # type: ignore[arg-type]  # no Strategy
             self.reasons.append(decided.reason)
         if decided.rates is not None:
-            assert all(rate > 0 for rate in decided.rates.values())
             self.now = dict(decided.rates)
         if decided.state is not None:
             self.state = dict(decided.state)

@@ -239,27 +239,6 @@ def test_on_plateau_lists_what_was_reported_instead(metrics, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "more"),
-    [
-        ("auto-rgn:batches=3,freeze_below=0.3", {"observed": norms_of}),
-        (
-            "plasticity:every=2,window=3",
-            {"observed": outputs(lambda n, c: 1.0, lambda s: 0.1 * 0.8 ** (s % 9))},
-        ),
-        ("on-plateau:patience=2,restore_best=true", {"metrics": losses}),
-    ],
-)
-def test_a_resumed_run_goes_on_as_the_whole_one(text: str, more) -> None:
-    whole = Run(made(text), view(RESNET), 5, 6, **more).go()
-    assert len(whole.plans) > 1
-    for start in range(30):
-        rest = whole.resumed(start)
-        assert rest.plans == [(w, p) for w, p in whole.plans if w > divmod(start, 6)]
-        assert rest.rates == whole.rates[start:]
-        assert rest.kept == whole.kept
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("auto-rgn:every=0", "every is 0, expected 1 or more"),

@@ -149,20 +149,6 @@ def test_one_cycle_unfreeze_has_the_rates_of_fastai(model: str) -> None:
             assert rates[name] == pytest.approx(cycle(share, 0.3, 0.1, 0.5), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["gradual-unfreeze", "lp-ft", "chain-thaw", "freeze-out", "one-cycle-unfreeze"],
-)
-@pytest.mark.parametrize("model", [RESNET, DETECTOR])
-def test_a_resumed_run_goes_on_as_the_whole_one(text: str, model: str) -> None:
-    whole = run(text, model, epochs=10, steps=3)
-    for start in range(30):
-        rest = whole.resumed(start)
-        later = [(when, p) for when, p in whole.plans if 3 * when[0] + when[1] > start]
-        assert rest.plans == later
-        assert rest.rates == whole.rates[start:]
-
-
 @pytest.mark.parametrize("text", ["gradual-unfreeze", "lp-ft", "chain-thaw", "freeze-out"])
 def test_a_model_without_a_body_has_a_stem_and_a_head(text: str) -> None:
     done = Run(made(text), bodyless(), epochs=6, steps=2).go()
