@@ -408,6 +408,51 @@ class Frozen:
             self.backbone, self.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
         )
 
+    def verify_schedule(
+        self,
+        schedule: str | Schedule,
+        inputs: Any = None,  # Any: whatever the model takes
+        *,
+        epochs: int,
+        steps_per_epoch: int = 2,
+        loss: LossFunction | None = None,
+    ) -> Verification:
+        """Train a copy through the phases of a schedule, and check each claim in each phase.
+
+        One optimizer, SGD with momentum and weight decay, goes through all phases. A second copy is
+        resumed from its state before and after each change of plan, and must have the same bits.
+        Under a process group of several ranks, call it on every rank: the copy is wrapped in
+        DistributedDataParallel, and ranks are compared after each step.
+
+        Args:
+            schedule: As in `follow`.
+            inputs: As in `verify`.
+            epochs: Epochs of the training. Phases that begin later are not verified.
+            steps_per_epoch: Optimizer steps of an epoch.
+            loss: As in `verify`.
+
+        Raises:
+            FreezeError, ModelError: As in `verify`.
+            SpecError, ScheduleError, PlanError: As in `follow`.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_
+            >>> from freezekit.testing import MODELS
+            >>> frozen = freeze_(MODELS["residual"](), "full")
+            >>> text = "head-only then full at 1ep"
+            >>> frozen.verify_schedule(text, torch.rand(2, 3, 32, 32), epochs=2).passed
+            True
+        """
+        from freezekit.verify.schedule import ScheduledRun, verify_schedule
+
+        self._check_in_force()
+        made = self._registry.schedule(schedule) if isinstance(schedule, str) else schedule
+        run = ScheduledRun(
+            self.backbone, made, self._registry, epochs, steps_per_epoch, thaw=self._thaw
+        )
+        return verify_schedule(run, inputs, loss)
+
     def undo(self) -> None:
         """Restore the flags and modes of before `freeze_`, and remove all that it added.
 

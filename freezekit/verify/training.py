@@ -133,6 +133,8 @@ def train(
     steps: int,
     trained: Iterable[str],
     clip: float | None = None,
+    *,
+    through: nn.Module | None = None,
 ) -> TrainedCopy:
     """Train a copy; `model.train()` is called before each step, as in most training loops.
 
@@ -146,6 +148,7 @@ def train(
         steps: Number of steps.
         trained: Names of the parameters that should get gradients.
         clip: Largest norm of all gradients that the optimizer sees.
+        through: A wrapper around the copy that is called in its place.
 
     Raises:
         ModelError: The model refuses the input, or there is no loss with a gradient.
@@ -160,7 +163,7 @@ def train(
     for step in range(1, steps + 1):
         model.train()
         optimizer.zero_grad(set_to_none=False)
-        losses.append(task.backward(model))
+        losses.append(task.backward(through or model))
         for name, parameter in expected:
             if parameter.grad is not None and finite.get(name, True):
                 finite[name] = _is_finite(parameter.grad)
