@@ -80,7 +80,8 @@ class _Live:
     def __init__(self, run: ScheduledRun, task: TrainingTask) -> None:
         self.model, self.backbone = copy_with(run.backbone.model, run.backbone)
         plans = [
-            decide(self.backbone, spec, run.registry, thaw=run.thaw) for spec in run.schedule.plans()
+            decide(self.backbone, spec, run.registry, thaw=run.thaw)
+            for spec in run.schedule.plans()
         ]
         groups = group_for_all_phases(
             self.backbone, _plan(self.model), plans, LEARNING_RATE, WEIGHT_DECAY
@@ -161,7 +162,10 @@ class _Found:
         self._checks: dict[str, Check] = {}
 
     def add(self, check: Check | None, phase: int | None = None) -> None:
-        if check is None or not self._checks.get(check.name, check).passed:
+        if check is None:
+            return
+        before = self._checks.get(check.name)
+        if before is not None and not before.passed:
             return
         if phase is not None:
             check = replace(check, detail=f"phase {phase}: {check.detail}")

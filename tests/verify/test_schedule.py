@@ -8,6 +8,8 @@ import torch
 from freezekit import FreezekitError, freeze_
 from freezekit.freezing import apply as applying
 from freezekit.testing import MODELS
+from freezekit.verify import Check
+from freezekit.verify.schedule import _Found
 
 TEXT = "head-only then first-n-stages:n=1 at 1ep then head-only at 2ep"
 IMAGES = torch.rand(2, 3, 32, 32)
@@ -30,6 +32,13 @@ def test_a_gradient_that_a_frozen_weight_keeps_is_found(monkeypatch: pytest.Monk
     found = frozen.verify_schedule(TEXT, IMAGES, epochs=3)
     failed = {check.name: check for check in found.checks if not check.passed}
     assert failed["frozen-weights"].detail.startswith("phase 3: ")
+
+
+def test_a_check_that_fails_at_once_is_kept() -> None:
+    found = _Found()
+    found.add(Check("resume", False, "differs"))
+    found.add(Check("resume", True, "the same"))
+    assert [check.passed for check in found.checks] == [False]
 
 
 def test_errors_say_what_was_expected() -> None:
