@@ -77,7 +77,7 @@ class _Live:
     gradient of a wrong size, which Adam would hide.
     """
 
-    def __init__(self, run: ScheduledRun, task: TrainingTask) -> None:
+    def __init__(self, run: ScheduledRun, task: TrainingTask, begin: RandomState) -> None:
         self.model, self.backbone = copy_with(run.backbone.model, run.backbone)
         plans = [
             decide(self.backbone, spec, run.registry, thaw=run.thaw)
@@ -90,7 +90,7 @@ class _Live:
         steps = run.epochs * run.steps_per_epoch
         self.rates = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 2 * steps)
         self.ddp = DistributedDataParallel(self.model) if has_other_ranks() else None
-        self.task = task
+        self.task, self.begin = task, begin
         self.run = FollowedSchedule(
             self.backbone,
             run.schedule,
@@ -102,6 +102,8 @@ class _Live:
         )
 
     def step(self, names: tuple[str, ...]) -> TrainedCopy:
+        # Each step draws the same random numbers, whatever was drawn by checks before it.
+        self.begin.restore()
         done = train(self.model, self.optimizer, self.task, 1, names, CLIP, through=self.ddp)
         self.rates.step()
         return done
@@ -143,12 +145,11 @@ def verify_schedule(
         args, kwargs = _arguments(model, inputs)
         task = TrainingTask(args, kwargs, loss or loss_function(task_of(model)))
         begin = RandomState.now(cuda_devices(model))
-        live = _Live(run, task)
+        live = _Live(run, task, begin)
         found = _Found()
         history, events = _train_through(live, run, found)
         found.add(_undo(live))
-        begin.restore()
-        found.add(_resumed(run, task, history, events))
+        found.add(_resumed(live, run, history, events))
         phases = count(len(live.run.transitions) + 1, "phase")
         steps = count(len(history), "step")
         where = f"{phases}, {steps} of SGD, input {shapes_text((args, kwargs))}"
@@ -193,17 +194,14 @@ def _train_through(
     for _ in range(run.epochs):
         for i in range(run.steps_per_epoch + 1):
             is_step = i < run.steps_per_epoch
-            random = RandomState.now(cuda_devices(live.model))
             if is_step and at_begin:
                 reference, trained, at_begin = copy_with(live.model)[0], None, False
                 claims = claims_of_plan(live.backbone, live.run.plan)
                 found.add(
                     same_in_train_and_eval(copy_with(live.model)[0], live.task, claims), phase
                 )
-                random.restore()
             if is_step:
                 trained = _joined(trained, live.step(claims.trained))
-                random = RandomState.now(cuda_devices(live.model))
                 history.append(live.bits())
                 found.add(frozen_weights(reference, trained, claims, ()), phase)
                 make = _used(reference, live.task)
@@ -211,7 +209,6 @@ def _train_through(
                 found.add(parameter_groups(trained, claims, False, all_phases=True), phase)
                 found.add(gradients(trained, claims, reached), phase)
                 found.add(equal_on_all_ranks(live.model, claims), phase)
-                random.restore()
             before = len(live.run.transitions)
             _ = live.run.step() if is_step else live.run.epoch({"loss": 1.0})
             if len(live.run.transitions) > before:
@@ -244,10 +241,10 @@ def _undo(live: _Live) -> Check:
 
 
 def _resumed(
-    run: ScheduledRun, task: TrainingTask, history: list[dict[str, bytes]], events: set[int]
+    first: _Live, run: ScheduledRun, history: list[dict[str, bytes]], events: set[int]
 ) -> Check:
     """Train again, killed and resumed before and after each change of plan; compare all bits."""
-    live, call, step = _Live(run, task), 0, 0
+    live, call, step = _Live(run, first.task, first.begin), 0, 0
     for _ in range(run.epochs):
         for i in range(run.steps_per_epoch + 1):
             is_step = i < run.steps_per_epoch
@@ -260,18 +257,16 @@ def _resumed(
                     detail = f"{len(off)} differ after step {step} from a training not resumed"
                     return Check("resume", False, detail, off)
             if call in events:
-                live = _again(live, run, task)
+                live = _again(live, run)
             _ = live.run.step() if is_step else live.run.epoch({"loss": 1.0})
             if call in events:
-                live = _again(live, run, task)
+                live = _again(live, run)
             call += 1
     detail = f"the same bits, resumed before and after {count(len(events), 'change')} of plan"
     return Check("resume", True, detail)
 
 
-def _again(live: _Live, run: ScheduledRun, task: TrainingTask) -> _Live:
-    random = RandomState.now(cuda_devices(live.model))
-    resumed = _Live(run, task)
+def _again(live: _Live, run: ScheduledRun) -> _Live:
+    resumed = _Live(run, live.task, live.begin)
     resumed.load(live.state())
-    random.restore()
     return resumed
