@@ -346,6 +346,15 @@ class Backbone:
         inside = self.wholly_frozen(stage.parameters)
         return tuple(name for name in self.modules if name in inside)
 
+    def of_copy(self, model: nn.Module) -> Backbone:
+        """Return the view of a copy of the model, with its stages and the plugin that named them.
+
+        The copy is not observed again, if the model was.
+        """
+        view = Backbone(model, self.example_input, stager=self._stager)
+        view._found = self._found
+        return view
+
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """What is derived is found anew by a copy; plugins do not travel."""
         return {
