@@ -22,11 +22,12 @@ from freezekit.bench.worker import Event, failure, serve
 from freezekit.cli.verify_schedule import Asked, verify_here
 from freezekit.errors import FreezeError, FreezekitError
 from freezekit.plugins.registry import load_registry
+from freezekit.schedules import rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WAIT_SECONDS = 300
+WAIT_SECONDS = 300.0
 """How long a rank waits for another one in a step. They make the same steps at the same time."""
 
 LATER_SECONDS = 1.0
@@ -61,6 +62,7 @@ def _verify(_: object, job: Event) -> Iterator[Event]:
 def _found(job: Event, events: queue.SimpleQueue[Event | None]) -> Event:
     if not (distributed.is_available() and distributed.is_gloo_available()):
         raise FreezeError("--nproc needs gloo, which this build of torch does not have")
+    rendezvous.TIMEOUT_SECONDS = WAIT_SECONDS  # one rank may load weights that another has
     os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
     distributed.init_process_group(
         "gloo",
