@@ -145,10 +145,9 @@ def verify(
     if schedule is not None:
         from freezekit.cli.verify_schedule import Asked, verify_schedule
 
-        total = {"epochs": epochs, "steps_per_epoch": steps_per_epoch or 2}
-        asked = Asked(model, schedule, lean, loss=loss, **total, **options)
+        over_time = Asked(model, schedule, lean, epochs, steps_per_epoch or 2, loss, **options)
         with _clear_out_of_memory(model):
-            passed = verify_schedule(asked, registry, nproc, as_json=as_json)
+            passed = verify_schedule(over_time, registry, nproc, as_json=as_json)
         click.get_current_context().exit(ExitCode.OK if passed else ExitCode.CHECK_FAILED)
     del options["block"]
     if lean and spec is None:
@@ -184,6 +183,7 @@ def _check_usage(given: Mapping[str, bool]) -> None:
     Raises:
         FreezeError: Some were.
     """
+    against: tuple[str, ...]
     if given["--schedule"]:
         about, against = "--schedule says what is frozen when", ("-s", "--steps")
     else:

@@ -164,8 +164,8 @@ class Live:
         """Check that the groups of the optimizer hold the same parameters as at the beginning."""
         same = self._groups == self._held()
         groups = count(len(self._groups), "group")
-        detail = f"the {groups} of the optimizer kept {'their' if same else 'no longer all'} "
-        return Check("one-optimizer", same, f"{detail}parameters through all phases")
+        detail = f"{groups} with {'the same' if same else 'other'} parameters in all phases"
+        return Check("one-optimizer", same, detail)
 
     def _held(self) -> list[list[int]]:
         return [[id(p) for p in group["params"]] for group in self.optimizer.param_groups]

@@ -143,13 +143,12 @@ def together(checks: Sequence[Check]) -> Check:
     one = checks[0]
     if len(checks) == 1:
         return one
-    details = dict.fromkeys(check.detail for check in checks)
-    said = one.detail if len(details) == 1 else _HELD.get(one.name, one.detail)
-    detail = f"{said}, in each phase"
-    if len(details) > 1:
-        # After a semicolon stands what is no fault, and should be known.
-        rests = {i: check.detail.partition("; ")[2] for i, check in enumerate(checks, start=1)}
-        detail += "".join([f"; phase {i}: {rest}" for i, rest in rests.items() if rest][:1])
+    if len({check.detail for check in checks}) == 1:
+        return replace(one, detail=f"{one.detail}, in each phase")
+    detail = _HELD.get(one.name, one.detail)
+    # After a semicolon stands what is no fault, and should be known.
+    rests = {i: check.detail.partition("; ")[2] for i, check in enumerate(checks, start=1)}
+    detail += "".join([f"; phase {i}: {rest}" for i, rest in rests.items() if rest][:1])
     return replace(one, detail=detail)
 
 

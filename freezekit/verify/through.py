@@ -99,7 +99,7 @@ def resumed(trained: Trained, tell: Callable[[str], object]) -> Check:
     if not trained.changes:
         return Check("resume", True, "the same bits when trained again; no plan changed")
     changes = count(len(trained.changes), "change")
-    detail = f"the same bits, resumed before and after {changes} of plan"
+    detail = f"same bits if resumed before and after {changes}"
     return found or Check("resume", True, detail)
 
 

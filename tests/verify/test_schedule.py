@@ -171,7 +171,7 @@ def test_what_failed_in_one_phase_is_not_hidden_by_the_others() -> None:
     )
     partly = Check("gradients", True, "all 3; 1 get none from this loss")
     assert together([good, partly]).detail.endswith(
-        "in each phase; phase 2: 1 get none from this loss"
+        "finite gradient; phase 2: 1 get none from this loss"
     )
 
 
