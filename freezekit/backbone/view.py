@@ -346,15 +346,6 @@ class Backbone:
         inside = self.wholly_frozen(stage.parameters)
         return tuple(name for name in self.modules if name in inside)
 
-    def of_copy(self, model: nn.Module) -> Backbone:
-        """Return the view of a copy of the model, with its stages and the plugin that named them.
-
-        The copy is not observed again, if the model was.
-        """
-        view = Backbone(model, self.example_input, stager=self._stager)
-        view._found = self._found
-        return view
-
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """What is derived is found anew by a copy; plugins do not travel."""
         return {
@@ -363,3 +354,13 @@ class Backbone:
             "_stager": None,
             "_found": None,
         }
+
+
+def view_of_copy(backbone: Backbone, model: nn.Module) -> Backbone:
+    """Return the view of a copy of a model, with the stages and the plugin of the model's view.
+
+    The copy is not observed again, if the model was.
+    """
+    view = Backbone(model, backbone.example_input, stager=backbone._stager)
+    view._found = backbone._found
+    return view

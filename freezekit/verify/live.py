@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
 from freezekit.backbone.staged import stages_or_reason
+from freezekit.backbone.view import view_of_copy
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.parameter_groups import group_for_all_phases
 from freezekit.freezing.planning import decide
@@ -77,7 +78,7 @@ class Live:
     def __init__(self, run: ScheduledRun, task: TrainingTask, begin: RandomState) -> None:
         (self.model,) = copy_with(run.backbone.model)
         check_carried(run.backbone.model, self.model)
-        self.backbone = run.backbone.of_copy(self.model)
+        self.backbone = view_of_copy(run.backbone, self.model)
         plans = [
             decide(self.backbone, spec, run.registry, thaw=run.thaw)
             for spec in run.schedule.plans()

@@ -43,7 +43,7 @@ class PhaseChecks:
     """
 
     def __init__(self, live: Live, spec: str, begins_step: int, steps_per_epoch: int) -> None:
-        self.spec = spec
+        self.spec, self.plan = spec, live.run.plan
         self._begins_step, self._steps_per_epoch = begins_step, steps_per_epoch
         self._claims = claims_of_plan(live.backbone, live.run.plan)
         self._reference: nn.Module | None = copy_with(live.model)[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from freezekit.backbone.view import view_of_copy
 from freezekit.errors import FreezekitError, FreezekitWarning, ScheduleError, SpecError
 from freezekit.freezing.planning import decide
 from freezekit.model.copies import eagerly
@@ -99,7 +101,7 @@ def verify_schedule(
             checks.append(resumed(trained, tell))
         checks.append(_undo(live, run))
     phases = tuple(phase.done() for phase in trained.phases)
-    not_reached = _not_reached(schedule, known, trained)
+    not_reached = _not_reached(run, known, trained)
     return ScheduleVerification(
         tuple(checks),
         _conditions(run, len(phases), shapes_text((args, kwargs))),
@@ -142,7 +144,7 @@ def _check_plans(run: ScheduledRun) -> None:
 def _undo(live: Live, run: ScheduledRun) -> Check:
     """Undo the freezing of the trained copy, and of a copy that never had another plan."""
     (model,) = copy_with(run.backbone.model)
-    put_in_force(run.backbone.of_copy(model), live.run.plan, None)
+    put_in_force(view_of_copy(run.backbone, model), live.run.plan, None)
     return undo_restores(live.model, model)
 
 
@@ -154,10 +156,16 @@ def _conditions(run: ScheduledRun, phases: int, shapes: str) -> str:
     return f"{count(phases, 'phase')}, {steps} of SGD in {epochs}{ranks}, input {shapes}"
 
 
-def _not_reached(schedule: Schedule, known: Sequence[Begin], trained: Trained) -> tuple[str, ...]:
-    specs = [text_of(given) for given in (*(b.given for b in known), *schedule.plans())]
-    reached = {phase.spec for phase in trained.phases}
-    return tuple(dict.fromkeys(spec for spec in specs if spec and spec not in reached))
+def _not_reached(run: ScheduledRun, known: Sequence[Begin], trained: Trained) -> tuple[str, ...]:
+    """Return the texts of the plans that were never in force."""
+    reached = {phase.plan for phase in trained.phases}
+    missing = []
+    for given in (*(begin.given for begin in known), *run.schedule.plans()):
+        with suppress(FreezekitError):  # a plan that cannot be made was not in force
+            if decide(run.backbone, given, run.registry, thaw=run.thaw) in reached:
+                continue
+        missing.append(text_of(given) or "a plan")
+    return tuple(dict.fromkeys(missing))
 
 
 def _notes(run: ScheduledRun, phases: int, *, is_cut_off: bool) -> tuple[str, ...]:

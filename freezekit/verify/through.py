@@ -96,10 +96,10 @@ def resumed(trained: Trained, tell: Callable[[str], object]) -> Check:
         _advance(live, is_step=is_step)
         if call in trained.changes:
             live = _again(live, run)
-    if not trained.changes:
-        return Check("resume", True, "the same bits when trained again; no plan changed")
     changes = count(len(trained.changes), "change")
     detail = f"same bits if resumed before and after {changes}"
+    if not trained.changes:
+        detail = "same bits when trained again; no plan changed"
     return found or Check("resume", True, detail)
 
 

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 import torch
 
-from freezekit import FreezekitError, FreezePlan, Frozen, freeze_, load_backbone
+from freezekit import (
+    Decision,
+    FreezekitError,
+    FreezePlan,
+    Frozen,
+    Schedule,
+    freeze_,
+    load_backbone,
+)
 from freezekit.freezing import apply as applying
 from freezekit.schedules import change, followed
 from freezekit.testing import MODELS
 from freezekit.verify import Check
 from freezekit.verify.phases import together
 from freezekit.verify.reaching import STEPS
+from freezekit_strategies import FirstNStages, HeadOnly
 
 if TYPE_CHECKING:
+    from freezekit import Backbone, Progress
     from freezekit.verify import ScheduleVerification
 
 TEXT = "head-only then first-n-stages:n=1 at 1ep then head-only at 2ep"
@@ -103,6 +114,27 @@ def test_phases_that_are_not_reached_are_named() -> None:
     found = frozen().verify_schedule("gradual-unfreeze", IMAGES, epochs=4)
     assert found.not_reached == ("full",)
     assert "not reached: full; more epochs reach more phases" in str(found)
+
+
+@dataclass(frozen=True)
+class Objects(Schedule):
+    """Gives a strategy, then a plan."""
+
+    name: ClassVar[str] = "objects"
+    summary: ClassVar[str] = "a strategy, then a plan"
+
+    def decide(self, backbone: Backbone, progress: Progress) -> Decision:
+        if progress.epoch >= 3:
+            return Decision(FreezePlan({"conv1.weight"}), reason="late")
+        return Decision(FirstNStages(n=1) if progress.epoch else HeadOnly(), reason="early")
+
+
+def test_plans_without_a_text_are_reached_or_not() -> None:
+    assert frozen().verify_schedule(Objects(), IMAGES).not_reached == ()
+    found = frozen().verify_schedule(Objects(), IMAGES, epochs=2)
+    assert found.passed, str(found)
+    assert found.not_reached == ("a plan",)
+    assert [phase.spec for phase in found.phases] == ["", "early"]  # the first has no reason
 
 
 def test_a_schedule_that_looks_too_seldom_is_told() -> None:
