@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 import torch
 
 from freezekit import (
+    Backbone,
     Decision,
     FreezekitError,
     FreezePlan,
@@ -18,6 +20,7 @@ from freezekit import (
     freeze_,
     load_backbone,
 )
+from freezekit.backbone.view import view_of_copy
 from freezekit.freezing import apply as applying
 from freezekit.schedules import change, followed
 from freezekit.testing import MODELS
@@ -27,7 +30,7 @@ from freezekit.verify.reaching import STEPS
 from freezekit_strategies import FirstNStages, HeadOnly
 
 if TYPE_CHECKING:
-    from freezekit import Backbone, Progress
+    from freezekit import Progress
     from freezekit.verify import ScheduleVerification
 
 TEXT = "head-only then first-n-stages:n=1 at 1ep then head-only at 2ep"
@@ -135,6 +138,13 @@ def test_plans_without_a_text_are_reached_or_not() -> None:
     assert found.passed, str(found)
     assert found.not_reached == ("a plan",)
     assert [phase.spec for phase in found.phases] == ["", "early"]  # the first has no reason
+
+
+def test_stages_that_a_plugin_named_are_those_of_the_copy() -> None:
+    model = MODELS["residual"]()
+    first, *others = Backbone(model).stages
+    named = Backbone(model, stager=lambda _: (replace(first, name="begin"), *others))
+    assert view_of_copy(named, copy.deepcopy(model)).stages == named.stages
 
 
 def test_a_schedule_that_looks_too_seldom_is_told() -> None:
