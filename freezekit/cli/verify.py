@@ -59,7 +59,8 @@ MOST_RANKS = 64
     "--epochs",
     type=click.IntRange(min=1),
     callback=storable,
-    help="With --schedule. Default: the fewest that reach all phases, within 100 steps.",
+    help="With --schedule. Default: the fewest that reach all phases, within 100 steps; 10 if the "
+    "schedule observes steps.",
 )
 @click.option(
     "--steps-per-epoch",
@@ -255,6 +256,7 @@ def _clear_out_of_memory(text: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ModelError(
-            f"out of memory with {text!r}: verify needs three copies of the model and one batch; "
+            f"out of memory with {text!r}: verify needs three copies of the model and one batch, "
+            "and each process of --schedule four; "
             "try a smaller --image-size, --batch-size 1, or another --device"
         ) from error
