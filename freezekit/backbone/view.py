@@ -354,3 +354,13 @@ class Backbone:
             "_stager": None,
             "_found": None,
         }
+
+
+def view_of_copy(backbone: Backbone, model: nn.Module) -> Backbone:
+    """Return the view of a copy of a model, with the stages and the plugin of the model's view.
+
+    The copy is not observed again, if the model was.
+    """
+    view = Backbone(model, backbone.example_input, stager=backbone._stager)
+    view._found = backbone._found
+    return view

@@ -9,8 +9,9 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from freezekit.cli.completion import complete_model, complete_spec
+from freezekit.cli.completion import complete_model, complete_schedule, complete_spec
 from freezekit.cli.options import (
     block_option,
     image_size_option,
@@ -19,18 +20,21 @@ from freezekit.cli.options import (
     storable,
 )
 from freezekit.cli.own_code import no_exit
+from freezekit.cli.verified_model import build, loss_of
 from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
     from freezekit.handle.frozen import Frozen
-    from freezekit.model.loss import LossFunction
     from freezekit.plugins.registry import Registry
     from freezekit.verify import Verification
+
+MOST_RANKS = 64
+"""Each has four copies of the model."""
 
 
 @click.command()
@@ -44,6 +48,32 @@ if TYPE_CHECKING:
     help="What to freeze. Default: the parameters that the model's factory froze.",
 )
 @click.option("--lean", is_flag=True, help="Freeze with lean=True, and verify that too.")
+@click.option(
+    "--schedule",
+    metavar="TEXT",
+    shell_complete=complete_schedule,
+    help="Train through the phases of a schedule instead, or of strategies one after the other as "
+    "in 'head-only then full at 50%'.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="With --schedule. Default: the fewest that reach all phases, within 100 steps; 10 if the "
+    "schedule observes steps.",
+)
+@click.option(
+    "--steps-per-epoch",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="With --schedule.  [default: 2]",
+)
+@click.option(
+    "--nproc",
+    type=click.IntRange(min=1, max=MOST_RANKS),
+    help="With --schedule: train in so many processes under DistributedDataParallel, each with its "
+    "own data, and compare them bit by bit after each step.",
+)
 @click.option(
     "--steps", type=click.IntRange(min=1), default=3, show_default=True, callback=storable
 )
@@ -63,6 +93,10 @@ def verify(
     spec: str | None,
     lean: bool,
     as_json: bool,
+    schedule: str | None,
+    epochs: int | None,
+    steps_per_epoch: int | None,
+    nproc: int | None,
     steps: int,
     loss: str | None,
     **options: Any,
@@ -77,6 +111,9 @@ def verify(
     -s the model is verified as its factory returns it: parameters with requires_grad=False are
     frozen.
 
+    With --schedule the copy is trained through all phases on one optimizer. Each phase is checked,
+    learning rates too, and so is a training that is resumed before and after each change of plan.
+
     Exit codes: 0 all passed, 1 a check failed, 2 wrong usage.
 
     \b
@@ -84,14 +121,36 @@ def verify(
       freezekit verify torchvision:resnet18 -s first-n-stages:n=2
       freezekit verify torchvision:resnet18 -s batch-norm --lean
       freezekit verify my_model.py:build_frozen --image-size 96
+      freezekit verify torchvision:resnet18 --schedule 'head-only then full at 1ep'
+      freezekit verify torchvision:resnet18 --schedule gradual-unfreeze --nproc 2
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
     from freezekit.plugins.registry import load_registry
 
-    registry = load_registry(options.pop("block"))
+    is_given = click.get_current_context().get_parameter_source
+    _check_usage(
+        {
+            "-s": spec is not None,
+            "--schedule": schedule is not None,
+            "--epochs": epochs is not None,
+            "--steps-per-epoch": steps_per_epoch is not None,
+            "--nproc": nproc is not None,
+            "--steps": is_given("steps") != ParameterSource.DEFAULT,
+        }
+    )
+    _check_ranks(nproc, options["device"])
+    registry = load_registry(options["block"])
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
+    if schedule is not None:
+        from freezekit.cli.verify_schedule import Asked, verify_schedule
+
+        over_time = Asked(model, schedule, lean, epochs, steps_per_epoch or 2, loss, **options)
+        with _clear_out_of_memory(model):
+            passed = verify_schedule(over_time, registry, nproc, as_json=as_json)
+        click.get_current_context().exit(ExitCode.OK if passed else ExitCode.CHECK_FAILED)
+    del options["block"]
     if lean and spec is None:
         raise FreezeError("--lean needs -s SPEC: what a factory froze by hand is not lean")
     if spec is not None:
@@ -103,9 +162,9 @@ def verify(
         no_exit(model),
         redirect_stdout(sys.stderr),  # what the user's code prints is not part of the answer
     ):
-        built, inputs = _build(model, **options)
+        built, inputs = build(model, **options)
         status.update(f"verifying {model}: training a copy")
-        training = {"steps": steps, "loss": _loss(built, loss)}
+        training = {"steps": steps, "loss": loss_of(built, loss)}
         found, frozen = _verify(model, built, inputs, spec, lean, registry, training)
     if as_json:
         asked = {"model": model, "strategy": spec, "lean": lean, "steps": steps}
@@ -119,50 +178,36 @@ def verify(
     click.get_current_context().exit(ExitCode.OK if found.passed else ExitCode.CHECK_FAILED)
 
 
-def _build(
-    text: str,
-    *,
-    seed: int,
-    device: str,
-    batch_size: int,
-    image_size: int | None,
-    num_classes: int | None,
-    pretrained: bool,
-) -> tuple[nn.Module, tuple[Any, ...]]:  # Any: whatever the model takes
-    """Return the model and a synthetic batch for it.
+def _check_usage(given: Mapping[str, bool]) -> None:
+    """Refuse options that do not go together; `given` says by name which were given.
 
     Raises:
-        ModelError: The model cannot be built.
+        FreezeError: Some were.
     """
-    import torch
-
-    from freezekit.model.loading import load_backbone
-    from freezekit.model.own_folder import look_in_current_folder
-    from freezekit.model.tasks import make_inputs
-    from freezekit.staging.input_shape import shape_taken
-
-    look_in_current_folder()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch finds no CUDA device on this machine")
-    torch.manual_seed(seed)
-    model = load_backbone(
-        text, pretrained=pretrained, num_classes=num_classes, image_size=image_size, device=device
-    )
-    return model, make_inputs(model, shape_taken(model, text, batch_size, image_size))
+    against: tuple[str, ...]
+    if given["--schedule"]:
+        about, against = "--schedule says what is frozen when", ("-s", "--steps")
+    else:
+        about = "without --schedule there is no training over time"
+        against = "--epochs", "--steps-per-epoch", "--nproc"
+    if other := next((name for name in against if given[name]), None):
+        instead = "; give --epochs and --steps-per-epoch" if other == "--steps" else ""
+        raise FreezeError(f"{about}: leave out {other}{instead}")
 
 
-def _loss(model: nn.Module, text: str | None) -> LossFunction | None:
-    """Return the user's own loss, None for the default one.
+def _check_ranks(nproc: int | None, device: str) -> None:
+    """Refuse what several processes cannot do.
 
     Raises:
-        ModelError: There is no such function.
+        FreezeError: There is one process only, or they would not run on the CPU.
     """
-    if text is None:
-        return None
-    from freezekit.model.loss import loss_function
-    from freezekit.model.tasks import task_of
-
-    return loss_function(task_of(model), text)
+    if nproc == 1:
+        raise FreezeError(
+            "--nproc 1: one process has no other to be compared with; give 2 or more, or leave out "
+            "--nproc"
+        )
+    if nproc is not None and device != "cpu":
+        raise FreezeError(f"--nproc: the processes run on the CPU; leave out --device {device}")
 
 
 def _verify(
@@ -211,6 +256,7 @@ def _clear_out_of_memory(text: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ModelError(
-            f"out of memory with {text!r}: verify needs three copies of the model and one batch; "
+            f"out of memory with {text!r}: verify needs three copies of the model and one batch, "
+            "and each process of --schedule four; "
             "try a smaller --image-size, --batch-size 1, or another --device"
         ) from error

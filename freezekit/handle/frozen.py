@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.model.loss import LossFunction
     from freezekit.spec.strategy import Strategy
-    from freezekit.verify.records import Verification
+    from freezekit.verify.records import ScheduleVerification, Verification
 
 
 class Frozen:
@@ -403,6 +403,58 @@ class Frozen:
         self._check_in_force()
         return verify_frozen(
             self.backbone, self.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
+        )
+
+    def verify_schedule(
+        self,
+        schedule: str | Schedule,
+        inputs: Any = None,  # Any: whatever the model takes
+        *,
+        epochs: int | None = None,
+        steps_per_epoch: int = 2,
+        loss: LossFunction | None = None,
+    ) -> ScheduleVerification:
+        """Train a copy through the phases of a schedule, and check each claim in each phase.
+
+        One optimizer, SGD with momentum and weight decay, goes through all phases. A second copy is
+        resumed from its state before and after each change of plan, and must have the same bits.
+        Metrics never improve, so that schedules which wait for that go on. Under a process group of
+        several ranks, call it on every rank: the copy is wrapped in DistributedDataParallel, and
+        ranks are compared after each step. The model itself stays as it is.
+
+        Args:
+            schedule: As in `follow`.
+            inputs: As in `verify`. The batch is the same in each step.
+            epochs: Epochs of the training. None: the fewest that reach all phases, within 100
+                steps; 10 if the schedule observes steps. Phases that are not reached are named.
+            steps_per_epoch: Optimizer steps of an epoch.
+            loss: As in `verify`.
+
+        Raises:
+            FreezeError, ModelError: As in `verify`.
+            SpecError, ScheduleError, PlanError: As in `follow`.
+
+        Example:
+            >>> import torch
+            >>> from freezekit import freeze_
+            >>> from freezekit.testing import MODELS
+            >>> frozen = freeze_(MODELS["residual"](), "full")
+            >>> found = frozen.verify_schedule("head-only then full at 1ep")
+            >>> found.passed, [(phase.spec, phase.steps) for phase in found.phases]
+            (True, [('head-only', 2), ('full', 2)])
+        """
+        from freezekit.verify.schedule import verify_schedule
+
+        self._check_in_force()
+        return verify_schedule(
+            self.backbone,
+            self._registry.schedule(schedule) if isinstance(schedule, str) else schedule,
+            self._registry,
+            inputs,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            loss=loss,
+            thaw=self._thaw,
         )
 
     def undo(self) -> None:

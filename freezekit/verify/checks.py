@@ -141,7 +141,9 @@ def gradients(
     return Check("gradients", passed, "; ".join(parts), (*lost, *not_finite))
 
 
-def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Check:
+def parameter_groups(
+    trained: TrainedCopy, claims: Claims, is_users: bool, *, all_phases: bool = False
+) -> Check:
     """Check that the optimizer holds each trainable parameter once and no frozen one.
 
     The learning rates must be in the ratios of the plan's multipliers.
@@ -150,6 +152,7 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
         trained: The copy with its optimizer.
         claims: What is trained and what is frozen.
         is_users: Whether the optimizer is the user's, not one that verification made.
+        all_phases: Whether it holds what is frozen too, for later phases.
     """
     groups = trained.optimizer.param_groups
     held = Counter(id(parameter) for group in groups for parameter in group["params"])
@@ -157,6 +160,7 @@ def parameter_groups(trained: TrainedCopy, claims: Claims, is_users: bool) -> Ch
     absent = [name for name in claims.trained if not held[id(parameters[name])]]
     several = [name for name in claims.trained if held[id(parameters[name])] > 1]
     frozen = [n for n in parameters if n in claims.frozen and held[id(parameters[n])]]
+    frozen = [] if all_phases else frozen
     by_name = {name: parameters[name] for name in claims.trained}
     ignored = ignored_multipliers(trained.optimizer, by_name, claims.lr_scales)
     whose = "" if is_users else " made here"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +9,19 @@ import torch
 from torch import nn
 
 from freezekit.backbone.view import Backbone
-from freezekit.errors import FreezeError, ModelError, StagingError, some
-from freezekit.freezing.eval_hold import RECORD, carried
+from freezekit.errors import FreezeError
+from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.parameter_groups import group_parameters
 from freezekit.model.copies import eagerly
 from freezekit.model.loss import LossFunction, loss_function
 from freezekit.model.modes import in_mode
-from freezekit.model.nested import shapes_text, tensors
+from freezekit.model.nested import shapes_text
 from freezekit.model.outside import caches_kept
-from freezekit.model.tasks import default_image_size, input_shape, make_inputs, task_of
-from freezekit.staging.observing import usual_input
+from freezekit.model.tasks import task_of
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
-from freezekit.verify.isolation import copy_with, state_preserved
+from freezekit.verify.inputs import arguments_of, example_or
+from freezekit.verify.isolation import check_carried, copy_with, state_preserved
 from freezekit.verify.modes import same_in_train_and_eval
 from freezekit.verify.plain_statistics import moved_plain_tensors
 from freezekit.verify.ranks import equal_on_all_ranks
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from freezekit.freezing.plan import FreezePlan
-
-BATCH_SIZE = 2
 
 
 def verify_model(
@@ -123,8 +120,7 @@ def verify_frozen(
         ModelError, FreezeError: As `verify_model`.
     """
     _check(backbone.model, steps, optimizer)
-    if inputs is None and not any(t.is_meta for t in tensors(backbone.example_input)):
-        inputs = backbone.example_input
+    inputs = example_or(backbone, inputs)
     claims = claims_of_plan(backbone, plan)
     return _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
 
@@ -144,7 +140,7 @@ class _Subject:
         on_ranks = equal_on_all_ranks(self.model, self.claims)
         kept = caches_kept(self.model)
         with state_preserved(self.model) as stale, kept, eagerly(self.model):
-            args, kwargs = _arguments(self.model, inputs)
+            args, kwargs = arguments_of(self.model, inputs)
             model, loss, optimizer = self._copied(self.optimizer)
             parameters = dict(model.named_parameters())
             for name, gradient in stale.items():  # an optimizer uses it, frozen or not
@@ -196,12 +192,7 @@ class _Subject:
         """Return copies; random labels are drawn again, as another output may have another size."""
         own = self.loss if isinstance(self.loss, nn.Module) else None  # it may have parameters
         model, optimizer, criterion = copy_with(self.model, optimizer, own)
-        if lost := [n or "the model" for n in sorted(carried(self.model) - carried(model))]:
-            raise ModelError(
-                f"{type(model).__name__} cannot be verified: a deepcopy of it leaves out what "
-                f"freeze_() put into {some(lost)} (torch.fx and torch.compile make such modules); "
-                "freeze and verify the model from which it was made"
-            )
+        check_carried(self.model, model)
         loss = criterion or self.loss or loss_function(task_of(model))
         return model, loss, optimizer
 
@@ -229,21 +220,3 @@ def _check(model: nn.Module, steps: int, optimizer: object) -> None:
             "torch.optim.Optimizer such as torch.optim.SGD(frozen.param_groups(lr=0.1))"
         )
     check_values(model)
-
-
-def _arguments(
-    model: nn.Module, inputs: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:  # Any: whatever the model takes
-    if inputs is None:
-        inputs = _default_inputs(model)
-    if isinstance(inputs, dict):
-        return (), inputs
-    return inputs if isinstance(inputs, tuple) else (inputs,), {}
-
-
-def _default_inputs(model: nn.Module) -> Any:  # Any: whatever the model takes
-    """Return random inputs of the model's own size, or of a common size that it takes."""
-    if task_of(model) == "image":
-        with suppress(StagingError):  # the training will report what is wrong
-            return usual_input(model, training=True)
-    return make_inputs(model, input_shape(model, BATCH_SIZE, default_image_size(model)))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from freezekit.errors import FreezekitError, ModelError
+from freezekit.errors import FreezekitError, ModelError, some
+from freezekit.freezing.eval_hold import carried
 from freezekit.model.copies import deep_copies
 from freezekit.model.nested import tensors
 from freezekit.model.out_of_memory import is_out_of_memory
@@ -46,6 +47,20 @@ def copy_with(model: nn.Module, *others: Any) -> tuple[Any, ...]:  # Any: optimi
             f"{error}); remove what cannot be copied, or verify a module inside it"
         ) from error
     return copied, *rest
+
+
+def check_carried(model: nn.Module, copied: nn.Module) -> None:
+    """Refuse a copy of a frozen model that is not frozen as the model is.
+
+    Raises:
+        ModelError: The deepcopy of a module left out what `freeze_` put into it.
+    """
+    if lost := [n or "the model" for n in sorted(carried(model) - carried(copied))]:
+        raise ModelError(
+            f"{type(copied).__name__} cannot be verified: a deepcopy of it leaves out what "
+            f"freeze_() put into {some(lost)} (torch.fx and torch.compile make such modules); "
+            "freeze and verify the model from which it was made"
+        )
 
 
 def _copy_missing_attributes(

@@ -83,6 +83,67 @@ class Verification:
         return json.dumps(result)
 
 
+@dataclass(frozen=True)
+class VerifiedPhase:
+    """A phase of a schedule that was trained through.
+
+    Attributes:
+        spec: The text of its plan; if there is none, why the schedule began the phase.
+        begins_step: Optimizer steps done before it.
+        begins_epoch: The same in epochs.
+        steps: Optimizer steps of the phase.
+        trained_parameters: How many parameters it trains.
+        frozen_parameters: How many it keeps frozen.
+        checks: What was checked in this phase.
+    """
+
+    spec: str
+    begins_step: int
+    begins_epoch: float
+    steps: int
+    trained_parameters: int
+    frozen_parameters: int
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class ScheduleVerification(Verification):
+    """All checks of a verified schedule. Each of `checks` is about all phases.
+
+    Attributes:
+        phases: The phases that were trained through, in their order.
+        not_reached: The specs of phases that the training was too short for.
+        notes: What else limits the proof, in words.
+    """
+
+    phases: tuple[VerifiedPhase, ...] = ()
+    not_reached: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = ["phase  begins  steps    trained  plan"]
+        for i, phase in enumerate(self.phases, start=1):
+            share = f"{phase.trained_parameters} of "
+            share += f"{phase.trained_parameters + phase.frozen_parameters}"
+            begins = f"{phase.begins_epoch:.4g}ep"
+            start = f"{i:>5}  {begins:>6}  {phase.steps:>5}  {share:>9}  "
+            lines += _wrapped(phase.spec or "a plan", start, breaks=True)
+        lines += ["", *(line for check in self.checks for line in _check_lines(check)), ""]
+        if self.not_reached:
+            said = ", ".join(self.not_reached)
+            lines += textwrap.wrap(f"not reached: {said}; more epochs reach more phases", _WIDTH)
+        for note in self.notes:
+            lines += textwrap.wrap(note, _WIDTH)
+        return "\n".join([*lines, *textwrap.wrap(self.summary, _WIDTH)])
+
+    def to_json(self) -> str:
+        """Return the checks and phases as one JSON object."""
+        phases = [asdict(phase) for phase in self.phases]
+        result = json.loads(super().to_json())
+        result |= {"phases": phases, "not_reached": self.not_reached, "notes": self.notes}
+        return json.dumps(result)
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1.
 
@@ -95,15 +156,20 @@ def count(number: int, noun: str) -> str:
 
 def _check_lines(check: Check) -> list[str]:
     start = f"{'ok' if check.passed else 'FAIL':<6}{check.name:<{_MARGIN - 6}}"
-    lines = textwrap.wrap(
-        check.detail,
-        _WIDTH,
-        initial_indent=start,
-        subsequent_indent=" " * _MARGIN,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    lines = _wrapped(check.detail, start)
     lines += [f"        {name}" for name in check.offenders[:SHOWN]]
     if len(check.offenders) > SHOWN:
         lines.append(f"        and {len(check.offenders) - SHOWN} more")
     return lines
+
+
+def _wrapped(text: str, start: str, *, breaks: bool = False) -> list[str]:
+    """Return lines of 80 columns that go on below the end of the start."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=breaks,
+        break_on_hyphens=False,
+    )

@@ -57,7 +57,7 @@ class TrainingTask:
             raise ModelError(f"the loss returned {what}, expected a tensor with one number")
         if not loss.requires_grad:
             raise ModelError(
-                f"the loss of {type(model).__name__} does not depend on any parameter that is "
+                f"the loss of {_name(model)} does not depend on any parameter that is "
                 "trained, so that there is no gradient; give a loss that does, and note that "
                 "outputs which the model detaches have none, and that reentrant checkpointing "
                 "behind a frozen part loses all gradients"
@@ -76,7 +76,7 @@ class TrainingTask:
         except Exception as error:
             reraise_if_clear(error)
             raise ModelError(
-                f"the backward pass of {type(model).__name__} raised {_first_line(error)}"
+                f"the backward pass of {_name(model)} raised {_first_line(error)}"
             ) from error
         return float(loss.detach())
 
@@ -93,7 +93,7 @@ class TrainingTask:
             reraise_if_clear(error)
             message = _first_line(error)
             raise ModelError(
-                f"{type(model).__name__} does not take an input of shape "
+                f"{_name(model)} does not take an input of shape "
                 f"{shapes_text((self.args, self.kwargs))}: {message}{_advice(message)}"
             ) from error
 
@@ -133,6 +133,8 @@ def train(
     steps: int,
     trained: Iterable[str],
     clip: float | None = None,
+    *,
+    through: nn.Module | None = None,
 ) -> TrainedCopy:
     """Train a copy; `model.train()` is called before each step, as in most training loops.
 
@@ -146,6 +148,7 @@ def train(
         steps: Number of steps.
         trained: Names of the parameters that should get gradients.
         clip: Largest norm of all gradients that the optimizer sees.
+        through: A wrapper around the copy that is called in its place.
 
     Raises:
         ModelError: The model refuses the input, or there is no loss with a gradient.
@@ -160,7 +163,7 @@ def train(
     for step in range(1, steps + 1):
         model.train()
         optimizer.zero_grad(set_to_none=False)
-        losses.append(task.backward(model))
+        losses.append(task.backward(through or model))
         for name, parameter in expected:
             if parameter.grad is not None and finite.get(name, True):
                 finite[name] = _is_finite(parameter.grad)
@@ -200,6 +203,11 @@ def reached_when_thawed(model: nn.Module, task: TrainingTask, names: Iterable[st
 def _is_finite(gradient: Tensor) -> bool:
     values = gradient.coalesce().values() if gradient.is_sparse else gradient
     return bool(torch.isfinite(values).all())
+
+
+def _name(model: nn.Module) -> str:
+    inside = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    return type(inside).__name__
 
 
 def _first_line(error: Exception) -> str:
