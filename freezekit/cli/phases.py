@@ -6,18 +6,19 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.bench.phases import phase_plans
 from freezekit.bench.static import static_figures
 from freezekit.cli.options import EPOCHS
 from freezekit.errors import ScheduleError
 from freezekit.freezing.describe import summarise
 from freezekit.schedules.preview import preview
-from freezekit.spec.training_time import TrainingTime
+from freezekit.spec.training_time import times_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
     from freezekit.backbone.view import Backbone
-    from freezekit.freezing.plan import FreezePlan
+    from freezekit.bench.phase_plan import PhasePlan
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Flops, Workload
     from freezekit.schedules.preview import Phase
@@ -93,18 +94,19 @@ def follow(
     epochs, steps_per_epoch = totals[0] or EPOCHS, totals[1]
     tell(f"{workload.model}: phases")
     phases = _phases(schedule, backbone, registry, totals)
-    costs: dict[FreezePlan, Cost] = {}
-    for i, phase in enumerate(phases, 1):
-        if phase.plan not in costs:
+    plans = phase_plans(backbone.model, [phase.plan for phase in phases])
+    costs: dict[PhasePlan, Cost] = {}
+    for i, each in enumerate(plans, 1):
+        if each not in costs:
             tell(f"{workload.model}: memory and FLOPs of phase {i} of {len(phases)}")
-            costs[phase.plan] = _cost(workload, phase.plan, registry)
+            costs[each] = _cost(workload, each, registry)
     return Followed(
         str(schedule),
         epochs,
         steps_per_epoch,
         tuple(sorted(schedule.observes)),
         phases,
-        tuple(costs[phase.plan] for phase in phases),
+        tuple(costs[each] for each in plans),
         workload.batch_size,
     )
 
@@ -123,7 +125,7 @@ def _phases(
             f"step; give --epochs and --steps-per-epoch of at most {MOST_STEPS:,} steps together"
         )
     if totals[1] is None:
-        in_steps = next((t for t in _times_in(vars(schedule).values()) if t.unit == "step"), None)
+        in_steps = next((t for t in times_in(vars(schedule).values()) if t.unit == "step"), None)
         if in_steps is not None:
             raise ScheduleError(
                 f"the time {in_steps} needs the number of optimizer steps of an epoch: give "
@@ -141,15 +143,7 @@ def _phases(
         raise ScheduleError("; ".join((str(error), *left_out))) from error
 
 
-def _times_in(values: Iterable[object]) -> Iterator[TrainingTime]:
-    for value in values:
-        if isinstance(value, TrainingTime):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _times_in(value)
-
-
-def _cost(workload: Workload, plan: FreezePlan, registry: Registry) -> Cost:
+def _cost(workload: Workload, plan: PhasePlan, registry: Registry) -> Cost:
     try:
         found = static_figures(workload, plan, registry)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a model may raise anything; its phases are known

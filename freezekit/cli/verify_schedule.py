@@ -100,7 +100,7 @@ def verify_here(
     """
     from freezekit.backbone.staged import on_own_size_or
     from freezekit.freezing.plan import FreezePlan
-    from freezekit.handle.frozen import freeze_
+    from freezekit.handle.freeze import freeze_
     from freezekit.verify.schedule import verify_schedule
 
     model, inputs = build(

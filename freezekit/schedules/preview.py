@@ -12,7 +12,7 @@ from freezekit.schedules.asking import ask, plan_of
 from freezekit.spec.grammar import format_named
 from freezekit.spec.progress import Progress
 from freezekit.spec.strategy import Strategy
-from freezekit.spec.training_time import TrainingTime
+from freezekit.spec.training_time import times_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -172,14 +172,6 @@ def _check_totals(schedule: Schedule, epochs: int, steps_per_epoch: int | None) 
         if total is not None and total < 1:
             raise ScheduleError(f"{what} is {total}, expected 1 or more")
     if steps_per_epoch is None:
-        for time in _times_in(tuple(vars(schedule).values())):
+        for time in times_in(vars(schedule).values()):
             if time.unit == "step":
                 Progress(epochs=epochs).in_epochs(time)  # says what it needs
-
-
-def _times_in(values: tuple[object, ...]) -> Iterator[TrainingTime]:
-    for value in values:
-        if isinstance(value, TrainingTime):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _times_in(value)

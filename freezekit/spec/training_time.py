@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _TEXT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ep|step|%)")
 
@@ -59,3 +62,17 @@ class TrainingTime:
                 f"{text.strip()!r} is no time, expected one as '1ep', '500step', '50%'"
             )
         return TrainingTime(float(found.group(1)), cast("Unit", found.group(2)))  # as it matched
+
+
+def times_in(values: Iterable[object]) -> Iterator[TrainingTime]:
+    """Yield the times among options, also those in tuples.
+
+    Example:
+        >>> [str(time) for time in times_in((3, TrainingTime(1, "ep"), (TrainingTime(5, "%"),)))]
+        ['1ep', '5%']
+    """
+    for value in values:
+        if isinstance(value, TrainingTime):
+            yield value
+        elif isinstance(value, tuple):
+            yield from times_in(value)

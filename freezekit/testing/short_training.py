@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from freezekit.freezing.plan import FreezePlan
-from freezekit.handle.frozen import freeze_
+from freezekit.handle.freeze import freeze_
 from freezekit.testing.models import images
 from freezekit.testing.simulated import EPOCHS, STEPS, reported
 

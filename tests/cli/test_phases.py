@@ -111,6 +111,16 @@ def test_without_steps_an_epoch_has_a_hundred_and_the_text_says_so() -> None:
     assert (phase["steps"], phase["begins"]["step"]) == (None, None)
 
 
+def test_the_peak_counts_the_momentum_that_earlier_phases_left() -> None:
+    first, second = (
+        phases_of(*RESNET, "--schedule", text)["phases"]
+        for text in ("head-only", "full then head-only at 50%")
+    )
+    (alone,), (_, later) = first, second
+    left = sum(stage["parameters"] - stage["trainable"] for stage in alone["stages"])
+    assert later["peak_bytes"] - alone["peak_bytes"] == pytest.approx(4 * left, rel=0.01)
+
+
 def table_of(schedule: str, backbone: Backbone, epochs: int = 10) -> list[list[list[str]]]:
     """Return the tables at 80 columns, without what steps cost."""
     registry = load_registry()
