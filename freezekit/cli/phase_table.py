@@ -165,8 +165,8 @@ def _notes(followed: Followed, backbone: Backbone) -> list[str]:
     if any(cost.flops is not None for cost in followed.costs):
         notes.append(
             "peak MiB and GFLOP: predicted for one step with a batch of "
-            f"{followed.batch_size}, by SGD with momentum; momentum of what an earlier phase trained "
-            "is kept."
+            f"{followed.batch_size}, by SGD with momentum; that of what an earlier phase "
+            "trained is kept."
         )
     for problem in dict.fromkeys(cost.problem for cost in followed.costs if cost.problem):
         notes.append(f"no peak and no FLOPs: {problem}")
