@@ -1,0 +1,206 @@
+"""Take one model from its head to its stem by `gradual-unfreeze`, and check each phase."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.zoo.models import ZooModel, batch, build
+from benchmarks.zoo.reach import observe_reach, unclean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+    from torch import nn
+
+    from freezekit import Frozen, Stage
+
+SCHEDULE = "gradual-unfreeze:every=1ep"
+LR = 0.1
+DECAY = 1 / 2.6
+SHOWN = 5
+"""Faults kept for each model; their number is kept too."""
+
+
+def examine(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """Return the line of one model: how many phases it went through, and what was wrong.
+
+    Args:
+        job: The fields of a `ZooModel`.
+    """
+    from freezekit import FreezekitError
+
+    started = time.perf_counter()
+    line = dict(job)
+    try:
+        line |= {"status": "done", **_walk(ZooModel(**job).text)}
+    except FreezekitError as error:
+        line |= {"status": "refused", "reason": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # noqa: BLE001  # whatever a library's model raises
+        line |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
+    line["seconds"] = round(time.perf_counter() - started, 2)
+    gc.collect()
+    return line
+
+
+def _walk(text: str) -> dict[str, Any]:  # Any: JSON
+    """Go through all phases twice: by `change_`, and as a training that follows the schedule."""
+    import torch
+
+    from freezekit import Backbone, Progress, freeze_
+    from freezekit_strategies import GradualUnfreeze
+
+    model, was_asked_for_head = _with_head(text)
+    arrived = _state(model)
+    backbone = Backbone(model)
+    stages = backbone.stages
+    count = 1 + sum(stage.kind in ("stem", "body") for stage in stages)
+    decided = [GradualUnfreeze().decide(backbone, Progress(epoch=i)) for i in range(count)]
+    plans = [decision.plan for decision in decided if decision.plan is not None]
+    assert len(plans) == count
+    frozen = freeze_(model, plans[0])
+    optimizer = torch.optim.SGD(frozen.param_groups(LR, 0.01, all_phases=True), momentum=0.9)
+    groups = _groups(optimizer)
+    faults: list[str] = []
+    change_ms = []
+
+    def look(phase: int, before: Mapping[str, bool], way: str) -> None:
+        found = check(model, frozen, stages, arrived[0], phase, before)
+        if _groups(optimizer) != groups:
+            found.append("the groups of the optimizer have another shape")
+        faults.extend(f"phase {phase}, {way}: {fault}" for fault in found)
+
+    for phase, plan in enumerate(plans):
+        before = _flags(model)
+        began = time.perf_counter()
+        changed = frozen.change_(plan, optimizer)
+        change_ms.append(1e3 * (time.perf_counter() - began))
+        look(phase, before, "change_")
+        thawed = {name for name, flag in _flags(model).items() if flag and not before[name]}
+        if set(changed.thawed) != thawed or changed.frozen:
+            faults.append(f"phase {phase}: change_ says that it thawed {len(changed.thawed)}")
+    frozen.change_(plans[0], optimizer)
+    run = frozen.follow(SCHEDULE, optimizer, epochs=count)
+    for phase in range(count):
+        before = _flags(model)
+        if phase:
+            run.epoch()
+        look(phase, before, "follow")
+        faults += [f"phase {phase}: {fault}" for fault in _wrong_rates(optimizer, stages)]
+    frozen.undo()
+    if _state(model) != arrived:
+        faults.append("undo did not restore all flags and modes")
+    reach = observe_reach(model, batch(model, text))  # from here the model is spoilt
+    parts, modules = [s.parameters for s in stages], [s.modules for s in stages]
+    faults += [
+        f"phase {len(stages) - n}: an output of the frozen {name} requires grad"
+        for n, name in unclean(model, reach, parts, modules)
+    ]
+    return {
+        "stages": len(stages),
+        "phases": count,
+        "parameters": len(arrived[0]),
+        "arrived_frozen": sum(not flag for flag in arrived[0].values()),
+        "was_asked_for_head": was_asked_for_head,
+        "fault_count": len(faults),
+        "faults": faults[:SHOWN],
+        "change_ms": round(sorted(change_ms)[len(change_ms) // 2], 2),
+    }
+
+
+def check(
+    model: nn.Module,
+    frozen: Frozen,
+    stages: Sequence[Stage],
+    arrived: Mapping[str, bool],
+    phase: int,
+    before: Mapping[str, bool],
+) -> list[str]:
+    """Return what is wrong in a phase, which trains the last stages and no others.
+
+    Args:
+        model: The model in that phase.
+        frozen: Its handle.
+        stages: Its stages.
+        arrived: The flags of before it was frozen: what arrives frozen stays so.
+        phase: 0 trains the head and necks; each later one trains a stage more.
+        before: The flags of the phase before, which train a part of what is trained now.
+    """
+    prefix = [stage for stage in stages if stage.kind in ("stem", "body")]
+    still_frozen = prefix[: len(prefix) - phase]
+    inside = {name for stage in still_frozen for name in stage.parameters}
+    expected = {name: flag and name not in inside for name, flag in arrived.items()}
+    flags = _flags(model)
+    faults = []
+    if flags != expected:
+        wrong = [name for name in flags if flags[name] != expected[name]]
+        faults.append(f"{len(wrong)} flags are wrong, such as that of {wrong[0]}")
+    if {name for name, flag in flags.items() if not flag} != frozen.plan.frozen:
+        faults.append("the plan freezes others than the flags do")
+    if any(before[name] and not flags[name] for name in flags):
+        faults.append("what was trained is trained no longer")
+    if any(not flags[name] and p.grad is not None for name, p in model.named_parameters()):
+        faults.append("a frozen parameter has a gradient")
+    held = _held(model, {name for stage in still_frozen for name in stage.modules})
+    for asked in (False, True):
+        model.train(asked)
+        wrong = [n for n, m in model.named_modules() if m.training != (asked and n not in held)]
+        if wrong:
+            faults.append(f"after train({asked}), the mode of {wrong[0] or 'the model'} is wrong")
+    return faults
+
+
+def _with_head(text: str) -> tuple[nn.Module, bool]:
+    """Build a model; one that comes without a classifier is asked for one."""
+    from freezekit import Backbone, load_backbone
+
+    model = build(text)
+    if any(s.parameters for s in Backbone(model).stages if s.kind in ("head", "neck")):
+        return model, False
+    return load_backbone(text, device="meta", num_classes=10), True
+
+
+def _flags(model: nn.Module) -> dict[str, bool]:
+    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+
+
+def _state(model: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
+    return _flags(model), {name: module.training for name, module in model.named_modules()}
+
+
+def _groups(optimizer: torch.optim.Optimizer) -> list[tuple[str, float, list[int]]]:
+    """Return what may never change: name, weight decay and parameters of each group."""
+    return [
+        (g["name"], g["weight_decay"], [id(p) for p in g["params"]]) for g in optimizer.param_groups
+    ]
+
+
+def _wrong_rates(optimizer: torch.optim.Optimizer, stages: Sequence[Stage]) -> list[str]:
+    """Return the trained groups whose rate is not 2.6 times less for each stage back."""
+    backward = [stage.name for stage in reversed(stages) if stage.kind in ("body", "stem")]
+    wanted = {name: LR * DECAY**i for i, name in enumerate(backward, start=1)}
+    found = []
+    for group in optimizer.param_groups:
+        if not any(parameter.requires_grad for parameter in group["params"]):
+            continue  # a frozen stage gets its rate when it is thawed
+        rate = wanted.get(group["name"].removesuffix(", no decay"), LR)
+        if abs(group["lr"] - rate) > 1e-12 * LR:
+            found.append(f"the rate of {group['name']} is {group['lr']:.3g}, expected {rate:.3g}")
+    return found
+
+
+def _held(model: nn.Module, claimed: set[str]) -> set[str]:
+    """Return the modules that must be in eval mode.
+
+    They are those that a frozen stage claims, those whose parameters are all frozen, and those
+    without parameters inside of one of these.
+    """
+    held: set[str] = set()
+    for name, module in model.named_modules():  # parents come before their children
+        flags = [parameter.requires_grad for parameter in module.parameters()]
+        is_inside = bool(name) and name.rpartition(".")[0] in held
+        if name in claimed or (not any(flags) if flags else is_inside):
+            held.add(name)
+    return held
