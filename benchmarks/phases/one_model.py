@@ -49,18 +49,15 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
     """Go through all phases twice: by `change_`, and as a training that follows the schedule."""
     import torch
 
-    from freezekit import Backbone, Progress, freeze_
+    from freezekit import Progress
     from freezekit_strategies import GradualUnfreeze
 
-    model, was_asked_for_head = _with_head(text)
-    arrived = _state(model)
-    backbone = Backbone(model)
-    stages = backbone.stages
+    model, arrived, frozen, was_asked_for_head = _frozen(text)
+    stages = frozen.backbone.stages
     count = 1 + sum(stage.kind in ("stem", "body") for stage in stages)
-    decided = [GradualUnfreeze().decide(backbone, Progress(epoch=i)) for i in range(count)]
+    decided = [GradualUnfreeze().decide(frozen.backbone, Progress(epoch=i)) for i in range(count)]
     plans = [decision.plan for decision in decided if decision.plan is not None]
     assert len(plans) == count
-    frozen = freeze_(model, plans[0])
     optimizer = torch.optim.SGD(frozen.param_groups(LR, 0.01, all_phases=True), momentum=0.9)
     groups = _groups(optimizer)
     faults: list[str] = []
@@ -78,10 +75,11 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
         changed = frozen.change_(plan, optimizer)
         change_ms.append(1e3 * (time.perf_counter() - began))
         look(phase, before, "change_")
-        thawed = {name for name, flag in _flags(model).items() if flag and not before[name]}
-        if set(changed.thawed) != thawed or changed.frozen:
-            faults.append(f"phase {phase}: change_ says that it thawed {len(changed.thawed)}")
-    frozen.change_(plans[0], optimizer)
+        for told, flag in ((changed.thawed, True), (changed.frozen, False)):
+            moved = {n for n, now in _flags(model).items() if now is flag is not before[n]}
+            if set(told) != moved:
+                faults.append(f"phase {phase}: change_ says {len(told)}, not {len(moved)}, {flag}")
+    frozen.change_(plans[0], optimizer)  # back to the head
     run = frozen.follow(SCHEDULE, optimizer, epochs=count)
     for phase in range(count):
         before = _flags(model)
@@ -93,9 +91,10 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
     if _state(model) != arrived:
         faults.append("undo did not restore all flags and modes")
     reach = observe_reach(model, batch(model, text))  # from here the model is spoilt
-    parts, modules = [s.parameters for s in stages], [s.modules for s in stages]
+    prefix = [stage for stage in stages if stage.kind in ("stem", "body")]
+    parts, modules = [s.parameters for s in prefix], [s.modules for s in prefix]
     faults += [
-        f"phase {len(stages) - n}: an output of the frozen {name} requires grad"
+        f"phase {len(prefix) - n}: an output of the frozen {name} requires grad"
         for n, name in unclean(model, reach, parts, modules)
     ]
     return {
@@ -139,7 +138,7 @@ def check(
         faults.append(f"{len(wrong)} flags are wrong, such as that of {wrong[0]}")
     if {name for name, flag in flags.items() if not flag} != frozen.plan.frozen:
         faults.append("the plan freezes others than the flags do")
-    if any(before[name] and not flags[name] for name in flags):
+    if phase and any(before[name] and not flags[name] for name in flags):
         faults.append("what was trained is trained no longer")
     if any(not flags[name] and p.grad is not None for name, p in model.named_parameters()):
         faults.append("a frozen parameter has a gradient")
@@ -152,14 +151,24 @@ def check(
     return faults
 
 
-def _with_head(text: str) -> tuple[nn.Module, bool]:
-    """Build a model; one that comes without a classifier is asked for one."""
-    from freezekit import Backbone, load_backbone
+def _frozen(
+    text: str,
+) -> tuple[nn.Module, tuple[dict[str, bool], dict[str, bool]], Frozen, bool]:
+    """Build a model and its handle; one that comes without a classifier is asked for one.
+
+    Returns:
+        The model, its flags and modes of before, its handle, and whether it was asked.
+    """
+    from freezekit import freeze_, load_backbone
 
     model = build(text)
-    if any(s.parameters for s in Backbone(model).stages if s.kind in ("head", "neck")):
-        return model, False
-    return load_backbone(text, device="meta", num_classes=10), True
+    arrived = _state(model)
+    frozen = freeze_(model, "full")
+    if any(s.parameters for s in frozen.backbone.stages if s.kind in ("head", "neck")):
+        return model, arrived, frozen, False
+    model = load_backbone(text, device="meta", num_classes=10)
+    arrived = _state(model)
+    return model, arrived, freeze_(model, "full"), True
 
 
 def _flags(model: nn.Module) -> dict[str, bool]:
