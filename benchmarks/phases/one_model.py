@@ -54,6 +54,7 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
 
     model, arrived, frozen, was_asked_for_head = _frozen(text)
     stages = frozen.backbone.stages
+    subject = Subject(model, frozen, arrived[0])
     count = 1 + sum(stage.kind in ("stem", "body") for stage in stages)
     decided = [GradualUnfreeze().decide(frozen.backbone, Progress(epoch=i)) for i in range(count)]
     plans = [decision.plan for decision in decided if decision.plan is not None]
@@ -64,25 +65,25 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
     change_ms = []
 
     def look(phase: int, before: Mapping[str, bool], way: str) -> None:
-        found = check(model, frozen, stages, arrived[0], phase, before)
+        found = subject.check(phase, before)
         if _groups(optimizer) != groups:
             found.append("the groups of the optimizer have another shape")
         faults.extend(f"phase {phase}, {way}: {fault}" for fault in found)
 
     for phase, plan in enumerate(plans):
-        before = _flags(model)
+        before = subject.flags()
         began = time.perf_counter()
         changed = frozen.change_(plan, optimizer)
         change_ms.append(1e3 * (time.perf_counter() - began))
         look(phase, before, "change_")
         for told, flag in ((changed.thawed, True), (changed.frozen, False)):
-            moved = {n for n, now in _flags(model).items() if now is flag is not before[n]}
+            moved = {n for n, now in subject.flags().items() if now is flag is not before[n]}
             if set(told) != moved:
                 faults.append(f"phase {phase}: change_ says {len(told)}, not {len(moved)}, {flag}")
     frozen.change_(plans[0], optimizer)  # back to the head
     run = frozen.follow(SCHEDULE, optimizer, epochs=count)
     for phase in range(count):
-        before = _flags(model)
+        before = subject.flags()
         if phase:
             run.epoch()
         look(phase, before, "follow")
@@ -109,46 +110,58 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def check(
-    model: nn.Module,
-    frozen: Frozen,
-    stages: Sequence[Stage],
-    arrived: Mapping[str, bool],
-    phase: int,
-    before: Mapping[str, bool],
-) -> list[str]:
-    """Return what is wrong in a phase, which trains the last stages and no others.
+class Subject:
+    """A model that goes from phase to phase, with what stays the same in all of them."""
 
-    Args:
-        model: The model in that phase.
-        frozen: Its handle.
-        stages: Its stages.
-        arrived: The flags of before it was frozen: what arrives frozen stays so.
-        phase: 0 trains the head and necks; each later one trains a stage more.
-        before: The flags of the phase before, which train a part of what is trained now.
-    """
-    prefix = [stage for stage in stages if stage.kind in ("stem", "body")]
-    still_frozen = prefix[: len(prefix) - phase]
-    inside = {name for stage in still_frozen for name in stage.parameters}
-    expected = {name: flag and name not in inside for name, flag in arrived.items()}
-    flags = _flags(model)
-    faults = []
-    if flags != expected:
-        wrong = [name for name in flags if flags[name] != expected[name]]
-        faults.append(f"{len(wrong)} flags are wrong, such as that of {wrong[0]}")
-    if {name for name, flag in flags.items() if not flag} != frozen.plan.frozen:
-        faults.append("the plan freezes others than the flags do")
-    if phase and any(before[name] and not flags[name] for name in flags):
-        faults.append("what was trained is trained no longer")
-    if any(not flags[name] and p.grad is not None for name, p in model.named_parameters()):
-        faults.append("a frozen parameter has a gradient")
-    held = _held(model, {name for stage in still_frozen for name in stage.modules})
-    for asked in (False, True):
-        model.train(asked)
-        wrong = [n for n, m in model.named_modules() if m.training != (asked and n not in held)]
-        if wrong:
-            faults.append(f"after train({asked}), the mode of {wrong[0] or 'the model'} is wrong")
-    return faults
+    def __init__(self, model: nn.Module, frozen: Frozen, arrived: Mapping[str, bool]) -> None:
+        self.model = model
+        self.frozen = frozen
+        self.arrived = arrived
+        self.stages = frozen.backbone.stages
+        self.modules = dict(model.named_modules())
+        self._inside = {name: tuple(m.parameters()) for name, m in self.modules.items()}
+        self._parameters = dict(model.named_parameters())
+
+    def flags(self) -> dict[str, bool]:
+        """Return what is trained."""
+        return {name: parameter.requires_grad for name, parameter in self._parameters.items()}
+
+    def check(self, phase: int, before: Mapping[str, bool]) -> list[str]:
+        """Return what is wrong in a phase, which trains the last stages and no others.
+
+        Args:
+            phase: 0 trains the head and necks; each later one trains a stage more.
+            before: The flags of the phase before, which train a part of what is trained now.
+        """
+        prefix = [stage for stage in self.stages if stage.kind in ("stem", "body")]
+        still_frozen = prefix[: len(prefix) - phase]
+        inside = {name for stage in still_frozen for name in stage.parameters}
+        # What arrives frozen stays so.
+        expected = {name: flag and name not in inside for name, flag in self.arrived.items()}
+        flags = self.flags()
+        faults = []
+        if flags != expected:
+            wrong = [name for name in flags if flags[name] != expected[name]]
+            faults.append(f"{len(wrong)} flags are wrong, such as that of {wrong[0]}")
+        if {name for name, flag in flags.items() if not flag} != self.frozen.plan.frozen:
+            faults.append("the plan freezes others than the flags do")
+        if phase and any(before[name] and not flags[name] for name in flags):
+            faults.append("what was trained is trained no longer")
+        if any(not p.requires_grad and p.grad is not None for p in self._parameters.values()):
+            faults.append("a frozen parameter has a gradient")
+        held = _held(self._inside, {name for stage in still_frozen for name in stage.modules})
+        for asked in (False, True):
+            self.model.train(asked)
+            wrong = [
+                name
+                for name, module in self.modules.items()
+                if module.training != (asked and name not in held)
+            ]
+            if wrong:
+                faults.append(
+                    f"after train({asked}), the mode of {wrong[0] or 'the model'} is wrong"
+                )
+        return faults
 
 
 def _frozen(
@@ -200,16 +213,20 @@ def _wrong_rates(optimizer: torch.optim.Optimizer, stages: Sequence[Stage]) -> l
     return found
 
 
-def _held(model: nn.Module, claimed: set[str]) -> set[str]:
+def _held(modules: Mapping[str, Sequence[nn.Parameter]], claimed: set[str]) -> set[str]:
     """Return the modules that must be in eval mode.
 
     They are those that a frozen stage claims, those whose parameters are all frozen, and those
     without parameters inside of one of these.
+
+    Args:
+        modules: Each module with all parameters inside of it; parents come before their children.
+        claimed: The modules of the frozen stages.
     """
     held: set[str] = set()
-    for name, module in model.named_modules():  # parents come before their children
-        flags = [parameter.requires_grad for parameter in module.parameters()]
+    for name, parameters in modules.items():
         is_inside = bool(name) and name.rpartition(".")[0] in held
-        if name in claimed or (not any(flags) if flags else is_inside):
+        is_frozen = not any(parameter.requires_grad for parameter in parameters)
+        if name in claimed or (is_frozen if parameters else is_inside):
             held.add(name)
     return held
