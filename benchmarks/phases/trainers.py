@@ -15,6 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections import OrderedDict
+from copy import deepcopy
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -51,11 +52,12 @@ def finetuning_scheduler(strategy: str) -> dict[str, Any]:  # Any: JSON
     """Train three phases by finetuning-scheduler."""
     from finetuning_scheduler import FinetuningScheduler
 
-    return _fit(
-        "finetuning-scheduler",
-        strategy,
-        lambda: [FinetuningScheduler(ft_schedule=SCHEDULE, epoch_transitions_only=True)],
-    )
+    options = {
+        "ft_schedule": deepcopy(SCHEDULE),  # it is changed in place
+        "epoch_transitions_only": True,
+        "restore_best": False,  # there is no validation that would tell the best
+    }
+    return _fit("finetuning-scheduler", strategy, lambda: [FinetuningScheduler(**options)])
 
 
 TRAINERS = {"lightning": lightning, "finetuning_scheduler": finetuning_scheduler}

@@ -18,7 +18,7 @@ SCHEDULES: Mapping[str, str] = {
     "chain-thaw": "chain-thaw",
     "freeze-out": "freeze-out",
     "one-cycle-unfreeze": "one-cycle-unfreeze",
-    "auto-rgn": "auto-rgn:batches=2,freeze_below=0.5",
+    "auto-rgn": "auto-rgn:batches=2,freeze_below=0.7",
     "plasticity": "plasticity:every=2,window=2,tolerance=0.5",
     "on-plateau": (
         "on-plateau:phases=head-only|first-n-stages:n=2|full,"
