@@ -164,7 +164,12 @@ def examine(schedule: str, optimizer: str) -> dict[str, Any]:  # Any: JSON
 
 
 @click.command(help=__doc__)
-@click.option("--only", default="", metavar="TEXT", help="Schedules whose name has the text.")
+@click.option(
+    "--only",
+    default="",
+    metavar="TEXT",
+    help="Only schedules whose name has this; other rows stay.",
+)
 @click.option(
     "-o",
     "--output",
@@ -174,22 +179,30 @@ def examine(schedule: str, optimizer: str) -> dict[str, Any]:  # Any: JSON
 def main(only: str, output: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
+    done: dict[tuple[str, str], dict[str, Any]] = {}  # Any: JSON
+    if only and output.exists():
+        done = {(row["name"], row["optimizer"]): row for row in _rows(output)}
     for name, optimizer in product(SCHEDULES, optimizers()):
         if only not in name:
             continue
         started = time.perf_counter()
-        row = {"schedule": SCHEDULES[name], "optimizer": optimizer}
+        row = {"name": name, "schedule": SCHEDULES[name], "optimizer": optimizer}
         row |= examine(SCHEDULES[name], optimizer)
-        rows.append(row)
+        done[name, optimizer] = row
+        rows = [done[key] for key in product(SCHEDULES, optimizers()) if key in done]
         write_whole(output, {**environment(), "steps": STEPS, "rows": rows})
         click.echo(
             f"{name:<20} {optimizer:<14} {len(row['transitions'])} transitions  "
             f"{row['checked']} states checked, {row['failed']} failed {row['differing'] or ''}  "
             f"{time.perf_counter() - started:.0f} s"
         )
-    checked, failed = (sum(row[key] for row in rows) for key in ("checked", "failed"))
-    click.echo(json.dumps({"checked": checked, "failed": failed}))
+    for key in ("checked", "failed"):
+        click.echo(f"{sum(row[key] for row in _rows(output)):,} states {key} in {output}")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:  # Any: JSON
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
 
 
 if __name__ == "__main__":
