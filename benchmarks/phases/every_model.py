@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.zoo.models import zoo
+from benchmarks.zoo.models import smallest_of_families, zoo
 from benchmarks.zoo.sweep import RESULTS, Line, read, sweep
 
 CODE = (
@@ -40,7 +40,9 @@ CODE = (
 )
 def main(only: str, workers: int, fresh: bool, summary_only: bool, output: Path) -> None:
     if not summary_only:
-        jobs = [asdict(model) for model in zoo(only=only)]
+        first = set(smallest_of_families(read(RESULTS / "zoo-coverage.jsonl")[1]))
+        models = sorted(zoo(only=only), key=lambda model: model not in first)  # stable
+        jobs = [asdict(model) for model in models]
         sweep("phases", jobs, output=output, workers=workers, fresh=fresh, code=CODE)
     click.echo(summary(read(output)[1]))
 
