@@ -24,12 +24,13 @@ import click
 from benchmarks.facts import environment, write_whole
 from benchmarks.zoo.pool import ROOT
 
-SCRIPTS = ("benchmarks.phases.on_ranks", "benchmarks.phases.trainers")
+SCRIPTS = {"freezekit": "benchmarks.phases.on_ranks", "trainers": "benchmarks.phases.trainers"}
 LIMIT_SECONDS = 1200
 
 
 @click.command(help=__doc__)
 @click.option("--ranks", default=(2, 4), multiple=True, show_default=True, help="Processes.")
+@click.option("--only", type=click.Choice(tuple(SCRIPTS)), help="A part; other rows stay.")
 @click.option("--peers-python", default=sys.executable, help="A Python that has the trainers too.")
 @click.option(
     "-o",
@@ -37,14 +38,18 @@ LIMIT_SECONDS = 1200
     default="benchmarks/results/phases-ranks.json",
     type=click.Path(path_type=Path),
 )
-def main(ranks: tuple[int, ...], peers_python: str, output: Path) -> None:
+def main(ranks: tuple[int, ...], only: str | None, peers_python: str, output: Path) -> None:
     rows: list[dict[str, Any]] = []  # Any: JSON
+    if only and output.exists():
+        rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in rows if row["part"] != only or row["ranks"] not in ranks]
     for count in ranks:
-        for script in SCRIPTS:
-            python = peers_python if script == SCRIPTS[-1] else sys.executable
-            found = run(python, script, count)
+        for part in (only,) if only else SCRIPTS:
+            python = peers_python if part == "trainers" else sys.executable
+            found = run(python, SCRIPTS[part], count)
+            click.echo(f"{count} ranks, {part}")
             click.echo("\n".join(line for row in found for line in table(row)))
-            rows += found
+            rows += [{"part": part, "ranks": count, **row} for row in found]
             write_whole(output, {**environment(), "backend": "gloo", "rows": rows})
     click.echo(summary(rows))
 
@@ -78,7 +83,7 @@ def table(row: dict[str, Any]) -> list[str]:  # Any: JSON
         if reason in row:
             return [f"{title}: {reason}: {row[reason]}"]
     return [
-        f"{row['ranks']} ranks, {title}",
+        title,
         *(
             f"    {len(phase['sent_bytes_of_steps']):>3} steps  "
             f"trained {phase['trained_bytes']:>7,} B  needs {phase['needed_bytes']:>9,} B a step, "
@@ -93,8 +98,9 @@ def table(row: dict[str, Any]) -> list[str]:  # Any: JSON
 def summary(rows: list[dict[str, Any]]) -> str:  # Any: JSON
     """Return the largest figures of each trainer and number of ranks."""
     told = []
-    for trainer, ranks in dict.fromkeys((r["trainer"], r["ranks"]) for r in rows if "ranks" in r):
-        mine = [r for r in rows if (r["trainer"], r.get("ranks")) == (trainer, ranks)]
+    done = [row for row in rows if "phases" in row]
+    for trainer, ranks in dict.fromkeys((row["trainer"], row["ranks"]) for row in done):
+        mine = [row for row in done if (row["trainer"], row["ranks"]) == (trainer, ranks)]
         phases = [phase for row in mine for phase in row["phases"]]
         worst, buffers = (
             max(phase[f"{name}_apart"] for phase in phases)

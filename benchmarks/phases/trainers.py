@@ -36,8 +36,8 @@ STRATEGIES = ("ddp", "ddp_find_unused_parameters_true")
 # As in a fine-tuning schedule that a user writes for finetuning-scheduler: a phase each epoch.
 SCHEDULE: dict[int, dict[str, Any]] = {
     0: {"params": ["fc.*"], "max_transition_epoch": 1},
-    1: {"params": ["backbone.s2.*", "backbone.s3.*"], "max_transition_epoch": 2},
-    2: {"params": ["backbone.stem.*", "backbone.s1.*"], "max_transition_epoch": 3},
+    1: {"params": ["backbone.s2.*", "backbone.s3.*"], "max_transition_epoch": 2, "lr": LR},
+    2: {"params": ["backbone.stem.*", "backbone.s1.*"], "max_transition_epoch": 3, "lr": LR},
 }
 
 
