@@ -54,7 +54,7 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
 
     model, arrived, frozen, was_asked_for_head = _frozen(text)
     stages = frozen.backbone.stages
-    subject = Subject(model, frozen, arrived[0])
+    subject = Subject(model, frozen, arrived)
     count = 1 + sum(stage.kind in ("stem", "body") for stage in stages)
     decided = [GradualUnfreeze().decide(frozen.backbone, Progress(epoch=i)) for i in range(count)]
     plans = [decision.plan for decision in decided if decision.plan is not None]
@@ -89,8 +89,10 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
         look(phase, before, "follow")
         faults += [f"phase {phase}: {fault}" for fault in _wrong_rates(optimizer, stages)]
     frozen.undo()
-    if _state(model) != arrived:
-        faults.append("undo did not restore all flags and modes")
+    if subject.flags() != arrived:
+        faults.append("undo did not restore all flags")
+    if not all(module.training for module in subject.modules.values()):  # as `check` asked last
+        faults.append("undo left modules in eval mode")
     reach = observe_reach(model, batch(model, text))  # from here the model is spoilt
     prefix = [stage for stage in stages if stage.kind in ("stem", "body")]
     parts, modules = [s.parameters for s in prefix], [s.modules for s in prefix]
@@ -101,8 +103,8 @@ def _walk(text: str) -> dict[str, Any]:  # Any: JSON
     return {
         "stages": len(stages),
         "phases": count,
-        "parameters": len(arrived[0]),
-        "arrived_frozen": sum(not flag for flag in arrived[0].values()),
+        "parameters": len(arrived),
+        "arrived_frozen": sum(not flag for flag in arrived.values()),
         "was_asked_for_head": was_asked_for_head,
         "fault_count": len(faults),
         "faults": faults[:SHOWN],
@@ -164,32 +166,26 @@ class Subject:
         return faults
 
 
-def _frozen(
-    text: str,
-) -> tuple[nn.Module, tuple[dict[str, bool], dict[str, bool]], Frozen, bool]:
+def _frozen(text: str) -> tuple[nn.Module, dict[str, bool], Frozen, bool]:
     """Build a model and its handle; one that comes without a classifier is asked for one.
 
     Returns:
-        The model, its flags and modes of before, its handle, and whether it was asked.
+        The model, its flags of before, its handle, and whether it was asked.
     """
     from freezekit import freeze_, load_backbone
 
     model = build(text)
-    arrived = _state(model)
+    arrived = _flags(model)
     frozen = freeze_(model, "full")
     if any(s.parameters for s in frozen.backbone.stages if s.kind in ("head", "neck")):
         return model, arrived, frozen, False
     model = load_backbone(text, device="meta", num_classes=10)
-    arrived = _state(model)
+    arrived = _flags(model)
     return model, arrived, freeze_(model, "full"), True
 
 
 def _flags(model: nn.Module) -> dict[str, bool]:
     return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-
-
-def _state(model: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
-    return _flags(model), {name: module.training for name, module in model.named_modules()}
 
 
 def _groups(optimizer: torch.optim.Optimizer) -> list[tuple[str, float, list[int]]]:
