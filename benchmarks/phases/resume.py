@@ -186,7 +186,7 @@ def main(only: str, output: Path) -> None:
         if only not in name:
             continue
         started = time.perf_counter()
-        row = {"name": name, "schedule": SCHEDULES[name], "optimizer": optimizer}
+        row: dict[str, Any] = {"name": name, "schedule": SCHEDULES[name], "optimizer": optimizer}
         row |= examine(SCHEDULES[name], optimizer)
         done[name, optimizer] = row
         rows = [done[key] for key in product(SCHEDULES, optimizers()) if key in done]
