@@ -14,6 +14,7 @@ TASKS = {
     "verify": "benchmarks.zoo.verify_families",
     "peers": "benchmarks.zoo.peers",
     "lean": "benchmarks.lean.compare",
+    "phases": "benchmarks.phases.one_model",
 }
 """What can be asked, and the module whose `examine` answers."""
 
