@@ -142,7 +142,7 @@ def bench(
       freezekit bench timm:resnet10t timm:resnet14t -s full -o two.json --resume
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
-      freezekit bench timm:resnet14t --schedule 'head-only then full at 2ep' --epochs 10
+      freezekit bench timm:resnet14t --schedule 'head-only then full at 2ep'
     """  # noqa: D301  # click reads the character
     from freezekit.bench.forked import ForkServer
     from freezekit.bench.run import BenchOptions

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from freezekit.freezing.plan import FreezePlan
 
 
-MULTIPLIER = "lr_multiplier"
+MULTIPLIER = "freezekit_lr_multiplier"
 """The key of a group that says by what its learning rate was multiplied. It travels in the
 optimizer's state dict, so that a later change of the multiplier scales the rate exactly once."""
 

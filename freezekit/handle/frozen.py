@@ -110,9 +110,9 @@ class Frozen:
         """Return parameter groups for a torch optimizer. Each parameter is in one group.
 
         Each group has "params", "lr" (`lr` times the plan's multiplier), "weight_decay", "name" and
-        "lr_multiplier". Some parameters get no weight decay, as in timm: norms, biases, other
-        parameters of fewer than two dimensions, and those that the model's `no_weight_decay()`
-        names.
+        "freezekit_lr_multiplier". Some parameters get no weight decay, as in timm: norms, biases,
+        other parameters of fewer than two dimensions, and those that the model's
+        `no_weight_decay()` names.
 
         The groups hold what is trained now, also where the model has departed from its plan. New
         parameters have no multiplier.
@@ -220,7 +220,7 @@ class Frozen:
             >>> len(change.thawed), change.frozen
             (30, ())
         """
-        training = Training(optimizer, tuple(schedulers), ddp, moments)
+        training = Training(optimizer, _listed(schedulers), ddp, moments)
         with lock_of(self.backbone.model):
             self._check_in_force()
             check_training(self.backbone, training)
@@ -295,13 +295,11 @@ class Frozen:
                 f"the schedule is {type(made).__name__} {made!r:.80}, expected text such as "
                 "'head-only then full at 1ep', or a Schedule"
             )
-        training = Training(optimizer, tuple(schedulers), ddp, moments)
+        training = Training(optimizer, _listed(schedulers), ddp, moments)
         with lock_of(self.backbone.model):
             self._check_in_force()
             check_training(self.backbone, training)
-            if self._followed is not None:
-                self._followed.close()
-            self._followed = FollowedSchedule(
+            followed = FollowedSchedule(
                 self.backbone,
                 made,
                 training,
@@ -310,7 +308,10 @@ class Frozen:
                 sample=sample,
                 thaw=self._thaw,
             )
-        return self._followed
+            if self._followed is not None:  # it goes on where the new one was refused
+                self._followed.close()
+            self._followed = followed
+        return followed
 
     def state_dict(self) -> dict[str, Any]:  # Any: what torch.save holds
         """Return the plan in force, and the state of the schedule that is followed, if any.
@@ -510,3 +511,18 @@ class Frozen:
             f"this handle is no longer in force: {type(self.backbone.model).__name__} was "
             "undone or frozen again; use the handle that the last freeze_() returned"
         )
+
+
+def _listed(schedulers: Sequence[Any]) -> tuple[Any, ...]:  # Any: as in `change_`
+    """Return the schedulers.
+
+    Raises:
+        FreezeError: It is one scheduler, or None.
+    """
+    try:
+        return tuple(schedulers)
+    except TypeError:
+        raise FreezeError(
+            f"schedulers is {type(schedulers).__name__}, expected a list, as in "
+            "schedulers=[scheduler]"
+        ) from None

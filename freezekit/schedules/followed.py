@@ -7,22 +7,40 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError, ScheduleError
+from freezekit.freezing.departures import look, warning
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import warn
 from freezekit.schedules.agreement import agree, mean_over_ranks
 from freezekit.schedules.asking import ask, plan_of
+from freezekit.schedules.beforehand import (
+    check_later_plans,
+    check_observes,
+    missing_parameters,
+)
 from freezekit.schedules.between_steps import check_between_steps
-from freezekit.schedules.change import Change, Training, change, put_in_force
+from freezekit.schedules.change import (
+    Change,
+    Training,
+    change,
+    check_training,
+    put_in_force,
+)
+from freezekit.schedules.epochs import checked_metrics, epoch_warnings
 from freezekit.schedules.live_rates import LiveRates
 from freezekit.schedules.observing import Observer
-from freezekit.schedules.optimizers import check_optimizer, hooked
+from freezekit.schedules.optimizers import (
+    check_optimizer,
+    hooked,
+)
+from freezekit.schedules.pending import PendingGradients
 from freezekit.schedules.rates import SCHEDULED
 from freezekit.schedules.saved_state import (
     VERSION,
     check_state,
     digest,
     kept_weights,
+    read_state,
     restore_weights,
 )
 from freezekit.schedules.sharded import reshard_
@@ -39,6 +57,10 @@ if TYPE_CHECKING:
     from freezekit.plugins.registry import Registry
     from freezekit.spec.schedule import Decision, Schedule
     from freezekit.spec.strategy import Strategy
+
+
+TOLD_STEPS = 3
+"""First steps of a training, in which rates that another code sets are noticed."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +112,19 @@ class FollowedSchedule:
         self._training = training
         self._registry = registry
         self._thaw = thaw
-        self._group = training.ddp.process_group if training.ddp else None
+        self._group = training.ddp.process_group if training.ddp is not None else None
         self._plans: dict[object, FreezePlan] = {}
         self._given: object = None  # the plan as the schedule gave it last
         self._last: Decision | None = None
         self._waiting: FreezePlan | None = None  # a plan that waits for the end of an accumulation
         self._weights: dict[str, Tensor] | None = None
-        self._has_stepped = False  # the optimizer, since the last step()
+        self._stepped = 0  # steps of the optimizer since the last step()
+        self._pending = PendingGradients(self._optimizer)
         self._is_between_steps = True
         self._warned: set[str] = set()
+        self._unseen_calls = 0  # of step() in this epoch, without a step of the optimizer
         self._told_long_epoch = self._is_checked = False
+        check_observes(schedule, registry)
         optimizer = self._optimizer
         self._rates = LiveRates(backbone, optimizer, training)
         self._asked: Mapping[str, float] = {}  # factors, in force once a plan does not wait
@@ -118,6 +143,8 @@ class FollowedSchedule:
                 {"schedule": str(schedule), "model": digest(backbone), "progress": repr(progress)},
                 self._group,
             )
+            check_later_plans(backbone, schedule, optimizer, registry, thaw=thaw)
+            self._warn(missing_parameters(backbone, optimizer, thaw=thaw))
             self._decide(progress, is_first=True)
         except BaseException:
             self.close()
@@ -141,8 +168,9 @@ class FollowedSchedule:
         """Say that the optimizer has made a step; the plan may change.
 
         Call it after `optimizer.step()` and the step of a learning-rate scheduler. With gradient
-        accumulation it can be called for each small batch too: a change waits until the optimizer
-        has made its step, as it does where a GradScaler skips a step.
+        accumulation it can be called for each small batch too. Steps that the optimizer made are
+        counted, and not calls: a call after a small batch, or after a step that GradScaler skipped,
+        changes nothing.
 
         Returns:
             What was frozen and thawed; None where the plan stays.
@@ -155,15 +183,21 @@ class FollowedSchedule:
         self._check_in_force()
         if not self._is_checked:
             self._check_first_step()
-        done, had_stepped = self.progress, self._has_stepped
+        done, stepped = self.progress, self._stepped
+        if self._counts_steps and not stepped:  # a small batch, or a step that GradScaler skipped
+            self._is_between_steps, self._unseen_calls = False, self._unseen_calls + 1
+            return None
+        self._unseen_calls = 0
+        made = stepped if self._counts_steps else 1
         if done.steps_per_epoch is not None and done.step_in_epoch >= done.steps_per_epoch:
             self._tell_long_epoch()
-        self._is_between_steps = had_stepped or not self._counts_steps
-        self._has_stepped = False
+        if not self._training.schedulers and (done.step < TOLD_STEPS or done.step_in_epoch == 1):
+            self._warn(self._rates.problem())
+        self._is_between_steps, self._stepped = True, 0
         now = Progress(
-            done.step + 1,
+            done.step + made,
             done.epoch,
-            done.step_in_epoch + 1,
+            done.step_in_epoch + made,
             done.epochs,
             done.steps_per_epoch,
             state=done.state,
@@ -171,7 +205,7 @@ class FollowedSchedule:
         try:
             changed = self._decide(now)
         except BaseException:
-            self._has_stepped = had_stepped
+            self._stepped = stepped
             raise
         self._set_due()
         return changed
@@ -191,17 +225,31 @@ class FollowedSchedule:
             ScheduleError: A metric is no number.
         """
         self._check_in_force()
-        numbers = _numbers(metrics or {})
+        if not self._is_checked:
+            self._check_first_step()
+        numbers = checked_metrics({} if metrics is None else metrics)
+        for text in epoch_warnings(
+            self.progress, self._optimizer, self._stepped, self._unseen_calls
+        ):
+            self._warn(text)
+        if departures := look(self._backbone, self.plan).departures:
+            self._warn(warning(departures))
+        self._unseen_calls = 0
         agree(
             "epoch()",
-            {"step": str(self.progress.step), "epoch": str(self.progress.epoch)},
+            {
+                "step": str(self.progress.step + self._stepped),
+                "epoch": str(self.progress.epoch),
+            },
             self._group,
         )
-        numbers = mean_over_ranks(numbers, self._group)
+        numbers = mean_over_ranks(numbers, self._group, what="epoch()")
         done = self.progress
-        return self._decide(
+        if self._counts_steps and self._pending.any():
+            self._is_between_steps = False  # a change waits for the step that uses them
+        changed = self._decide(
             Progress(
-                done.step,
+                done.step + (self._stepped if self._counts_steps else 0),
                 done.epoch + 1,
                 0,
                 done.epochs,
@@ -210,6 +258,9 @@ class FollowedSchedule:
                 state=done.state,
             )
         )
+        if self._counts_steps:
+            self._stepped = 0
+        return changed
 
     def close(self) -> None:
         """End it: the hooks of the optimizer are removed, and the plan in force stays."""
@@ -231,7 +282,7 @@ class FollowedSchedule:
             "plan": self.plan.to_json(),
             "waiting": None if self._waiting is None else self._waiting.to_json(),
             "given": self._given if isinstance(self._given, str) else None,
-            "rates": dict(self._rates.factors),
+            "rates": dict(self._rates.factors or {}),
             "asked_rates": dict(self._asked),
             "multipliers": self._rates.multipliers(),
             "step": done.step,
@@ -240,7 +291,7 @@ class FollowedSchedule:
             "epochs": done.epochs,
             "steps_per_epoch": done.steps_per_epoch,
             "state": json.dumps(done.state),
-            "has_stepped": self._has_stepped,
+            "stepped": self._stepped,
             "is_between_steps": self._is_between_steps,
             "observer": self._observer.state_dict(),
             "weights": self._weights,
@@ -258,34 +309,34 @@ class FollowedSchedule:
         """
         self._check_in_force()
         check_state(state, str(self.schedule), digest(self._backbone))
+        saved = read_state(state)
         done = self.progress
-        if (state["epochs"], state["steps_per_epoch"]) != (done.epochs, done.steps_per_epoch):
-            text = (
-                f"the state is of a training of {state['epochs']} epoch(s) of "
-                f"{state['steps_per_epoch']} step(s), and this one has {done.epochs} of "
+        if (saved.epochs, saved.steps_per_epoch) != (done.epochs, done.steps_per_epoch):
+            self._warn(
+                f"the state is of a training of {saved.epochs} epoch(s) of "
+                f"{saved.steps_per_epoch} step(s), and this one has {done.epochs} of "
                 f"{done.steps_per_epoch}: phases may begin at other times"
             )
-            warn([text], stacklevel=3)
-        agree("load_state_dict()", {"plan": state["plan"], "step": str(state["step"])}, self._group)
+        agree("load_state_dict()", {"plan": saved.plan, "step": str(saved.step)}, self._group)
+        observed = self._observer.read(saved.observer)
         reshard_(self._backbone.model)
-        put_in_force(self._backbone, FreezePlan.from_json(state["plan"]), self._training.ddp)
-        waiting = state["waiting"]
-        self._waiting = None if waiting is None else FreezePlan.from_json(waiting)
-        self._given, self._last = state["given"], None
-        self._rates.expect(state["rates"], state["multipliers"])
-        self._asked = dict(state["asked_rates"])
+        put_in_force(self._backbone, FreezePlan.from_json(saved.plan), self._training.ddp)
+        self._waiting = None if saved.waiting is None else FreezePlan.from_json(saved.waiting)
+        self._given, self._last = saved.given, None
+        self._rates.expect(saved.rates, saved.multipliers)
+        self._asked = saved.asked_rates
         self._is_checked = False
         self.progress = Progress(
-            state["step"],
-            state["epoch"],
-            state["step_in_epoch"],
+            saved.step,
+            saved.epoch,
+            saved.step_in_epoch,
             done.epochs,
             done.steps_per_epoch,
-            state=json.loads(state["state"]),
+            state=saved.decoded_state,
         )
-        self._has_stepped, self._is_between_steps = state["has_stepped"], state["is_between_steps"]
-        self._observer.load_state_dict(state["observer"])
-        self._weights = state["weights"]
+        self._stepped, self._is_between_steps = saved.stepped, saved.is_between_steps
+        self._observer.go_on(observed)
+        self._weights = saved.weights
         self._set_due()
 
     @property
@@ -294,7 +345,8 @@ class FollowedSchedule:
         return self._training.optimizer
 
     def _after_optimizer_step(self, *_: object) -> None:
-        self._has_stepped = True
+        self._stepped += 1
+        self._pending.mark()
         self._observer.after_step()
 
     def _set_due(self) -> None:
@@ -323,21 +375,28 @@ class FollowedSchedule:
         if given is not None and given is not self._given and given != self._given:
             plan = self._plan_of(given, now)
         rates = self._asked if decision.rates is None else decision.rates
+        model, changed, overwritten = self._backbone.model, None, None
         if decision.restores_weights:
+            overwritten = kept_weights(model)
             self._restore_weights()
-        if decision.keeps_weights:
-            self._weights = kept_weights(self._backbone.model)
-        changed = None
         if plan is None or plan == self.plan:
             self._rates.set(rates, self.plan)
             plan = None
         elif is_first or self._is_between_steps:
             warn(self._new_warnings(plan), stacklevel=5)
-            changed = change(self._backbone, plan, self._training, rates)
-            self._rates.factors = rates
+            try:
+                check_training(self._backbone, self._training)
+                changed = change(self._backbone, plan, self._training, rates)
+            except BaseException:
+                if overwritten is not None:
+                    restore_weights(model, overwritten)
+                raise
+            self._rates.are(rates)
             if not is_first:
                 self.transitions.append(Transition(now.step, now.epoch, changed, decision.reason))
             plan = None
+        if decision.keeps_weights:
+            self._weights = kept_weights(model)
         self._waiting, self._asked = plan, rates
         if given is not None:
             self._given = given
@@ -380,6 +439,7 @@ class FollowedSchedule:
     def _check_first_step(self) -> None:
         """Check what can only be known once all is made and loaded."""
         self._rates.check_expected()
+        check_training(self._backbone, self._training)
         check_optimizer(self._optimizer, self._backbone.model, self.plan)
         self._is_checked = True
         is_scheduled = any(SCHEDULED in group for group in self._optimizer.param_groups)
@@ -391,6 +451,12 @@ class FollowedSchedule:
             )
             warn([text], stacklevel=4)
 
+    def _warn(self, text: str) -> None:
+        """Warn of something once."""
+        if text and text not in self._warned:
+            self._warned.add(text)
+            warn([text], stacklevel=4)
+
     def _tell_long_epoch(self) -> None:
         if not self._told_long_epoch:
             self._told_long_epoch = True
@@ -400,15 +466,3 @@ class FollowedSchedule:
                 "each epoch, or correct steps_per_epoch"
             )
             warn([text], stacklevel=4)
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    numbers = {}
-    for name, value in metrics.items():
-        try:
-            numbers[name] = float(value)
-        except (TypeError, ValueError) as error:
-            raise ScheduleError(
-                f"the metric {name!r} is {value!r:.80}, expected one number"
-            ) from error
-    return numbers

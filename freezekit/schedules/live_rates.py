@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.errors import ScheduleError
+from freezekit.freezing.parameter_groups import MULTIPLIER
 from freezekit.schedules.optimizers import check_scheduled, group_multipliers, trained_groups
 from freezekit.schedules.rates import multiplier, set_multipliers
 from freezekit.schedules.sharded import reshard_
@@ -24,11 +25,12 @@ class LiveRates:
     """Factors of learning rates, which a schedule may change in each step.
 
     Attributes:
-        factors: By the name of a stage, beside the multipliers of the plan.
+        factors: By the name of a stage, beside the multipliers of the plan. None: not known, as
+            another schedule may have set them before.
     """
 
     def __init__(self, backbone: Backbone, optimizer: Optimizer, training: Training) -> None:
-        self.factors: Mapping[str, float] = {}
+        self.factors: Mapping[str, float] | None = None
         self._backbone = backbone
         self._optimizer = optimizer
         self._training = training
@@ -38,7 +40,7 @@ class LiveRates:
 
     def set(self, factors: Mapping[str, float], plan: FreezePlan) -> None:
         """Let factors act on the parameters that a plan trains. On an error nothing has changed."""
-        if factors is self.factors or factors == self.factors:
+        if factors == self.factors:
             return
         of = plan, len(self._optimizer.param_groups)
         if self._groups_of != of:
@@ -48,7 +50,25 @@ class LiveRates:
         wanted = group_multipliers(self._optimizer, self._groups, factors)
         check_scheduled(self._optimizer, self._training.schedulers, wanted)
         set_multipliers(self._optimizer, self._training.schedulers, wanted)
-        self.factors = factors
+        self.are(factors)
+
+    def are(self, factors: Mapping[str, float]) -> None:
+        """Say which factors are in force; the schedule may write into its own mapping later."""
+        self.factors = dict(factors)
+
+    def problem(self) -> str:
+        """Return what is wrong where other code sets the learning rates; "" if nothing."""
+        rates: dict[float, float] = {}
+        for group in self._optimizer.param_groups:
+            scale, rate = multiplier(group), float(group["lr"])
+            if rate and rates.setdefault(rate, scale) != scale:
+                return (
+                    f"groups of the optimizer with the multipliers {rates[rate]:.3g} and "
+                    f"{scale:.3g} have the same learning rate, {rate:.3g}: other code sets it, and "
+                    "undoes what the schedule decides. Give its scheduler to follow(), or set "
+                    f"group['lr'] = rate * group.get({MULTIPLIER!r}, 1)"
+                )
+        return ""
 
     def multipliers(self) -> dict[int, float]:
         """Return the multiplier of each group, by its index."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STEPS = frozenset({"gradients", "weights"})
 """What is seen while the optimizer makes a step."""
+NORMS = "gradient_norms", "weight_norms", "update_norms"
 
 
 class Observer:
@@ -113,23 +114,33 @@ class Observer:
 
     def state_dict(self) -> dict[str, Any]:  # Any: numbers and tensors
         """Return what has been seen and not been used, and what outputs are compared with."""
-        seen = self.observed
         return {
-            "observed": {
-                "gradient_norms": dict(seen.gradient_norms),
-                "weight_norms": dict(seen.weight_norms),
-                "update_norms": dict(seen.update_norms),
-            },
+            "observed": {name: dict(getattr(self.observed, name)) for name in NORMS},
             "similarities": {name: t.clone() for name, t in self._similarities.items()},
             "sample": self.sample if "outputs" in self._wants else None,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # Any: as above
-        """Go on from what `state_dict` returned."""
-        self.observed = Observed(**state["observed"])
-        self._similarities = dict(state["similarities"])
-        if state["sample"] is not None:
-            self.sample = state["sample"]
+    def read(self, state: Mapping[str, Any]) -> tuple[Observed, dict[str, Tensor], Any]:
+        """Return what `state_dict` holds.
+
+        Raises:
+            ScheduleError: It holds something else.
+        """
+        try:
+            gradients, weights, updates = (dict(state["observed"][name]) for name in NORMS)
+            observed = Observed(gradients, weights, updates)
+            return observed, dict(state["similarities"]), state["sample"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ScheduleError(
+                f"the state is damaged: what was observed in it cannot be read ({error!r}); take "
+                "another checkpoint"
+            ) from error
+
+    def go_on(self, saved: tuple[Observed, dict[str, Tensor], Any]) -> None:  # Any: as above
+        """Go on from what `read` returned."""
+        self.observed, self._similarities, sample = saved
+        if sample is not None:
+            self.sample = sample
 
     def _trained(self) -> dict[str, list[nn.Parameter]]:
         parameters = dict(self._backbone.model.named_parameters())

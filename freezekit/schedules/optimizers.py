@@ -69,6 +69,11 @@ def check_schedulers(optimizer: Optimizer, schedulers: Sequence[object]) -> None
         FreezeError: There is one.
     """
     for scheduler in schedulers:
+        if not callable(getattr(scheduler, "step", None)):
+            raise FreezeError(
+                f"schedulers has {scheduler!r:.80}, expected learning-rate schedulers, as in "
+                "schedulers=[scheduler]"
+            )
         its = getattr(scheduler, "optimizer", optimizer)
         if _core(its) is not _core(optimizer):
             raise FreezeError(
@@ -139,8 +144,8 @@ def group_multipliers(
                 f"one group of the optimizer ({group!r}) holds parameters with "
                 f"different multipliers under the plan: {first!r} x {one:.4g} and {second!r} x "
                 f"{other:.4g}. Make the optimizer of frozen.param_groups(lr, weight_decay, "
-                "all_phases=[plan, ...]) with the plans or specs of all phases, which divides its "
-                "groups further"
+                "all_phases=True), or, where a plan gives one stage several multipliers, with the "
+                "text of the schedule or the specs of all phases in place of True"
             )
         wanted[index] = next(iter(names))
     return wanted
@@ -165,7 +170,8 @@ def hooked(optimizer: Optimizer) -> Optimizer | None:
 def _core(optimizer: Any) -> Optimizer:  # Any: wrappers have no common class
     """Return the innermost optimizer, as inside timm's Lookahead or a trainer's wrapper."""
     while True:
-        inner = getattr(optimizer, "_base_optimizer", None) or getattr(optimizer, "optimizer", None)
+        names = "_base_optimizer", "optimizer", "base_optimizer"  # timm's, trainers', SAM's
+        inner = next((found for n in names if (found := getattr(optimizer, n, None))), None)
         if not isinstance(inner, Optimizer) or inner is optimizer:
             return optimizer  # type: ignore[no-any-return]  # an Optimizer, as the caller checked
         optimizer = inner
@@ -183,9 +189,12 @@ def frozen_moves(optimizer: Optimizer) -> bool:
         (False, True)
     """
     cls = type(optimizer)
+    used = dict(optimizer.defaults)
+    for group in optimizer.param_groups:  # weight decay mostly stands there alone
+        used |= {name: value for name, value in group.items() if name in used and value}
     settings = tuple(
         (name, value)
-        for name, value in optimizer.defaults.items()
+        for name, value in used.items()
         if isinstance(value, (bool, int, float, str, tuple, type(None)))
     )
     try:

@@ -18,6 +18,8 @@ Observation = Literal["gradients", "weights", "outputs", "rate", "metrics"]
 Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
 """What JSON can hold: the state of a schedule."""
 
+_ROUNDING = 1e-9
+"""Of a time in epochs that is a sum or a product."""
 _BEFORE_THE_END = 1 - 2**-20
 """The largest share of an epoch that has not ended. One nearer to 1 is rounded up in a sum with
 `epoch`, or is within the tolerance of `periods`."""
@@ -110,7 +112,7 @@ class Progress:
         """
         if time.unit == "step":
             return self.step >= time.amount
-        return self.position >= self.in_epochs(time)
+        return self.position >= self.in_epochs(time) - _ROUNDING  # 1.36 x 100 steps is above 136
 
     def periods(self, length: TrainingTime) -> int:
         """Return how many periods of a length have passed in whole.
@@ -122,7 +124,7 @@ class Progress:
             raise ScheduleError(f"a period of {length} never ends; give a longer one")
         if length.unit == "step":
             return int(self.step // length.amount)
-        return int(self.position / self.in_epochs(length) + 1e-9)  # 0.3 / 0.1 is below 3
+        return int(self.position / self.in_epochs(length) + _ROUNDING)  # 0.3 / 0.1 is below 3
 
     def in_epochs(self, time: TrainingTime) -> float:
         """Return a time in epochs from the beginning.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class TrainingTime:
             raise ValueError(f"a time is {self}, expected at most 100%")
 
     def __str__(self) -> str:
-        return f"{int(self.amount) if self.amount % 1 == 0 else self.amount!r}{self.unit}"
+        amount = format(Decimal(repr(self.amount)), "f")  # without exponent, which is no time
+        return f"{amount.removesuffix('.0')}{self.unit}"
 
     @staticmethod
     def parse(text: str) -> TrainingTime:

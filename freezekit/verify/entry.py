@@ -11,7 +11,7 @@ from torch import nn
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError
 from freezekit.freezing.eval_hold import RECORD
-from freezekit.freezing.parameter_groups import group_parameters
+from freezekit.freezing.parameter_groups import MULTIPLIER, group_parameters
 from freezekit.model.copies import eagerly
 from freezekit.model.loss import LossFunction, loss_function
 from freezekit.model.modes import in_mode
@@ -38,7 +38,9 @@ from freezekit.verify.training import (
 from freezekit.verify.undo import undo_restores
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
+
+    from torch import Tensor
 
     from freezekit.freezing.plan import FreezePlan
 
@@ -180,7 +182,12 @@ class _Subject:
             fixed_statistics(self.model, trained, self.claims, make_used_copy, moved),
             same_in_train_and_eval(self._copied()[0], task, self.claims),
             gradients(trained, self.claims, reached),
-            parameter_groups(trained, self.claims, is_users=self.optimizer is not None),
+            parameter_groups(
+                trained,
+                self.claims,
+                is_users=self.optimizer is not None,
+                all_phases=_is_for_all_phases(trained.optimizer, trained.parameters),
+            ),
         ]
         if self.plan is not None:
             checks.append(undo_restores(trained.model, self._copied()[0]))
@@ -220,3 +227,10 @@ def _check(model: nn.Module, steps: int, optimizer: object) -> None:
             "torch.optim.Optimizer such as torch.optim.SGD(frozen.param_groups(lr=0.1))"
         )
     check_values(model)
+
+
+def _is_for_all_phases(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> bool:
+    """Tell whether an optimizer was made of `param_groups(..., all_phases=True)`."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    is_made = all(MULTIPLIER in group for group in optimizer.param_groups)
+    return is_made and all(id(p) in held for p in parameters.values() if p.is_floating_point())

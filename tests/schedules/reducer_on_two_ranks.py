@@ -365,7 +365,24 @@ def found_wrappers() -> dict[str, Any]:
     return {"none": len(none), "found": [w is wrapper for w in wrappers_of(model)]}
 
 
+def wrapped_after_follow() -> str:
+    """Return what is said where the wrapper was made after `follow`, which does not know it."""
+    model = net()
+    frozen = freeze_(model, HEAD)
+    optimizer = torch.optim.SGD(frozen.param_groups(0.1, all_phases=True))
+    run = frozen.follow(f"{HEAD} then full at 1ep", optimizer, epochs=2)
+    wrapper = DistributedDataParallel(model)
+    wrapper(torch.rand(6, 4)).sum().backward()
+    optimizer.step()
+    try:
+        run.step()
+    except FreezekitError as error:
+        return str(error)
+    return ""
+
+
 SITUATIONS: dict[str, Callable[[], object]] = {
+    "wrapped after follow": wrapped_after_follow,
     "reference": reference,
     "new group": new_group,
     "without rebuild": lambda: train(change=lambda _: None),

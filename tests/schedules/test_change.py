@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from freezekit import FreezeError, FreezekitWarning, FreezePlan, PlanError, freeze_
 from freezekit.freezing.eval_hold import HeldInEval
+from freezekit.testing import MODELS
+from freezekit.testing.models import images
 from tests.schedules.training import CLASSES, OPTIMIZERS, Net, batch
 
 if TYPE_CHECKING:
@@ -359,6 +361,59 @@ def test_an_optimizer_of_the_users_own_that_moves_all_is_refused() -> None:
     model, frozen = frozen_net("full")
     with pytest.raises(FreezeError, match="Restless moves parameters that have no gradient"):
         frozen.change_(HEAD, Restless(model.parameters(), 0.1))
+
+
+class Decaying(torch.optim.Optimizer):
+    """It decays by the settings of a group before it looks for a gradient."""
+
+    def __init__(self, params: Any, lr: float = 0.1, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # torch's overloads
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    if parameter.grad is not None:
+                        parameter.add_(parameter.grad, alpha=-group["lr"])
+
+
+def test_the_settings_of_groups_are_tried_too() -> None:
+    _, frozen = frozen_net()
+    with pytest.raises(FreezeError, match="Decaying moves parameters that have no gradient"):
+        frozen.change_(FIRST, Decaying(frozen.param_groups(0.1, 0.05, all_phases=True)))
+
+
+class Twice(torch.optim.Optimizer):
+    """It has another optimizer inside, as sharpness-aware minimization has."""
+
+    def __init__(self, params: Any) -> None:
+        self.base_optimizer = torch.optim.SGD(params, 0.1)
+        super().__init__(self.base_optimizer.param_groups, self.base_optimizer.defaults)
+        self.param_groups = self.base_optimizer.param_groups
+
+    def second_step(self) -> None:
+        self.base_optimizer.step()
+
+
+def test_a_step_of_the_optimizer_inside_is_seen() -> None:
+    _, frozen = frozen_net()
+    optimizer = Twice(frozen.param_groups(0.1, all_phases=True))
+    run = frozen.follow(f"{HEAD} then {FIRST} at 1step", optimizer, epochs=1, steps_per_epoch=2)
+    optimizer.second_step()
+    assert run.step()
+
+
+def test_verify_accepts_an_optimizer_for_all_phases() -> None:
+    model = MODELS["residual"]()
+    frozen = freeze_(model, "head-only")
+    optimizer = torch.optim.AdamW(frozen.param_groups(1e-3, all_phases=True))
+    assert frozen.verify(images(), optimizer=optimizer).passed
+    model = MODELS["residual"]()
+    groups = freeze_(model, "full").param_groups(1e-3)
+    other = torch.optim.AdamW(groups[1:])  # made for another plan, and not of everything
+    checks = freeze_(model, "head-only").verify(images(), optimizer=other).checks
+    assert [check.name for check in checks if not check.passed] == ["parameter-groups"]
 
 
 def test_without_an_optimizer_thawing_warns() -> None:

@@ -13,6 +13,8 @@ from freezekit import (
     FreezeError,
     FreezekitWarning,
     FreezePlan,
+    PlanError,
+    PluginError,
     Progress,
     Schedule,
     ScheduleError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from freezekit.spec.progress import Observation
 
 STEPS = 24
+SHORT = pytest.mark.filterwarnings("ignore:this epoch had 1 steps")
 TIMELINE = (
     "head-only then first-n-stages:n=2 at 5step then full at 10step "
     "then first-n-stages:n=2 at 15step then discriminative-lr:decay=0.5 at 80%"
@@ -141,24 +144,216 @@ def test_too_many_steps_in_an_epoch_are_told_once() -> None:
     for _ in range(PER_EPOCH):
         training.optimizer.step()
         training.run.step()
+    training.optimizer.step()
     with pytest.warns(FreezekitWarning, match="more than steps_per_epoch=4 steps"):
         training.run.step()
+    training.optimizer.step()
     training.run.step()  # a second warning would be an error
 
 
-def test_a_change_waits_for_the_end_of_an_accumulation() -> None:
-    training = begin("head-only then full at 3step")
+def test_steps_of_the_optimizer_are_counted_and_not_calls() -> None:
+    training = begin("head-only then full at 2step then head-only at 6step")
     run = training.run
-    for i in range(4):
-        loss = training.model(batch(i)[0]).square().mean()
-        loss.backward()
+    for i in range(6):
+        training.model(batch(i)[0]).square().mean().backward()
         if i % 2:
             training.optimizer.step()
             training.optimizer.zero_grad()
         run.step()
-    assert [t.step for t in run.transitions] == [4]
+    assert [(t.step, len(t.change.thawed)) for t in run.transitions] == [(2, 12)]
+    for _ in range(3):  # a loop that calls it once for several steps
+        training.optimizer.step()
+    assert run.step() is not None
+    training.optimizer.step()
+    run.epoch()  # and one that does not call it
+    assert run.progress.step == 7
 
 
+@SHORT
+def test_gradients_that_wait_at_the_end_of_an_epoch_let_a_change_wait() -> None:
+    training = begin("head-only then full at 1ep")
+    run, optimizer = training.run, training.optimizer
+    training.model(batch(0)[0]).square().mean().backward()
+    optimizer.step()
+    run.step()
+    training.model(batch(1)[0]).square().mean().backward()  # with the gradients of before
+    assert run.epoch() is None
+    optimizer.step()
+    assert run.step()
+    assert [(t.step, t.epoch) for t in run.transitions] == [(2, 1)]
+
+
+@SHORT
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_that_were_used_let_no_change_wait(to_none: bool) -> None:
+    training = begin("head-only then full at 1ep then head-only at 2ep")
+    for epoch in range(2):
+        training.model(batch(epoch)[0]).square().mean().backward()
+        training.optimizer.step()
+        training.run.step()
+        if epoch:
+            training.optimizer.zero_grad(set_to_none=to_none)
+        assert training.run.epoch()
+
+
+def test_an_epoch_that_cannot_be_meant_is_told() -> None:
+    training = begin("head-only then full at 2ep", epochs=3)
+    run, optimizer = training.run, training.optimizer
+    optimizer.step()
+    run.step()
+    with pytest.warns(FreezekitWarning, match="this epoch had 1 steps, and steps_per_epoch=4"):
+        run.epoch()
+    with pytest.warns(FreezekitWarning, match=r"epoch\(\) was called twice without a step"):
+        run.epoch()
+    for _ in range(PER_EPOCH):
+        optimizer.step()
+        run.step()
+    run.epoch()
+    for _ in range(PER_EPOCH):
+        optimizer.step()
+        run.step()
+    with pytest.warns(FreezekitWarning, match="this training is longer than epochs=3"):
+        run.epoch()
+
+
+def test_an_optimizer_that_is_not_the_one_that_steps_is_told() -> None:
+    training = begin("head-only then full at 1ep")
+    other = torch.optim.SGD(training.model.parameters(), 0.1)
+    for _ in range(PER_EPOCH):
+        other.step()
+        training.run.step()
+    with pytest.warns(FreezekitWarning, match=r"called 4 time\(s\) in this epoch, and no step"):
+        training.run.epoch()
+
+
+def test_flags_that_other_code_changed_are_told_at_the_end_of_an_epoch() -> None:
+    training = begin("head-only")
+    training.model.stem.requires_grad_(True)
+    with pytest.warns(FreezekitWarning, match="the model has departed from its plan"):
+        training.run.epoch()
+
+
+def test_rates_that_other_code_sets_are_told() -> None:
+    training = begin("gradual-unfreeze:every=1ep,decay=0.5")
+    run, optimizer = training.run, training.optimizer
+    for _ in range(PER_EPOCH):
+        optimizer.step()
+        run.step()
+    run.epoch()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.3
+    optimizer.step()
+    run.step()
+    optimizer.step()
+    with pytest.warns(FreezekitWarning, match=r"have the same learning rate, 0.3: other code"):
+        run.step()
+
+
+def test_a_schedule_that_follows_another_sets_its_rates_anew() -> None:
+    training = begin("lp-ft")
+    run, optimizer, frozen = training.run, training.optimizer, training.frozen
+    for _ in range(6):
+        for _ in range(PER_EPOCH):
+            optimizer.step()
+            run.step()
+        run.epoch()
+    assert {group["lr"] for group in optimizer.param_groups} == {0.001}
+    frozen.follow("full then head-only at 2ep", optimizer, epochs=3, steps_per_epoch=PER_EPOCH)
+    assert {round(group["lr"], 9) for group in optimizer.param_groups} == {0.01}
+
+
+@SHORT
+def test_a_follow_that_fails_leaves_the_one_before() -> None:
+    training = begin("head-only then full at 1ep")
+    with pytest.raises(ScheduleError, match="needs the number of epochs"):
+        training.frozen.follow("head-only then full at 50%", training.optimizer)
+    training.optimizer.step()
+    training.run.step()
+    assert training.run.epoch()
+
+
+def test_what_a_later_phase_would_refuse_is_refused_at_once() -> None:
+    training = begin("head-only")
+    follow, optimizer = training.frozen.follow, training.optimizer
+    with pytest.raises(PlanError, match="the phase first-n-stages:n=99: "):
+        follow("head-only then first-n-stages:n=99 at 2ep", optimizer, epochs=3)
+    with pytest.raises(UnknownStrategyError, match="the phase nonsense: "):
+        follow("on-plateau:phases=head-only|nonsense", optimizer, epochs=3)
+    head = torch.optim.SGD(p for p in training.model.parameters() if p.requires_grad)
+    with pytest.raises(FreezeError, match="the phase full: this SGD does not hold 12 parameter"):
+        follow("head-only then full at 2ep", head, epochs=3)
+    with pytest.warns(FreezekitWarning, match="A phase that trains them will be refused"):
+        follow("lp-ft", head, epochs=3, steps_per_epoch=PER_EPOCH)
+    everything = torch.optim.SGD(training.model.parameters())
+    with pytest.raises(FreezeError, match="the phase layer-decay: one group of the optimizer"):
+        follow("head-only then layer-decay at 2ep", everything, epochs=3)
+
+
+def test_a_change_that_is_refused_does_not_restore_weights() -> None:
+    @dataclass(frozen=True)
+    class Restores(Schedule):
+        name: ClassVar[str] = "restores"
+        summary: ClassVar[str] = "restore, then thaw"
+
+        def decide(self, backbone: Any, progress: Progress) -> Decision:
+            if not progress.epoch:
+                return Decision("head-only", keeps_weights=not progress.step)
+            return Decision("full", restores_weights=True)
+
+    training = begin(Restores())
+    head = [p for p in training.model.parameters() if p.requires_grad]
+    with pytest.warns(FreezekitWarning, match="will be refused"):
+        run = training.frozen.follow(Restores(), torch.optim.SGD(head), epochs=2)
+    with torch.no_grad():
+        head[0].add_(1)
+    before = head[0].clone()
+    with pytest.raises(FreezeError, match="does not hold 12 parameter"):
+        run.epoch()
+    assert torch.equal(head[0], before)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"state": "{"},
+        {"observer": {}},
+        {"waiting": "nonsense"},
+        {"step": -5},
+        {"rates": 3},
+        {"multipliers": "many"},
+    ],
+)
+def test_a_damaged_state_is_refused_and_nothing_changes(damage: dict[str, Any]) -> None:
+    training = begin("head-only then full at 1ep")
+    state = training.run.state_dict()
+    training.run.epoch()
+    with pytest.raises(ScheduleError, match=r"the state is damaged: .*; take another checkpoint"):
+        training.run.load_state_dict(state | damage)
+    assert training.run.plan.frozen == frozenset()
+
+
+def test_what_follow_and_epoch_are_given_is_checked() -> None:
+    training = begin("head-only")
+    other = torch.optim.SGD(training.model.parameters())
+    for given in (None, torch.optim.lr_scheduler.StepLR(other, 1)):
+        with pytest.raises(FreezeError, match="expected a list, as in schedulers="):
+            training.frozen.follow("head-only", training.optimizer, given)  # type: ignore[arg-type]
+    with pytest.raises(FreezeError, match="schedulers has 3, expected learning-rate schedulers"):
+        training.frozen.follow("head-only", training.optimizer, [3])
+    with pytest.raises(ScheduleError, match="the metrics are 'loss', expected numbers by name"):
+        training.run.epoch("loss")  # type: ignore[arg-type]
+
+    @dataclass(frozen=True)
+    class Mistyped(Watching):
+        @property
+        def observes(self) -> Any:
+            return frozenset({"gradient"})
+
+    with pytest.raises(PluginError, match=r"observes .*'gradient'.*expected a frozenset of some"):
+        training.frozen.follow(Mistyped(), training.optimizer, sample=batch(0)[0])
+
+
+@SHORT
 def test_a_schedule_that_goes_back_while_a_change_waits_has_its_rates() -> None:
     @dataclass(frozen=True)
     class Back(Schedule):
@@ -166,18 +361,20 @@ def test_a_schedule_that_goes_back_while_a_change_waits_has_its_rates() -> None:
         summary: ClassVar[str] = "another plan for one small batch"
 
         def decide(self, backbone: Any, progress: Progress) -> Decision:
-            if progress.step == 1:
-                return Decision("full", {backbone.stem.name: 0.5})
-            return Decision("head-only", {backbone.head.name: 0.5} if progress.step else {})
+            if progress.epoch == 1 and not progress.step_in_epoch:
+                return Decision("full", {backbone.head.name: 0.5})
+            return Decision("head-only", {backbone.head.name: 0.5} if progress.epoch else {})
 
     trained = begin(Back())
-    x, y = batch(0)
-    before = trained.optimizer.param_groups[-1]["lr"]
-    torch.nn.functional.cross_entropy(trained.model(x), y).backward()
-    assert trained.run.step() is None  # the optimizer made no step: the change waits
-    trained.optimizer.step()
-    assert trained.run.step() is None
-    assert trained.optimizer.param_groups[-1]["lr"] == pytest.approx(before / 2)
+    run, optimizer = trained.run, trained.optimizer
+    before = optimizer.param_groups[-1]["lr"]
+    optimizer.step()
+    run.step()
+    trained.model(batch(0)[0]).square().mean().backward()
+    assert run.epoch() is None  # gradients wait, and the change with them
+    optimizer.step()
+    assert run.step() is None
+    assert optimizer.param_groups[-1]["lr"] == pytest.approx(before / 2)
 
 
 def test_a_model_without_stages_is_trained_through_plans_by_name() -> None:

@@ -147,3 +147,9 @@ def test_buffers_of_held_modules_are_those_of_the_first_rank(found: Found) -> No
 def test_the_wrapper_around_a_model_is_found(found: Found) -> None:
     for result in found["found wrappers"]:
         assert result == {"none": 0, "found": [True]}
+
+
+def test_a_wrapper_that_was_made_after_follow_is_told_at_the_first_step(found: Found) -> None:
+    for said in found["wrapped after follow"]:
+        assert "is wrapped in DistributedDataParallel" in said
+        assert "give it as ddp=" in said
