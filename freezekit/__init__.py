@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from freezekit.errors import (
+    CacheError,
     FreezeError,
     FreezekitError,
     FreezekitWarning,
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backbone",
+    "CacheError",
     "Check",
     "Decision",
     "FreezeError",

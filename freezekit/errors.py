@@ -105,6 +105,10 @@ class FreezeError(FreezekitError):
     """A model cannot be frozen or undone in its present state."""
 
 
+class CacheError(FreezekitError):
+    """The frozen prefix cannot be cached, or a cache does not fit."""
+
+
 class NewPluginError(FreezekitError):
     """A new plugin cannot be written: its name is not valid, or a file of that name exists."""
 

@@ -58,6 +58,12 @@ def test_a_training_under_a_schedule_runs(capsys: pytest.CaptureFixture[str]) ->
     assert checkpoint.keys() == {"model", "optimizer", "rates", "run"}
 
 
+def test_a_training_from_a_cache_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python", (ROOT / "docs" / "cache.md").read_text())
+    exec(code, {})
+    assert "16 samples, features of avgpool, 2 KiB each, 32 KiB in all" in capsys.readouterr().out
+
+
 def test_every_command_exists_with_its_options() -> None:
     pages = [TEXT, *((ROOT / "docs" / name).read_text() for name in ("ci.md", "schedules.md"))]
     lines = [line for page in pages for block in blocks("", page) for line in block.splitlines()]

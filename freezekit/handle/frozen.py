@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
@@ -13,19 +14,22 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import check_plan, decide, warn
 from freezekit.freezing.thawing import thaw_warnings
 from freezekit.plugins.registry import Registry, default_registry
+from freezekit.results.sizes import read_bytes
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
 from freezekit.schedules.followed import FollowedSchedule
 from freezekit.spec.progress import Progress
 from freezekit.spec.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
+    from torch import nn
     from torch.nn.parallel import DistributedDataParallel
     from torch.optim import Optimizer
 
     from freezekit.backbone.view import Backbone
+    from freezekit.cache.dataset import CachedDataset
     from freezekit.model.loss import LossFunction
     from freezekit.spec.strategy import Strategy
     from freezekit.verify.records import ScheduleVerification, Verification
@@ -47,11 +51,12 @@ class Frozen:
         self._thaw = thaw
         self._record: Record = backbone.model.__dict__[RECORD]
         self._followed: FollowedSchedule | None = None
+        self._cached: CachedDataset | None = None
         self.lean = self._record.lean is not None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """A copy has the plan of its model; plugins and a live training do not travel."""
-        return vars(self) | {"_given_registry": None, "_followed": None}
+        return vars(self) | {"_given_registry": None, "_followed": None, "_cached": None}
 
     @property
     def _registry(self) -> Registry:
@@ -458,6 +463,94 @@ class Frozen:
             thaw=self._thaw,
         )
 
+    def cache(
+        self,
+        dataset: Any,  # Any: whatever has samples by index
+        batch_size: int,
+        *,
+        image: int | str | None = None,
+        folder: str | Path | None = None,
+        limit: str | None = None,
+        views: int = 1,
+        seed: int = 0,
+        workers: int = 0,
+        dtype: torch.dtype | None = None,
+        data_version: str | None = None,
+        call: Callable[[nn.Module, Any], Any] | None = None,
+    ) -> CachedDataset:
+        """Compute the frozen prefix once for each sample; return the data set with its features.
+
+        A frozen prefix gives the same features for the same image in every epoch. The data set that
+        is returned has them in place of the images, and the model takes a batch of them as it takes
+        images: it skips the prefix. Images are taken as ever, as in a validation.
+
+        What gives the features is found in the model's own forward, and proved on a batch: loss and
+        gradients have the same bits. Batches of `batch_size` then train as without a cache, bit for
+        bit on a CPU.
+
+        Args:
+            dataset: With `len` and an index, as `torch.utils.data.Dataset`. Its samples are
+                tensors, tuples or mappings that the default collate function of PyTorch can stack.
+            batch_size: Of the training. The cache is filled in batches of this size, as kernels may
+                give other last bits for other sizes.
+            image: The index or key of the image in a sample. The default is the first tensor of two
+                or more dimensions.
+            folder: Where the features are written, in files that are mapped into memory. An
+                interrupted fill goes on there, and a later process takes what is whole. The default
+                is to keep them in memory.
+            limit: The most that the features may take, such as "8GiB".
+            views: How many random augmentations of each sample are kept. `set_epoch` of what is
+                returned chooses among them.
+            seed: Of the augmentations.
+            workers: Processes that read the data set while the cache is filled.
+            dtype: Of the features in the cache. The default is that of the model, which is exact.
+            data_version: A text that changes with the data. The default is a digest of a few
+                samples, which does not see a change of the others.
+            call: How a batch of the data set is given to the model, where it takes more than the
+                image: `lambda model, batch: model(batch["image"], batch["mask"])`.
+
+        Raises:
+            CacheError: Nothing comes before all that is trained. The prefix draws random numbers,
+                changes its statistics, or depends on other samples of a batch. The data set
+                augments at random and `views` is 1, or its images have different shapes. The
+                features are larger than `limit`, or the folder holds another cache or cannot be
+                written.
+            FreezeError: The model is no longer frozen by this handle.
+
+        Example:
+            >>> import torch
+            >>> from torch.utils.data import DataLoader, TensorDataset
+            >>> from freezekit import freeze_
+            >>> from freezekit.testing import MODELS
+            >>> model = MODELS["residual"]()
+            >>> data = TensorDataset(torch.rand(8, 3, 32, 32), torch.arange(8) % 4)
+            >>> cached = freeze_(model, "head-only").cache(data, batch_size=4)
+            >>> for features, labels in DataLoader(cached, batch_size=4, shuffle=True):
+            ...     loss = torch.nn.functional.cross_entropy(model(features), labels)
+            >>> features.dim()
+            2
+        """
+        from freezekit.cache.filling import Request, fill
+
+        self._check_in_force()
+        self._cached = fill(
+            self.backbone.model,
+            Request(
+                dataset,
+                batch_size,
+                image,
+                None if folder is None else Path(folder),
+                None if limit is None else read_bytes(limit),
+                views,
+                seed,
+                workers,
+                data_version,
+                call,
+                dtype,
+            ),
+        )
+        return self._cached
+
     def undo(self) -> None:
         """Restore the flags and modes of before `freeze_`, and remove all that it added.
 
@@ -478,6 +571,8 @@ class Frozen:
             self._check_in_force()
             if self._followed is not None:
                 self._followed.close()
+            if self._cached is not None:
+                self._cached.close()
             undo(self.backbone.model)
 
     def _later_plans(

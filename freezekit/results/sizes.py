@@ -46,3 +46,15 @@ def read_bytes(text: str) -> int:
     if not 1 <= size < inf:
         raise SizeError(f"{text!r} is no size of a memory; expected such as 8GiB or 500MB")
     return round(size)
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes as text, with a unit that suits it.
+
+    Example:
+        >>> size_text(640 * 1024), size_text(3 * 2**30 / 2), size_text(12)
+        ('640 KiB', '1.5 GiB', '12 B')
+    """
+    units = {1: "B", 2**10: "KiB", 2**20: "MiB", 2**30: "GiB", 2**40: "TiB"}
+    unit = max((size for size in units if size <= count), default=1)
+    return f"{count / unit:.3g} {units[unit]}"
