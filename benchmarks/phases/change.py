@@ -112,12 +112,7 @@ def step(name: str, schedule: str, repeats: int) -> dict[str, Any]:  # Any: JSON
             followed.step()
             run.step()
 
-    def alone() -> None:
-        for _ in range(CALLS):
-            run.step()
-
-    actions = {"bare": without, "followed": with_it, "step alone": alone}
-    repeated = interleaved(actions, repeats)
+    repeated = interleaved({"bare": without, "followed": with_it}, repeats)
     added = [
         {clock: (r["followed"][clock] - r["bare"][clock]) / CALLS for clock in ("wall", "cpu")}
         for r in repeated
@@ -128,10 +123,6 @@ def step(name: str, schedule: str, repeats: int) -> dict[str, Any]:  # Any: JSON
         "transitions": len(run.transitions),
         "bare_seconds": median(r["bare"]["cpu"] for r in repeated) / CALLS,
         "added_seconds": {clock: median(a[clock] for a in added) for clock in ("wall", "cpu")},
-        "alone_seconds": {
-            clock: median(r["step alone"][clock] for r in repeated) / CALLS
-            for clock in ("wall", "cpu")
-        },
         "repeats": added,
     }
 
@@ -183,9 +174,7 @@ def main(repeats: int, output: Path) -> None:
             steps.append(found := step(name, schedule, repeats))
             click.echo(
                 f"{name:<22} {key:<20} adds {1e6 * found['added_seconds']['wall']:.1f} us "
-                f"(CPU {1e6 * found['added_seconds']['cpu']:.1f}) to a step; step() alone "
-                f"{1e6 * found['alone_seconds']['wall']:.1f} "
-                f"(CPU {1e6 * found['alone_seconds']['cpu']:.1f}); "
+                f"(CPU {1e6 * found['added_seconds']['cpu']:.1f}) to a step; "
                 f"bare {1e6 * found['bare_seconds']:.1f}"
             )
     facts["load_after"] = os.getloadavg()[0]

@@ -20,6 +20,7 @@ class PendingGradients:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._seen: tuple[Tensor | None, int] = None, 0
+        self._found: nn.Parameter | None = None  # to look it up in each step takes longer
 
     def mark(self) -> None:
         """Remember the gradient of now, which the optimizer has just used."""
@@ -35,6 +36,8 @@ class PendingGradients:
         return bool(whole.any())
 
     def _last(self) -> nn.Parameter:
+        if self._found is not None and self._found.requires_grad:
+            return self._found
         trained = (
             parameter
             for group in reversed(self._optimizer.param_groups)
@@ -42,4 +45,5 @@ class PendingGradients:
             if parameter.requires_grad
         )
         found: nn.Parameter = next(trained, self._optimizer.param_groups[-1]["params"][-1])
+        self._found = found
         return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -100,7 +101,7 @@ class Timeline(Schedule):
         if progress.step == 0 and progress.epoch == 0:
             self._check(progress)
         spec = next(spec for time, spec in reversed(self.phases) if progress.has_reached(time))
-        return Decision(spec)
+        return _decision(spec)
 
     def _check(self, progress: Progress) -> None:
         """Check the times against the totals of the training, as far as these are known."""
@@ -143,3 +144,9 @@ def _split(text: str) -> list[tuple[str, str | None]]:
             pieces.append((text[start:stop].strip(), time))
             start, place = (end if word is None else word.end()), None
     return pieces
+
+
+@cache
+def _decision(spec: str) -> Decision:
+    """Return one decision for each spec: a live training does nothing where it is the same."""
+    return Decision(spec)
