@@ -1,1 +1,0 @@
-"""The frozen prefix computed once: is it exact, and what does it save?"""
