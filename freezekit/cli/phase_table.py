@@ -168,6 +168,10 @@ def _notes(followed: Followed, backbone: Backbone) -> list[str]:
             f"{followed.batch_size}, by SGD with momentum; that of what an earlier phase "
             "trained is kept."
         )
+    notes.append(
+        "Under fully_shard, shard each stage on its own: weights of a frozen prefix are then "
+        "gathered once a step."
+    )
     for problem in dict.fromkeys(cost.problem for cost in followed.costs if cost.problem):
         notes.append(f"no peak and no FLOPs: {problem}")
     if followed.observes:

@@ -70,6 +70,7 @@ def test_phases_of_a_timeline_in_text() -> None:
     assert cells["stem"] == ["-", "-", "train"]
     assert cells["head"] == ["train"] * 3
     assert "-: frozen;" in result.stdout
+    assert "Under fully_shard, shard each stage on its own" in result.stdout
     assert "--steps-per-epoch" not in result.stdout
 
 
