@@ -66,7 +66,6 @@ class Prefix:
         calls: The outermost calls whose modules, inputs and outputs need no gradient.
         cut: Those of them whose outputs the rest of the model needs.
         outputs: What each call returns.
-        names: The modules that are called.
     """
 
     calls: tuple[Call, ...]

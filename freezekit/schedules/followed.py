@@ -123,7 +123,7 @@ class FollowedSchedule:
         self._is_between_steps = True
         self._warned: set[str] = set()
         self._unseen_calls = 0  # of step() in this epoch, without a step of the optimizer
-        self._told_long_epoch = self._is_checked = False
+        self._is_checked = False
         check_observes(schedule, registry)
         optimizer = self._optimizer
         self._rates = LiveRates(backbone, optimizer, training)
@@ -190,7 +190,11 @@ class FollowedSchedule:
         self._unseen_calls = 0
         made = stepped if self._counts_steps else 1
         if done.steps_per_epoch is not None and done.step_in_epoch >= done.steps_per_epoch:
-            self._tell_long_epoch()
+            self._warn(
+                f"this epoch has more than steps_per_epoch={done.steps_per_epoch} steps; phases "
+                "that begin at a time in epochs wait for epoch(): call it at the end of each "
+                "epoch, or correct steps_per_epoch"
+            )
         if not self._training.schedulers and (done.step < TOLD_STEPS or done.step_in_epoch == 1):
             self._warn(self._rates.problem())
         self._is_between_steps, self._stepped = True, 0
@@ -455,14 +459,4 @@ class FollowedSchedule:
         """Warn of something once."""
         if text and text not in self._warned:
             self._warned.add(text)
-            warn([text], stacklevel=4)
-
-    def _tell_long_epoch(self) -> None:
-        if not self._told_long_epoch:
-            self._told_long_epoch = True
-            text = (
-                f"this epoch has more than steps_per_epoch={self.progress.steps_per_epoch} steps; "
-                "phases that begin at a time in epochs wait for epoch(): call it at the end of "
-                "each epoch, or correct steps_per_epoch"
-            )
             warn([text], stacklevel=4)
