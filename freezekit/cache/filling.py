@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from freezekit.cache.attached import TakesRows
 from freezekit.cache.calls import outputs_of
 from freezekit.cache.dataset import CachedDataset
+from freezekit.cache.finding import SAMPLES, find_prefix
 from freezekit.cache.fingerprint import fingerprint, frozen_tensors, weights_digest
-from freezekit.cache.prefix import SAMPLES, Prefix, find_prefix
 from freezekit.cache.rows import Rows, RowsInFolder, RowsInMemory
 from freezekit.cache.samples import (
     FirstOf,
@@ -35,6 +35,8 @@ from freezekit.results.sizes import size_text
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from freezekit.cache.prefix import Prefix
 
 # Any in this file: a data set may give anything, and a model take it.
 
