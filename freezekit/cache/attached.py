@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from freezekit.cache.autocasting import Autocast
 from freezekit.cache.fingerprint import frozen_tensors, weights_digest
 from freezekit.errors import CacheError, some
 from freezekit.freezing.eval_hold import RECORD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freezekit.cache.encoding import Encoding
     from freezekit.cache.prefix import Prefix
     from freezekit.freezing.plan import FreezePlan
 
@@ -26,15 +30,38 @@ class TakesRows:
     Attributes:
         model: The model.
         prefix: What is skipped.
+        encoding: How rows are stored.
+        width: Elements of a row that the model takes. Where rows of another boundary have as many,
+            zeros at the end tell these from them.
         before: An earlier `forward` of the instance, or None.
     """
 
-    def __init__(self, model: nn.Module, prefix: Prefix, image: Tensor) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        prefix: Prefix,
+        encoding: Encoding,
+        image: Tensor,
+        autocast: Autocast,
+    ) -> None:
         self.model = model
         self.prefix = prefix
+        self.encoding = encoding
+        self.width = encoding.width
         self.before = model.__dict__.get("forward")
-        if isinstance(self.before, TakesRows) and self.before.prefix.numbers == prefix.numbers:
+        if isinstance(self.before, TakesRows) and self.before._is_of(prefix, encoding):
+            self.width = self.before.width
             self.before = self.before.before  # of the same boundary: this one takes its place
+        else:
+            taken = {each.width for each in _chain(self.before)}
+            while self.width in taken:
+                self.width += 1
+        if image.dim() == 2 and image.shape[1] == self.width:
+            raise CacheError(
+                f"features have the shape of the input, {tuple(image.shape[1:])}, so that the "
+                "model could not tell them apart; nothing is saved by a cache here"
+            )
+        self._autocast = autocast
         self._image = image.shape[1:], image.dtype
         self._plan: FreezePlan = model.__dict__[RECORD].plan
         self._frozen = frozen_tensors(model, self._plan)
@@ -49,12 +76,20 @@ class TakesRows:
             return self._forward(*args, **kwargs)
         self.check()
         rows = values[place]
+        now = Autocast.now(rows.device)
+        if now != self._autocast:
+            raise CacheError(
+                f"autocast is {now}, and was {self._autocast} when the cache was filled; call "
+                "frozen.cache(...) within the torch.autocast of the training"
+            )
         shape, dtype = self._image
         stub = torch.full((), float("nan"), dtype=dtype, device=rows.device)
         values[place] = stub.expand(len(rows), *shape)
         given = dict(zip(kwargs, values[len(args) :], strict=True))
         return self.prefix.run(
-            self.model, lambda: self._forward(*values[: len(args)], **given), rows
+            self.model,
+            lambda: self._forward(*values[: len(args)], **given),
+            self.encoding.decode(rows[:, : self.encoding.width]),
         )
 
     def check(self) -> None:
@@ -63,9 +98,8 @@ class TakesRows:
         Raises:
             CacheError: It trains now, or its weights or statistics have other values.
         """
-        plan: FreezePlan | None = getattr(self.model.__dict__.get(RECORD), "plan", None)
-        if plan is None or plan is not self._plan:
-            self._check_plan(plan)
+        if not self.is_of_plan_in_force():
+            self._check_plan()
         if self._versions != (versions := self._versions_now()):
             if weights_digest(self._frozen) != self._digest:
                 raise CacheError(
@@ -73,6 +107,34 @@ class TakesRows:
                     "fill it anew: frozen.cache(...)"
                 )
             self._versions = versions
+
+    def is_valid(self) -> bool:
+        """Tell whether `check` passes."""
+        try:
+            self.check()
+        except CacheError:
+            return False
+        return True
+
+    def is_of_plan_in_force(self) -> bool:
+        """Tell whether the plan freezes and holds what it did when this was checked last."""
+        plan = _plan_of(self.model)
+        return plan is self._plan or (
+            plan is not None
+            and plan.frozen == self._plan.frozen
+            and plan.eval_modules == self._plan.eval_modules
+        )
+
+    def goes_on_with(self, prefix: Prefix) -> bool:
+        """Tell whether rows are those of a prefix that was found for the plan in force."""
+        return self._is_of(prefix, self.encoding) and self.is_valid()
+
+    def comes_before(self, prefix: Prefix) -> bool:
+        """Tell whether the outputs of a prefix can be computed from these rows, bit for bit."""
+        skipped = [f"{call.module}." for call in self.prefix.calls]
+        cut = [f"{call.module}." for call in prefix.cut]
+        overlap = any(one.startswith(other) for one in cut for other in skipped)
+        return self.encoding.is_exact and not overlap and self.is_valid()
 
     def attach(self) -> None:
         """Let the model take rows."""
@@ -95,15 +157,19 @@ class TakesRows:
         return (
             isinstance(value, Tensor)
             and value.dim() == 2
-            and value.shape[1] == self.prefix.numbers
-            and value.is_floating_point()
+            and value.shape[1] == self.width
+            and value.is_floating_point() == self.encoding.stored.is_floating_point
         )
+
+    def _is_of(self, prefix: Prefix, encoding: Encoding) -> bool:
+        mine = self.prefix.calls, self.prefix.cut, self.encoding
+        return mine == (prefix.calls, prefix.cut, encoding)
 
     def _versions_now(self) -> list[int]:
         return [tensor._version for tensor in self._frozen.values()]
 
-    def _check_plan(self, plan: FreezePlan | None) -> None:
-        modules = dict(self.model.named_modules())
+    def _check_plan(self) -> None:
+        plan, modules = _plan_of(self.model), dict(self.model.named_modules())
         names = sorted({call.module for call in self.prefix.calls})
         trained = [
             name
@@ -113,7 +179,21 @@ class TakesRows:
         ]
         if plan is None or trained:
             raise CacheError(
-                f"the cache was filled with {some(trained or names)} frozen, and this is trained "
-                "now; fill it anew, frozen.cache(...), or train with images"
+                f"the features are those of {some(trained or names)} frozen, and this is trained "
+                "now: they were read before the plan changed, by a data loader that began "
+                "earlier. Begin a new one after each change, read without workers (num_workers=0) "
+                "where the plan changes within an epoch, or train with images"
             )
         self._plan = plan
+
+
+def _plan_of(model: nn.Module) -> FreezePlan | None:
+    plan: FreezePlan | None = getattr(model.__dict__.get(RECORD), "plan", None)
+    return plan
+
+
+def _chain(forward: Any) -> Iterator[TakesRows]:
+    """Yield what takes rows of a model, of all boundaries."""
+    while isinstance(forward, TakesRows):
+        yield forward
+        forward = forward.before

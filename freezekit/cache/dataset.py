@@ -3,62 +3,131 @@
 from __future__ import annotations
 
 import random
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils.data import Dataset
 
-from freezekit.cache.samples import with_image
+from freezekit.cache.filling import Features, fill
+from freezekit.cache.source import FromRows
+from freezekit.errors import CacheError, FreezekitWarning
 
 if TYPE_CHECKING:
-    from freezekit.cache.attached import TakesRows
-    from freezekit.cache.filling import Filled
-    from freezekit.cache.rows import Rows
-    from freezekit.cache.samples import Place
+    from torch import nn
+
+    from freezekit.cache.records import Filled, Request
+
+EPOCH, MOVES = 0, 1
+"""Places in the numbers that all processes of a data loader share."""
 
 
 class CachedDataset(Dataset[Any]):
     """A data set whose samples have the features of the frozen prefix in place of the image.
 
     `Frozen.cache` makes it. Features are one tensor of numbers for each sample, and the model takes
-    a batch of them as it takes images.
-
-    Attributes:
-        filled: What was filled, how large it is and how exact.
+    a batch of them as it takes images. It follows the plan: where stages thaw, its features are
+    those of an earlier boundary, or its samples have images again.
     """
 
-    def __init__(self, rows: Rows, place: Place, filled: Filled, takes: TakesRows) -> None:
-        self.filled = filled
-        self._rows, self._place, self._takes = rows, place, takes
-        self._epoch = 0
+    def __init__(self, model: nn.Module, asked: Request) -> None:
+        features = fill(model, asked)
+        self._model, self._asked = model, asked
+        self._count, self._views = features.filled.samples, features.filled.views
+        # Workers of a data loader that persist read these numbers too.
+        self._shared = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._moves = 0
+        self._features: Features | None = None
+        self._samples: Any = None  # all views with rows, or the data set itself
+        self._take(features)
+
+    @property
+    def filled(self) -> Filled | None:
+        """What was filled, how large it is and how exact; None where samples have images."""
+        return None if self._features is None else self._features.filled
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """The model does not travel to workers of a data loader."""
-        return {**vars(self), "_takes": None}
+        return {**vars(self), "_model": None, "_asked": None, "_features": None}
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return self.filled.samples
+        return self._count
 
     def __getitem__(self, index: int) -> Any:  # Any: as the data set gives it
         """Return a sample, with a row in place of its image."""
-        samples, views = self.filled.samples, self.filled.views
-        if not -samples <= index < samples:
+        if int(self._shared[MOVES]) != self._moves:
+            raise CacheError(
+                "the plan has changed since this data loader began, and its workers have features "
+                "of before; begin a new one: change the plan between epochs, without "
+                "persistent_workers, or read without workers (num_workers=0)"
+            )
+        if not -self._count <= index < self._count:
             raise IndexError(index)
-        index %= samples
+        index %= self._count
+        if not isinstance(self._samples, FromRows):
+            return self._samples[index]
         view = 0
-        if views > 1:  # each sample goes through its views in an order of its own
-            view = (random.Random(index).randrange(views) + self._epoch) % views
-        row, kept = self._rows.read(view * samples + index)
-        return with_image(kept, self._place, row)
+        if self._views > 1:  # each sample goes through its views in an order of its own
+            first = random.Random(index).randrange(self._views)
+            view = (first + int(self._shared[EPOCH])) % self._views
+        return self._samples[view * self._count + index]
 
     def __repr__(self) -> str:
-        return f"CachedDataset({self.filled})"
+        return f"CachedDataset({self.filled or 'images: the cache was dropped'})"
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmented views of an epoch, before its data loader begins."""
-        self._epoch = epoch
+        self._shared[EPOCH] = epoch
+
+    def follow_plan(self) -> None:
+        """Take the boundary of the plan in force; the handle calls it after each change of plan.
+
+        Where no features of it can be kept, samples have images again, and a warning says why: a
+        training does not end for that.
+        """
+        before = self._features
+        is_of_plan = before is not None and before.takes.is_of_plan_in_force()
+        is_valid = before is not None and before.takes.is_valid()
+        if is_of_plan and is_valid:
+            return
+        if self._asked.on_thaw == "drop":
+            if before is not None and not is_valid:
+                self._drop("on_thaw is 'drop'")
+            return
+        try:
+            found = fill(self._model, self._asked, before if is_valid else None)
+        except CacheError as error:
+            if before is not None:
+                self._drop(str(error))
+            return
+        if found is not before:
+            if before is not None:
+                before.rows.remove()
+            self._take(found)
+            self._moves += not is_valid
+            self._shared[MOVES] = self._moves
 
     def close(self) -> None:
         """Let the model take images alone again."""
-        if self._takes is not None:
-            self._takes.detach()
+        if self._features is not None:
+            self._features.takes.detach()
+
+    def _take(self, features: Features) -> None:
+        count = self._count * self._views
+        width = features.takes.width
+        self._features = features
+        self._samples = FromRows(features.rows, features.place, width, count)
+
+    def _drop(self, reason: str) -> None:
+        if self._features is not None:
+            self._features.rows.remove()
+        self._features, self._samples = None, self._asked.dataset
+        self._moves += 1
+        self._shared[MOVES] = self._moves
+        warnings.warn(
+            f"the plan now trains a part whose features were cached, and samples have images "
+            f"again from the next data loader on: {reason}",
+            FreezekitWarning,
+            stacklevel=4,
+        )

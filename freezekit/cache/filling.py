@@ -2,212 +2,221 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from freezekit.cache.attached import TakesRows
 from freezekit.cache.calls import outputs_of
-from freezekit.cache.dataset import CachedDataset
+from freezekit.cache.encoding import encoding_of
 from freezekit.cache.finding import SAMPLES, find_prefix
 from freezekit.cache.fingerprint import fingerprint, frozen_tensors, weights_digest
-from freezekit.cache.rows import Rows, RowsInFolder, RowsInMemory
-from freezekit.cache.samples import (
-    FirstOf,
-    Viewed,
-    check_samples,
-    image_in,
-    place_of,
-)
+from freezekit.cache.folder import only_this_process_fills, open_folder
+from freezekit.cache.ranks import check_same_on_all_ranks, from_all_ranks, place_among_ranks
+from freezekit.cache.records import Filled
+from freezekit.cache.rounding import apart, rounding
+from freezekit.cache.rows import RowsInMemory, unit_rows, units_of
+from freezekit.cache.samples import Viewed, check_samples, place_of
+from freezekit.cache.source import FromRows, Source
 from freezekit.cache.untouched import in_training
-from freezekit.errors import CacheError
+from freezekit.errors import CacheError, some
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.results.sizes import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
 
     from freezekit.cache.prefix import Prefix
+    from freezekit.cache.records import Request
+    from freezekit.cache.rows import Rows
+    from freezekit.cache.samples import Place
 
-# Any in this file: a data set may give anything, and a model take it.
+# Any in this file: a data set may give anything.
+
+MEMORY_SHARE = 0.9
+"""Of the memory that is available, the ranks of a machine may take so much together."""
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a cache holds.
+class Features:
+    """The features of one boundary, for all samples.
 
     Attributes:
-        samples: Samples of the data set.
-        views: Augmented views of each.
-        boundary: The modules whose outputs are kept.
-        bytes_per_sample: Of one view.
-        batch_size: The size of batches in which it was filled. Kernels may give other last bits
-            for other sizes.
-        largest_difference: Between features of batches of this size and of half of it, relative to
-            the largest feature: 0 where the bits do not depend on the size.
+        rows: One for each view of each sample.
+        takes: Lets the model take them.
+        filled: What they are.
+        place: Where the image of a sample was.
     """
 
-    samples: int
-    views: int
-    boundary: tuple[str, ...]
-    bytes_per_sample: int
-    batch_size: int
-    largest_difference: float
-
-    @property
-    def total_bytes(self) -> int:
-        """Of all rows."""
-        return self.samples * self.views * self.bytes_per_sample
-
-    def __str__(self) -> str:
-        views = f" x {self.views} views" if self.views > 1 else ""
-        exact = (
-            "the same bits for other batch sizes"
-            if self.largest_difference == 0
-            else f"other batch sizes differ by {self.largest_difference:.1g} of the largest feature"
-        )
-        return (
-            f"{self.samples:,} samples{views}, features of {', '.join(self.boundary)}, "
-            f"{size_text(self.bytes_per_sample)} each, {size_text(self.total_bytes)} in all; "
-            f"filled in batches of {self.batch_size}, {exact}"
-        )
+    rows: Rows
+    takes: TakesRows
+    filled: Filled
+    place: Place
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for; see `Frozen.cache`."""
+def fill(model: nn.Module, asked: Request, earlier: Features | None = None) -> Features:
+    """Return the features of the plan in force, and let the model take them.
 
-    dataset: Any
-    batch_size: int
-    image: int | str | None = None
-    folder: Path | None = None
-    limit_bytes: int | None = None
-    views: int = 1
-    seed: int = 0
-    workers: int = 0
-    data_version: str | None = None
-    call: Callable[[nn.Module, Any], Any] | None = None
-    dtype: torch.dtype | None = None
+    With several ranks, all must call it, and each computes a share.
 
-
-def fill(model: nn.Module, asked: Request) -> CachedDataset:
-    """Return a cached data set, and let the model take its rows.
+    Args:
+        model: Frozen by freezekit.
+        asked: What is to be cached.
+        earlier: Features of an earlier plan. They are returned where they are of the same
+            boundary, and new ones are made of them where the new boundary comes after theirs.
 
     Raises:
         CacheError: The prefix cannot be cached, the data set does not allow it, or it is too large.
     """
+    _check_whole(model)
     samples = _length(asked.dataset)
     place = place_of(asked.dataset[0], asked.image)
     data = check_samples(asked.dataset, place, asked.views)
-    views = Viewed(asked.dataset, asked.views, asked.seed)
-    few = [views[i % len(views)] for i in range(max(SAMPLES))]
-    collate = FirstOf(place)
-    plan = model.__dict__[RECORD].plan
-    device = next(model.parameters()).device
-
-    def run(batch: Any) -> Any:
-        batch = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch)
-        return asked.call(model, batch) if asked.call else model(image_in(batch, place))
-
-    with in_training(model):
-        batch, fewer = collate(few[: SAMPLES[0]])[1], collate(few[: SAMPLES[1]])[1]
-        prefix = find_prefix(model, run, batch, fewer)
-        image = image_in(batch, place)
-        if image.dim() == 2 and image.shape[1] == prefix.numbers:
-            raise CacheError(
-                f"features have the shape of the input, {tuple(image.shape[1:])}, so that the "
-                "model could not tell them apart; nothing is saved by a cache here"
-            )
-        dtype = asked.dtype or prefix.dtype
-        size = prefix.numbers * dtype.itemsize
-        _check_size(size * len(views), size, asked)
+    images = Source(model, Viewed(asked.dataset, asked.views, asked.seed), place, asked.call)
+    with in_training(model), asked.autocast.entered():
+        batch = images.batch(SAMPLES[0])
+        prefix = find_prefix(model, images.run, batch, images.batch(SAMPLES[1]))
+        if earlier is not None and earlier.takes.goes_on_with(prefix):
+            return earlier
+        encoding = encoding_of(asked.dtype, prefix.dtype, prefix.numbers)
+        takes = TakesRows(model, prefix, encoding, images.image(batch), asked.autocast)
+        plan = model.__dict__[RECORD].plan
         marks = fingerprint(
             weights_digest(frozen_tensors(model, plan)),
-            plan,
             prefix,
             asked.data_version or data,
             {
                 "batch size": asked.batch_size,
                 "views": asked.views,
                 "seed": asked.seed,
-                "dtype": dtype,
-                "autocast": _autocast(device),
+                "dtype": encoding.stored,
+                "autocast": asked.autocast,
             },
         )
-        rows: Rows = (
-            RowsInMemory(len(views), prefix.numbers, dtype)
-            if asked.folder is None
-            else RowsInFolder.at(asked.folder, len(views), prefix.numbers, dtype, marks)
+        check_same_on_all_ranks(marks)
+        error = rounding(model, images.run, prefix, encoding, batch, SAMPLES[0])
+        filled = Filled(
+            samples,
+            asked.views,
+            tuple(str(call) for call in prefix.cut),
+            encoding.row_bytes,
+            encoding.stored,
+            asked.batch_size,
+            _size_error(images, prefix, asked.batch_size),
+            *error,
         )
-        difference = _difference(model, run, prefix, views, asked, collate)
-        _fill(model, run, prefix, rows, views, asked, collate)
-    boundary = tuple(str(call) for call in prefix.cut)
-    filled = Filled(samples, asked.views, boundary, size, asked.batch_size, difference)
-    takes = TakesRows(model, prefix, image)
+        from_all_ranks(lambda: _check_size(filled, asked))
+        source = _after(earlier, prefix, images, samples * asked.views) or images
+        rows = _filled(source, takes, filled, asked, marks)
     takes.attach()
-    return CachedDataset(rows, place, filled, takes)
+    return Features(rows, takes, filled, place)
 
 
-def _fill(
-    model: nn.Module,
-    run: Callable[[Any], Any],
-    prefix: Prefix,
-    rows: Rows,
-    views: Viewed,
-    asked: Request,
-    collate: FirstOf,
-) -> None:
-    start = rows.next_missing()
+def _filled(
+    source: Source, takes: TakesRows, filled: Filled, asked: Request, marks: dict[str, str]
+) -> Rows:
+    count, encoding = filled.samples * filled.views, takes.encoding
+    rank, ranks = place_among_ranks()
+    with ExitStack() as filling:
+        if asked.folder is None:
+            unit = unit_rows(encoding.row_bytes, asked.batch_size)
+            rows: Rows = RowsInMemory(count, encoding.width, encoding.stored, unit)
+        else:
+            opened = partial(open_folder, asked.folder, count, encoding, asked.batch_size, marks)
+            from_all_ranks(lambda: opened() if rank == 0 else None)  # one makes it
+            rows = in_folder = opened()
+            only = only_this_process_fills(in_folder)  # and its rank 0 stands for all ranks
+            from_all_ranks(lambda: filling.enter_context(only) if rank == 0 else None)
+        missing = from_all_ranks(rows.missing)[0]
+        if asked.folder is not None:
+            space = sum(map(len, missing)) * encoding.row_bytes
+            from_all_ranks(lambda: _check_space(asked.folder, space))
+        computed = _computed(source, takes, asked, missing[rank::ranks])
+
+        def write_next() -> tuple[range, Tensor, list[Any]] | None:
+            made = next(computed, None)
+            if made is not None:
+                rows.write(*made)
+            return None if rows.is_shared or ranks == 1 else made
+
+        for _ in range(0, len(missing), ranks):
+            for made in from_all_ranks(write_next):
+                if made is not None:
+                    rows.write(*made)
+        from_all_ranks(lambda: _check_seen(rows, asked.folder))
+    return rows
+
+
+def _computed(
+    source: Source, takes: TakesRows, asked: Request, units: list[range]
+) -> Iterator[tuple[range, Tensor, list[Any]]]:
+    """Yield each unit with its rows and what is kept of its samples."""
+    size, prefix = asked.batch_size, takes.prefix
+    # The last batch is filled up with its last sample: the kernels may depend on the size.
     batches = [
-        [min(i, len(views) - 1) for i in range(first, first + asked.batch_size)]  # the last is full
-        for first in range(start, len(views), asked.batch_size)
+        [min(first + i, unit.stop - 1) for i in range(size)]
+        for unit in units
+        for first in range(unit.start, unit.stop, size)
     ]
-    loader = DataLoader(views, batch_sampler=batches, collate_fn=collate, num_workers=asked.workers)
+    loader = DataLoader(
+        source.samples, batch_sampler=batches, collate_fn=source.collate, num_workers=asked.workers
+    )
     console = Console(file=sys.stderr)
+    is_shown = console.is_terminal and place_among_ranks()[0] == 0
     shown = track(
         loader,
         "computing the frozen prefix",
         total=len(batches),
         console=console,
-        disable=not console.is_terminal,
+        disable=not is_shown,
         transient=True,
     )
-    for kept, batch in shown:
-        # With gradients enabled, as in training: some kernels are chosen by that.
-        with torch.enable_grad():
-            found = outputs_of(model, partial(run, batch), prefix.cut)
-        made = prefix.rows(found, asked.batch_size)
-        count = min(asked.batch_size, len(views) - start)
-        rows.write(start, made[:count].detach().cpu(), kept[:count])
-        start += count
+    given = iter(shown)
+    for unit in units:
+        made, samples = [], []
+        for _ in units_of(len(unit), size):
+            kept, batch = next(given)
+            # With gradients enabled, as in training: some kernels are chosen by that.
+            with torch.enable_grad():
+                found = outputs_of(source.model, partial(source.run, batch), prefix.cut)
+            made.append(takes.encoding.encode(prefix.rows(found, size).detach()).cpu())
+            samples.extend(kept)
+        yield unit, torch.cat(made)[: len(unit)], samples[: len(unit)]
+    next(given, None)  # ends the line of progress
 
 
-def _difference(
-    model: nn.Module,
-    run: Callable[[Any], Any],
-    prefix: Prefix,
-    views: Viewed,
-    asked: Request,
-    collate: FirstOf,
-) -> float:
+def _after(earlier: Features | None, prefix: Prefix, images: Source, count: int) -> Source | None:
+    """Return features of before from which the new ones can be computed, bit for bit."""
+    if earlier is None or not earlier.takes.comes_before(prefix):
+        return None
+    width = earlier.takes.width
+    samples = FromRows(earlier.rows, earlier.place, width, count)
+    return Source(images.model, samples, images.place, images.call)
+
+
+def _size_error(source: Source, prefix: Prefix, batch_size: int) -> float:
     """Return how far features depend on the size of the batch, relative to the largest."""
-    half = max(1, asked.batch_size // 2)
-    samples = [views[i % len(views)] for i in range(asked.batch_size)]
+    half = max(1, batch_size // 2)
     whole, part = (
-        prefix.rows(outputs_of(model, partial(run, collate(s)[1]), prefix.cut), len(s))
-        for s in (samples, samples[:half])
+        prefix.rows(
+            outputs_of(source.model, partial(source.run, source.batch(size)), prefix.cut), size
+        )
+        for size in (batch_size, half)
     )
-    largest = whole.abs().max().item() or 1.0
-    return float((whole[:half] - part).abs().max().item() / largest)
+    return apart(whole[:half], part) if whole.is_floating_point() else 0.0
 
 
 def _length(dataset: Any) -> int:
@@ -223,16 +232,43 @@ def _length(dataset: Any) -> int:
     return count
 
 
-def _check_size(total: int, each: int, asked: Request) -> None:
-    if asked.limit_bytes is not None and total > asked.limit_bytes:
+def _check_whole(model: nn.Module) -> None:
+    sharded = [name for name, p in model.named_parameters() if isinstance(p, DTensor)]
+    if sharded:
         raise CacheError(
-            f"the cache would take {size_text(total)}, {size_text(each)} a sample, and the limit "
-            f"is {size_text(asked.limit_bytes)}; freeze more stages, whose features may be "
-            "smaller, take fewer views, or raise the limit"
+            f"{some(sharded)} is sharded over ranks (fully_shard), and a cache needs the whole "
+            "model; train with DistributedDataParallel, or without a cache"
         )
 
 
-def _autocast(device: torch.device) -> str:
-    if not torch.is_autocast_enabled(device.type):
-        return "off"
-    return str(torch.get_autocast_dtype(device.type))
+def _check_size(filled: Filled, asked: Request) -> None:
+    total = filled.total_bytes
+    size = f"the cache would take {size_text(total)}, {size_text(filled.bytes_per_sample)} a sample"
+    advice = "freeze more stages, whose features may be smaller, or take fewer views"
+    if asked.limit_bytes is not None and total > asked.limit_bytes:
+        raise CacheError(
+            f"{size}, and the limit is {size_text(asked.limit_bytes)}; {advice}, or raise the limit"
+        )
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    free = int(psutil.virtual_memory().available * MEMORY_SHARE / processes)
+    if asked.folder is None and total > free:
+        raise CacheError(
+            f"{size}, and {size_text(free)} of memory are available; {advice}, or give a folder"
+        )
+
+
+def _check_space(folder: Any, wanted: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise CacheError(
+            f"the cache needs {size_text(wanted)} more in {str(folder)!r}, where "
+            f"{size_text(free)} are free; give another folder"
+        )
+
+
+def _check_seen(rows: Rows, folder: Any) -> None:
+    if rows.is_shared and rows.missing():
+        raise CacheError(
+            f"files that other ranks wrote in {str(folder)!r} are not seen on this one; give a "
+            "folder on a file system of all ranks, or keep the cache in memory"
+        )

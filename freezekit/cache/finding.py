@@ -173,7 +173,7 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Prefix, reason: str) -
     with torch.no_grad():
         found = outputs_of(model, partial(run, batch), calls)
 
-    def is_enough(cut: tuple[Call, ...]) -> bool:
+    def is_enough(cut: tuple[Call, ...], calls: tuple[Call, ...] = whole.calls) -> bool:
         prefix = Prefix(calls, cut, whole.outputs)
         if not prefix.leaves:
             return False
@@ -194,6 +194,13 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Prefix, reason: str) -
             for call in cut[:-1]:
                 less = tuple(c for c in cut if c != call)
                 cut = less if is_enough(less) else cut
+            for call in cut:
+                # A module without parameters, such as a pooling in a shortcut, costs next to
+                # nothing: it runs where what it takes is in the cut already.
+                if not any(True for _ in model.get_submodule(call.module).parameters()):
+                    less, rest = (tuple(c for c in each if c != call) for each in (cut, calls))
+                    if is_enough(less, rest):
+                        cut, calls = less, rest
             return Prefix(calls, cut, whole.outputs)
     raise CacheError(
         "what is trained uses values of the frozen part that no module returns"

@@ -36,20 +36,18 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def fingerprint(
-    weights: str, plan: FreezePlan, prefix: Prefix, data: str, settings: Mapping[str, object]
+    weights: str, prefix: Prefix, data: str, settings: Mapping[str, object]
 ) -> dict[str, str]:
     """Return all that the rows depend on, by what a message calls it.
 
     Args:
         weights: Of `weights_digest`.
-        plan: In force.
         prefix: Its cut and layout.
         data: A version that the user gave, or a digest of samples.
         settings: Such as the batch size.
     """
     return {
         "frozen weights": weights,
-        "plan": hashlib.sha256(plan.to_json().encode()).hexdigest()[:16],
         "boundary": ", ".join(map(str, prefix.cut)),
         "layout": ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in prefix.leaves),
         "data": data,

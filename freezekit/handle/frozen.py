@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
-from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
+from freezekit.errors import CacheError, FreezeError, PlanError, ScheduleError, SpecError
 from freezekit.freezing.apply import lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.cache.dataset import CachedDataset
+    from freezekit.cache.records import OnThaw
     from freezekit.model.loss import LossFunction
     from freezekit.spec.strategy import Strategy
     from freezekit.verify.records import ScheduleVerification, Verification
@@ -51,12 +53,12 @@ class Frozen:
         self._thaw = thaw
         self._record: Record = backbone.model.__dict__[RECORD]
         self._followed: FollowedSchedule | None = None
-        self._cached: CachedDataset | None = None
+        self._caches: list[ref[CachedDataset]] = []
         self.lean = self._record.lean is not None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """A copy has the plan of its model; plugins and a live training do not travel."""
-        return vars(self) | {"_given_registry": None, "_followed": None, "_cached": None}
+        return vars(self) | {"_given_registry": None, "_followed": None, "_caches": []}
 
     @property
     def _registry(self) -> Registry:
@@ -234,7 +236,9 @@ class Frozen:
             if optimizer is None:
                 warnings += thaw_warnings(self.backbone.model, decided, "change_()")
             warn(warnings, stacklevel=3)
-            return change(self.backbone, decided, training)
+            changed = change(self.backbone, decided, training)
+            self._caches_follow()
+            return changed
 
     def follow(
         self,
@@ -312,6 +316,7 @@ class Frozen:
                 progress=Progress(epochs=epochs, steps_per_epoch=steps_per_epoch),
                 sample=sample,
                 thaw=self._thaw,
+                on_change=self._caches_follow,
             )
             if self._followed is not None:  # it goes on where the new one was refused
                 self._followed.close()
@@ -367,6 +372,7 @@ class Frozen:
             plan = FreezePlan.from_json(state["plan"])
             check_training(self.backbone, Training())
             change(self.backbone, check_plan(self.backbone, plan), Training())
+            self._caches_follow()
 
     def verify(
         self,
@@ -477,6 +483,7 @@ class Frozen:
         dtype: torch.dtype | None = None,
         data_version: str | None = None,
         call: Callable[[nn.Module, Any], Any] | None = None,
+        on_thaw: OnThaw = "refill",
     ) -> CachedDataset:
         """Compute the frozen prefix once for each sample; return the data set with its features.
 
@@ -498,23 +505,33 @@ class Frozen:
             folder: Where the features are written, in files that are mapped into memory. An
                 interrupted fill goes on there, and a later process takes what is whole. The default
                 is to keep them in memory.
-            limit: The most that the features may take, such as "8GiB".
+            limit: The most that the features may take, such as "8GiB". Without it, they may take
+                90 % of the memory that is available, or the free space of the disk.
             views: How many random augmentations of each sample are kept. `set_epoch` of what is
                 returned chooses among them.
             seed: Of the augmentations.
             workers: Processes that read the data set while the cache is filled.
-            dtype: Of the features in the cache. The default is that of the model, which is exact.
+            dtype: Of the features in the cache: torch.float16, torch.bfloat16 or torch.int8, in
+                which blocks of 64 numbers share a scale. The default is that of the model, which is
+                exact. `filled` of what is returned says what is lost.
             data_version: A text that changes with the data. The default is a digest of a few
                 samples, which does not see a change of the others.
             call: How a batch of the data set is given to the model, where it takes more than the
                 image: `lambda model, batch: model(batch["image"], batch["mask"])`.
+            on_thaw: What a change of plan does where it moves the boundary. "refill" computes the
+                features of the new one at once; where none can be kept, samples have images again.
+                "drop" lets samples have images again. A change that freezes more keeps the
+                features, and "refill" makes those of the later boundary from them.
+
+        Several processes of one process group fill a cache together: all must call it, each
+        computes a share, and each can read all samples.
 
         Raises:
             CacheError: Nothing comes before all that is trained. The prefix draws random numbers,
                 changes its statistics, or depends on other samples of a batch. The data set
                 augments at random and `views` is 1, or its images have different shapes. The
-                features are larger than `limit`, or the folder holds another cache or cannot be
-                written.
+                features are larger than `limit` or than what is free, or the folder holds another
+                cache, is filled by another process or cannot be written.
             FreezeError: The model is no longer frozen by this handle.
 
         Example:
@@ -530,26 +547,37 @@ class Frozen:
             >>> features.dim()
             2
         """
-        from freezekit.cache.filling import Request, fill
+        from freezekit.cache.autocasting import Autocast
+        from freezekit.cache.dataset import CachedDataset
+        from freezekit.cache.records import Request
 
         self._check_in_force()
-        self._cached = fill(
-            self.backbone.model,
+        if on_thaw not in ("refill", "drop"):
+            raise CacheError(f"on_thaw is {on_thaw!r}, expected 'refill' or 'drop'")
+        for name, value in (("batch_size", batch_size), ("views", views)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise CacheError(f"{name} is {value!r}, expected a whole number of at least 1")
+        model = self.backbone.model
+        cached = CachedDataset(
+            model,
             Request(
-                dataset,
-                batch_size,
-                image,
-                None if folder is None else Path(folder),
-                None if limit is None else read_bytes(limit),
-                views,
-                seed,
-                workers,
-                data_version,
-                call,
-                dtype,
+                dataset=dataset,
+                batch_size=batch_size,
+                autocast=Autocast.now(next(model.parameters()).device),
+                image=image,
+                folder=None if folder is None else Path(folder),
+                limit_bytes=None if limit is None else read_bytes(limit),
+                views=views,
+                seed=seed,
+                workers=workers,
+                data_version=data_version,
+                call=call,
+                dtype=dtype,
+                on_thaw=on_thaw,
             ),
         )
-        return self._cached
+        self._caches.append(ref(cached))
+        return cached
 
     def undo(self) -> None:
         """Restore the flags and modes of before `freeze_`, and remove all that it added.
@@ -571,9 +599,17 @@ class Frozen:
             self._check_in_force()
             if self._followed is not None:
                 self._followed.close()
-            if self._cached is not None:
-                self._cached.close()
+            for cached in self._live_caches():
+                cached.close()
             undo(self.backbone.model)
+
+    def _live_caches(self) -> list[CachedDataset]:
+        """Return the caches that somebody still has, in the order in which they were made."""
+        return [cached for each in self._caches if (cached := each()) is not None]
+
+    def _caches_follow(self) -> None:
+        for cached in self._live_caches():
+            cached.follow_plan()
 
     def _later_plans(
         self, all_phases: bool | str | Sequence[str | Strategy | FreezePlan]

@@ -47,7 +47,7 @@ from freezekit.schedules.sharded import reshard_
 from freezekit.spec.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -103,6 +103,7 @@ class FollowedSchedule:
         progress: Progress,
         sample: Any = None,  # Any: whatever the model takes
         thaw: bool = False,
+        on_change: Callable[[], object] = lambda: None,
     ) -> None:
         self.schedule = schedule
         self.progress = progress
@@ -112,6 +113,7 @@ class FollowedSchedule:
         self._training = training
         self._registry = registry
         self._thaw = thaw
+        self._on_change = on_change  # what depends on the plan follows it
         self._group = training.ddp.process_group if training.ddp is not None else None
         self._plans: dict[object, FreezePlan] = {}
         self._given: object = None  # the plan as the schedule gave it last
@@ -342,6 +344,7 @@ class FollowedSchedule:
         self._observer.go_on(observed)
         self._weights = saved.weights
         self._set_due()
+        self._on_change()
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -371,6 +374,8 @@ class FollowedSchedule:
         if decision.state is not None and decision.state is not now.state:
             now = replace(now, state=decision.state)
         self.progress = now
+        if changed is not None or decision.restores_weights:
+            self._on_change()
         return changed
 
     def _act(self, decision: Decision, now: Progress, *, is_first: bool) -> Change | None:

@@ -150,7 +150,9 @@ def test_rows_of_what_has_changed_are_not_taken() -> None:
     model.load_state_dict(state)
     model(features)
     frozen.change_("first-n-stages:n=1", optimizer)
-    with pytest.raises(CacheError, match=r"filled with 'layer2' frozen, and this is trained now"):
+    with pytest.raises(
+        CacheError, match="the features are those of 'layer2' frozen, and this is trained"
+    ):
         model(features)
     frozen.change_("first-n-stages:n=3", optimizer)
     model(features)
@@ -177,7 +179,7 @@ def test_caches_of_one_boundary_take_the_place_of_one_another() -> None:
     assert torch.equal(rows, torch.stack([second[i][0] for i in range(BATCH)]))
     frozen.change_("first-n-stages:n=1", optimizer)
     frozen.cache(data(), BATCH)
-    with pytest.raises(CacheError, match="filled with 'layer2' frozen"):
+    with pytest.raises(CacheError, match="the features are those of 'layer2' frozen"):
         model(rows)  # of the boundary before
 
 
@@ -231,12 +233,12 @@ class Ending(Dataset[Any]):
 
 
 def test_an_interrupted_fill_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freezekit.cache.rows.SHARD_BYTES", 3 * 32 * 1024)  # three samples a file
+    monkeypatch.setattr("freezekit.cache.rows.UNIT_BYTES", 1)  # one batch a file
     model = Branches()
     frozen = freeze_(model, "head-only")
     with pytest.raises(EndsError):
         frozen.cache(Ending(), BATCH, folder=tmp_path)
-    assert len(list(tmp_path.glob("rows-*"))) == 2
+    assert len(list(tmp_path.rglob("rows-*"))) == 2
     monkeypatch.setattr(Ending, "fails", False)
     calls = []
     hook = model.stem.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -260,7 +262,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b" / "mine.txt").write_text("mine")
     with pytest.raises(CacheError, match="is not empty and holds no cache"):
         frozen.cache(data(), BATCH, folder=tmp_path / "b")
-    (tmp_path / "a" / "rows-00000.safetensors").write_bytes(b"broken")
+    (rows,) = (tmp_path / "a").rglob("rows-*")
+    rows.write_bytes(b"broken")
     cached = frozen.cache(data(), BATCH, folder=tmp_path / "a")
     with pytest.raises(CacheError, match=r"cannot read .*; delete the folder and fill it anew"):
         _ = cached[0]

@@ -1,0 +1,80 @@
+"""Where the batches come from of which a cache is filled: images, or features of before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.data import Dataset
+
+from freezekit.cache.samples import FirstOf, image_in, with_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freezekit.cache.rows import Rows
+    from freezekit.cache.samples import Place
+
+# Any in this file: a data set may give anything, and a model take it.
+
+
+class FromRows(Dataset[Any]):
+    """Samples with features of an earlier boundary: views in turn, as in `Viewed`."""
+
+    def __init__(self, rows: Rows, place: Place, width: int, count: int) -> None:
+        self.rows, self.place, self.width, self.count = rows, place, width, count
+
+    def __len__(self) -> int:
+        """Return the number of all views."""
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        """Return a sample, with its row in place of the image."""
+        return sample_of(self.rows, index, self.place, self.width)
+
+
+def sample_of(rows: Rows, index: int, place: Place, width: int) -> Any:
+    """Return a sample with a row in place of its image; zeros fill it to a width."""
+    row, kept = rows.read(index)
+    if len(row) < width:
+        row = nn.functional.pad(row, (0, width - len(row)))
+    return with_image(kept, place, row)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Batches of samples, and how the model takes them.
+
+    Attributes:
+        model: The model.
+        samples: All views of all samples, with images or with rows.
+        place: Where these are in a sample.
+        call: How a batch is given to the model; None: its image alone.
+    """
+
+    model: nn.Module
+    samples: Dataset[Any]
+    place: Place
+    call: Callable[[nn.Module, Any], Any] | None
+
+    @property
+    def collate(self) -> FirstOf:
+        """What makes batches."""
+        return FirstOf(self.place)
+
+    def run(self, batch: Any) -> Any:
+        """Call the model with a batch."""
+        device = next(self.model.parameters()).device
+        batch = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch)
+        return self.call(self.model, batch) if self.call else self.model(self.image(batch))
+
+    def batch(self, samples: int) -> Any:
+        """Return the first samples as a batch; a small data set is repeated."""
+        count = len(self.samples)  # type: ignore[arg-type]  # all of ours have a length
+        return self.collate([self.samples[i % count] for i in range(samples)])[1]
+
+    def image(self, batch: Any) -> Tensor:
+        """Return the images of a batch."""
+        return image_in(batch, self.place)
