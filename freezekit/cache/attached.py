@@ -141,12 +141,15 @@ class TakesRows:
         self.model.__dict__["forward"] = self
 
     def detach(self) -> None:
-        """Let the model be as before."""
-        if self.model.__dict__.get("forward") is not self:
-            return
-        del self.model.__dict__["forward"]
-        if self.before is not None:
-            self.model.__dict__["forward"] = self.before
+        """Let the model no longer take these rows."""
+        head = self.model.__dict__.get("forward")
+        for later in _chain(head):
+            if later.before is self:
+                later.before = self.before
+        if head is self:
+            del self.model.__dict__["forward"]
+            if self.before is not None:
+                self.model.__dict__["forward"] = self.before
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.before is not None:

@@ -16,6 +16,7 @@ from freezekit.errors import CacheError, FreezekitWarning
 if TYPE_CHECKING:
     from torch import nn
 
+    from freezekit.cache.attached import TakesRows
     from freezekit.cache.records import Filled, Request
 
 EPOCH, MOVES = 0, 1
@@ -38,6 +39,7 @@ class CachedDataset(Dataset[Any]):
         self._shared = torch.zeros(2, dtype=torch.int64).share_memory_()
         self._moves = 0
         self._features: Features | None = None
+        self._attached: list[TakesRows] = []  # of all boundaries: rows of earlier ones may come
         self._samples: Any = None  # all views with rows, or the data set itself
         self._take(features)
 
@@ -48,7 +50,7 @@ class CachedDataset(Dataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """The model does not travel to workers of a data loader."""
-        return {**vars(self), "_model": None, "_asked": None, "_features": None}
+        return {**vars(self), "_model": None, "_asked": None, "_features": None, "_attached": []}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -110,13 +112,14 @@ class CachedDataset(Dataset[Any]):
 
     def close(self) -> None:
         """Let the model take images alone again."""
-        if self._features is not None:
-            self._features.takes.detach()
+        for takes in self._attached:
+            takes.detach()
 
     def _take(self, features: Features) -> None:
         count = self._count * self._views
         width = features.takes.width
         self._features = features
+        self._attached.append(features.takes)
         self._samples = FromRows(features.rows, features.place, width, count)
 
     def _drop(self, reason: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from freezekit import CacheError, Frozen, FreezekitWarning, freeze_
+from freezekit import CacheError, FreezekitWarning, Frozen, freeze_
 from tests.cache.test_cached_training import BATCH, CLASSES, SIZE, Branches, data
 
 if TYPE_CHECKING:
