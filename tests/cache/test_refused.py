@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +14,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from freezekit import CacheError, FreezeError, FreezePlan, freeze_
 from freezekit.errors import SizeError
 from tests.cache.test_cached_training import BATCH, SAMPLES, Branches, data
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Mixing(Branches):
@@ -183,20 +180,6 @@ def test_caches_of_one_boundary_take_the_place_of_one_another() -> None:
         model(rows)  # of the boundary before
 
 
-def test_samples_that_a_file_cannot_keep_are_refused(tmp_path: Path) -> None:
-    class Odd(Dataset[Any]):
-        def __len__(self) -> int:
-            return SAMPLES
-
-        def __getitem__(self, index: int) -> Sample:
-            return Sample(*data()[index])
-
-    frozen = freeze_(Branches(), "head-only")
-    assert isinstance(frozen.cache(Odd(), BATCH)[0], Sample)
-    with pytest.raises(CacheError, match="more beside its image than a file can keep safely"):
-        frozen.cache(Odd(), BATCH, folder=tmp_path)
-
-
 def test_samples_that_make_no_batch_are_refused() -> None:
     class Odd(Dataset[Any]):
         def __len__(self) -> int:
@@ -207,63 +190,3 @@ def test_samples_that_make_no_batch_are_refused() -> None:
 
     with pytest.raises(CacheError, match="samples make no batch: default_collate"):
         freeze_(Branches(), "head-only").cache(Odd(), BATCH)
-
-
-class Sample(NamedTuple):
-    image: Tensor
-    label: Tensor
-
-
-class EndsError(Exception):
-    pass
-
-
-class Ending(Dataset[Any]):
-    """A data set whose disk fails at a sample, as long as it is told."""
-
-    fails = True
-
-    def __len__(self) -> int:
-        return SAMPLES
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if index == SAMPLES - 2 and self.fails:
-            raise EndsError
-        return data()[index]
-
-
-def test_an_interrupted_fill_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freezekit.cache.rows.UNIT_BYTES", 1)  # one batch a file
-    model = Branches()
-    frozen = freeze_(model, "head-only")
-    with pytest.raises(EndsError):
-        frozen.cache(Ending(), BATCH, folder=tmp_path)
-    assert len(list(tmp_path.rglob("rows-*"))) == 2
-    monkeypatch.setattr(Ending, "fails", False)
-    calls = []
-    hook = model.stem.register_forward_pre_hook(lambda *_: calls.append(1))
-    cached = frozen.cache(Ending(), BATCH, folder=tmp_path)
-    hook.remove()
-    whole = frozen.cache(Ending(), BATCH)
-    for index in range(SAMPLES):
-        assert torch.equal(cached[index][0], whole[index][0])
-        assert torch.equal(cached[index][1], whole[index][1])
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    frozen = freeze_(Branches(), "head-only")
-    frozen.cache(data(), BATCH, folder=tmp_path / "a")
-    other = freeze_(Branches(), "head-only")  # other random weights
-    with pytest.raises(CacheError, match="is of something else: frozen weights was"):
-        other.cache(data(), BATCH, folder=tmp_path / "a")
-    with pytest.raises(CacheError, match="is of something else: batch size was 4, and is 5"):
-        frozen.cache(data(), 5, folder=tmp_path / "a")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(CacheError, match="is not empty and holds no cache"):
-        frozen.cache(data(), BATCH, folder=tmp_path / "b")
-    (rows,) = (tmp_path / "a").rglob("rows-*")
-    rows.write_bytes(b"broken")
-    cached = frozen.cache(data(), BATCH, folder=tmp_path / "a")
-    with pytest.raises(CacheError, match=r"cannot read .*; delete the folder and fill it anew"):
-        _ = cached[0]
