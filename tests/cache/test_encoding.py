@@ -73,5 +73,5 @@ def test_features_that_a_type_cannot_hold_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int32, "float16"])
 def test_other_types_are_refused(dtype: Any) -> None:
-    with pytest.raises(CacheError, match="expected one of .*, or None for the type"):
+    with pytest.raises(CacheError, match=r"expected one of .*, or None for the type"):
         freeze_(Branches(), "head-only").cache(data(), BATCH, dtype=dtype)
