@@ -92,6 +92,8 @@ class TakesRows:
             self.encoding.decode(rows[:, : self.encoding.width]),
         )
 
+    # Not compiled: a compiled model compares what is so at each call, not at its compilation.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def check(self) -> None:
         """Refuse to go on where the frozen part is no longer as it was when the cache was filled.
 
@@ -100,13 +102,13 @@ class TakesRows:
         """
         if not self.is_of_plan_in_force():
             self._check_plan()
-        if self._versions != (versions := self._versions_now()):
+        if self._versions != self._versions_now():
             if weights_digest(self._frozen) != self._digest:
                 raise CacheError(
                     "the frozen weights or statistics have changed since the cache was filled; "
                     "fill it anew: frozen.cache(...)"
                 )
-            self._versions = versions
+            self._versions = self._versions_now()
 
     def is_valid(self) -> bool:
         """Tell whether `check` passes."""
