@@ -58,9 +58,12 @@ def test_a_training_under_a_schedule_runs(capsys: pytest.CaptureFixture[str]) ->
     assert checkpoint.keys() == {"model", "optimizer", "rates", "run"}
 
 
-def test_a_training_from_a_cache_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python", (ROOT / "docs" / "cache.md").read_text())
-    exec(code, {})
+@pytest.mark.filterwarnings("ignore::freezekit.FreezekitWarning")  # of what the code is about
+def test_trainings_from_a_cache_run(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {}
+    for code in blocks("python", (ROOT / "docs" / "cache.md").read_text()):
+        exec(code, scope)
+    assert "the cache was dropped" in repr(scope["cached"])
     assert "16 samples, features of avgpool, 2 KiB each, 32 KiB in all" in capsys.readouterr().out
 
 
