@@ -44,9 +44,20 @@ class CachedDataset(Dataset[Any]):
         self._take(features)
 
     @property
-    def filled(self) -> Filled | None:
-        """What was filled, how large it is and how exact; None where samples have images."""
-        return None if self._features is None else self._features.filled
+    def has_features(self) -> bool:
+        """Whether samples have features, and not images again."""
+        return isinstance(self._samples, FromRows)
+
+    @property
+    def filled(self) -> Filled:
+        """What was filled, how large it is and how exact.
+
+        Raises:
+            CacheError: Samples have images again.
+        """
+        if self._features is None:
+            raise CacheError("the cache was dropped when the plan changed: samples have images")
+        return self._features.filled
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """The model does not travel to workers of a data loader."""
@@ -67,7 +78,7 @@ class CachedDataset(Dataset[Any]):
         if not -self._count <= index < self._count:
             raise IndexError(index)
         index %= self._count
-        if not isinstance(self._samples, FromRows):
+        if not self.has_features:
             return self._samples[index]
         view = 0
         if self._views > 1:  # each sample goes through its views in an order of its own
@@ -76,7 +87,9 @@ class CachedDataset(Dataset[Any]):
         return self._samples[view * self._count + index]
 
     def __repr__(self) -> str:
-        return f"CachedDataset({self.filled or 'images: the cache was dropped'})"
+        return (
+            f"CachedDataset({self.filled if self._features else 'images: the cache was dropped'})"
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmented views of an epoch, before its data loader begins."""

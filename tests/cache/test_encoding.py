@@ -37,11 +37,9 @@ def test_numbers_come_back_within_half_a_unit(
 def test_what_is_lost_is_told() -> None:
     frozen = freeze_(Branches(), "head-only")
     exact = frozen.cache(data(), BATCH).filled
-    assert exact is not None
     assert (exact.feature_error, exact.output_error) == (0, 0)
     for dtype, most in ((torch.float16, 1e-3), (torch.bfloat16, 8e-3), (torch.int8, 5e-3)):
         filled = frozen.cache(data(), BATCH, dtype=dtype).filled
-        assert filled is not None
         assert 0 < filled.feature_error < most
         assert 0 < filled.output_error < 10 * most
         assert filled.bytes_per_sample < exact.bytes_per_sample

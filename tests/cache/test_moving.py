@@ -101,7 +101,6 @@ def test_features_of_a_later_boundary_come_from_those_of_the_earlier() -> None:
     for name in ("layer1", "layer2", "layer3"):
         getattr(model, name).register_forward_pre_hook(lambda *_, name=name: seen.append(name))
     frozen.change_("first-n-stages:n=3", optimizer)
-    assert cached.filled is not None
     assert cached.filled.boundary == ("layer3",)
     whole = freeze_(copy.deepcopy(model), "first-n-stages:n=3", thaw=True).cache(data(), BATCH)
     for index in range(len(cached)):
@@ -118,7 +117,9 @@ def test_the_boundary_is_dropped_where_that_is_asked_for() -> None:
     with pytest.warns(FreezekitWarning, match=r"samples have images again .*: on_thaw is 'drop'"):
         frozen.change_("first-n-stages:n=1", optimizer)
     assert torch.equal(cached[0][0], data()[0][0])
-    assert cached.filled is None
+    assert not cached.has_features
+    with pytest.raises(CacheError, match="samples have images"):
+        _ = cached.filled
     assert "images" in repr(cached)
 
 
