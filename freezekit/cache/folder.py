@@ -14,7 +14,7 @@ import filelock
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from freezekit.cache.ranks import place_among_ranks
 from freezekit.cache.rows import unit_rows, units_of
@@ -88,7 +88,8 @@ class RowsInFolder:
         number = unit.start // self.header.rows_per_file
         path = self._rows(number)
         try:
-            self._write_whole(path, lambda p: save_file({"rows": rows.contiguous()}, p))
+            # The file writer of safetensors makes files that other users cannot read.
+            self._write_whole(path, lambda p: p.write_bytes(save({"rows": rows.contiguous()})))
             path = self._samples(number)
             self._write_whole(path, lambda p: _save_samples(kept, p))
         except (OSError, RuntimeError, SafetensorError) as error:
