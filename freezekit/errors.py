@@ -109,6 +109,10 @@ class CacheError(FreezekitError):
     """The frozen prefix cannot be cached, or a cache does not fit."""
 
 
+class DataError(FreezekitError):
+    """A folder of images cannot be read, or has images that cannot."""
+
+
 class NewPluginError(FreezekitError):
     """A new plugin cannot be written: its name is not valid, or a file of that name exists."""
 

@@ -16,6 +16,7 @@ from freezekit import __version__
 from freezekit.cli import streams
 from freezekit.cli.bench import bench
 from freezekit.cli.compare import compare
+from freezekit.cli.extract import extract
 from freezekit.cli.fit import fit
 from freezekit.cli.named import schedules, strategies
 from freezekit.cli.plugins import plugins
@@ -95,5 +96,16 @@ def main(verbose: bool) -> None:  # the group reads it
     """Freeze parts of a vision backbone properly, and measure what it saves."""
 
 
-for command in (bench, compare, fit, report, show, verify, strategies, schedules, plugins):
+for command in (
+    bench,
+    compare,
+    extract,
+    fit,
+    report,
+    show,
+    verify,
+    strategies,
+    schedules,
+    plugins,
+):
     main.add_command(command)
