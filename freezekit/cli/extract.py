@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -133,6 +132,7 @@ def extract(
     from freezekit.data.folder import find_images
     from freezekit.data.preprocessing import preprocessing_of
     from freezekit.extraction.boundary import find_boundary
+    from freezekit.extraction.run import extract as run
     from freezekit.extraction.stage import plan_up_to
     from freezekit.extraction.work import Work
     from freezekit.freezing.planning import view
@@ -147,16 +147,24 @@ def extract(
         registry.create(spec or DEFAULT_SPEC)  # before the model: a misspelt spec is told at once
     images = find_images(data)
     click.echo(f"{data}: {images}", err=True)
-    with running(model):
-        built = build(model, pretrained=pretrained, image_size=image_size, device=device)
-        how = preprocessing_of(built, model, image_size)
-        click.echo(f"transform: {how.text}", err=True)
-        where = plan_up_to(view(built, None, registry), stage) if stage else spec or DEFAULT_SPEC
-        boundary = find_boundary(built, where, how.shape, pool=pool, registry=registry)
-        work = Work(images, how, boundary, about=facts(model), **options)
-        click.echo(f"features: {work}", err=True)
-        _hint(built, boundary, registry)
-        index = _run(built, work, output)
+    try:
+        with running(model):
+            built = build(model, pretrained=pretrained, image_size=image_size, device=device)
+            how = preprocessing_of(built, model, image_size)
+            click.echo(f"transform: {how.text}", err=True)
+            where = plan_up_to(view(built, None, registry), stage) if stage else spec
+            boundary = find_boundary(
+                built, where or DEFAULT_SPEC, how.shape, pool=pool, registry=registry
+            )
+            work = Work(images, how, boundary, about=facts(model), **options)
+            click.echo(f"features: {work}", err=True)
+            _hint(built, boundary, registry)
+            with _bar() as progress:
+                index = run(built, work, output, progress)
+    except KeyboardInterrupt:
+        said = f"interrupted; whole files stay in {output!r}, and the same command goes on"
+        click.echo(f"\n{said}", err=True)
+        click.get_current_context().exit(ExitCode.INTERRUPTED)
     _say(output, index, work)
 
 
@@ -175,19 +183,6 @@ def _hint(model: nn.Module, boundary: Boundary, registry: Registry) -> None:
 
 def _has_positions(shape: Sequence[int]) -> bool:
     return sum(size > 1 for size in shape) > 1
-
-
-def _run(model: nn.Module, work: Work, output: str) -> Index:
-    """Compute the features, with a bar; say after an interruption what is kept."""
-    from freezekit.extraction.run import extract as run
-
-    try:
-        with _bar() as progress:
-            return run(model, work, output, progress)
-    except KeyboardInterrupt:
-        said = f"interrupted; whole files stay in {output!r}, and the same command goes on"
-        click.echo(f"\n{said}", err=True)
-        sys.exit(ExitCode.INTERRUPTED)
 
 
 @contextmanager

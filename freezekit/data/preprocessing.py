@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freezekit.errors import ModelError
 from freezekit.model.tasks import task_of
@@ -119,14 +119,17 @@ def _of_torchvision(text: str, image_size: int | None) -> Preprocessing | None:
     own = transforms()
     if not isinstance(own, ImageClassification):
         return None
+    ((resized,), (crop,)) = own.resize_size, own.crop_size
     if image_size is not None:
-        resized = round(image_size * own.resize_size[0] / own.crop_size[0])
-        own = transforms(crop_size=image_size, resize_size=resized)
-    return _preset(own, f"torchvision's own of {weights.DEFAULT}")
+        resized, crop = round(image_size * resized / crop), image_size
+        own = transforms(crop_size=crop, resize_size=resized)
+    said = _text(resized, own.interpolation.value, (crop, crop), own.mean, own.std)
+    whose = f"torchvision's own of {weights.DEFAULT}"
+    return Preprocessing(own, (len(own.mean), crop, crop), f"{said} ({whose})")
 
 
 def _usual(model: nn.Module, text: str, image_size: int | None) -> Preprocessing:
-    from torchvision.transforms._presets import ImageClassification
+    from torchvision import transforms
 
     of_own = "own:model"  # any text that is of no library
     shape = shape_taken(model, text or of_own, 1, image_size)[1:]
@@ -134,22 +137,19 @@ def _usual(model: nn.Module, text: str, image_size: int | None) -> Preprocessing
         raise ModelError(
             f"{text or type(model).__name__!r} takes an input of shape {(1, *shape)}, no images"
         )
-    channels, height, width = shape
+    channels, *crop = shape
     mean, std = (MEAN, STD) if channels == 3 else ((sum(MEAN) / 3,), (sum(STD) / 3,))
-    own = ImageClassification(
-        crop_size=[height, width],
-        resize_size=round(max(height, width) * RESIZED),
-        mean=mean,
-        std=std,
+    resized = round(max(crop) * RESIZED)
+    transform = transforms.Compose(
+        [
+            transforms.Resize(resized),
+            transforms.CenterCrop(crop),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
     )
-    found = _preset(own, "the usual one, as the model names none")
-    return Preprocessing(found.transform, (channels, height, width), found.text)
-
-
-def _preset(own: Any, whose: str) -> Preprocessing:  # Any: torchvision ships no types
-    crop = own.crop_size * (2 if len(own.crop_size) == 1 else 1)
-    text = _text(own.resize_size, own.interpolation.value, crop, own.mean, own.std)
-    return Preprocessing(own, (len(own.mean), *crop), f"{text} ({whose})")
+    said = _text(resized, "bilinear", crop, mean, std)
+    return Preprocessing(transform, shape, f"{said} (the usual one, as the model names none)")
 
 
 def _text(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -106,7 +108,25 @@ def read_batches(
         collate_fn=_together,
         num_workers=workers,
     )
-    return iter(loader)
+    with _no_interrupt_for_children():
+        return iter(loader)
+
+
+@contextmanager
+def _no_interrupt_for_children() -> Iterator[None]:
+    """Let processes that start meanwhile not see Ctrl-C: this one ends them.
+
+    A terminal sends it to all of them, and a reader that it ends is an error in this process.
+    """
+    block = getattr(signal, "pthread_sigmask", None)
+    if block is None:  # on Windows
+        yield
+        return
+    before = block(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        block(signal.SIG_SETMASK, before)
 
 
 def _together(found: Sequence[tuple[int, Tensor | Unreadable]]) -> ReadBatch:

@@ -142,9 +142,11 @@ def find_boundary(
 
     Example:
         >>> from freezekit.testing import MODELS
-        >>> boundary = find_boundary(MODELS["residual"](), "head-only", (3, 32, 32))
-        >>> [tensor.shape for tensor in boundary.tensors]
-        [(16,)]
+        >>> model = MODELS["residual"]()
+        >>> print(find_boundary(model, "head-only", (3, 32, 32)))
+        layer3 (16, 4, 4): 256 numbers a sample
+        >>> print(find_boundary(model, "head-only", (3, 32, 32), pool="mean"))
+        layer3 (16,), averaged over positions: 16 numbers a sample
     """
     if RECORD in vars(model):
         raise FreezeError("the model is frozen: call undo() of its handle, then find the boundary")

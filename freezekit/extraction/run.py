@@ -65,7 +65,7 @@ def extract(
         ...     for name in ("a", "b"):
         ...         (Path(root) / "photos" / name).mkdir(parents=True)
         ...         Image.new("RGB", (40, 40)).save(Path(root) / "photos" / name / "1.png")
-        ...     boundary = find_boundary(model, "head-only", how.shape)
+        ...     boundary = find_boundary(model, "head-only", how.shape, pool="mean")
         ...     work = Work(find_images(Path(root) / "photos"), how, boundary)
         ...     index = extract(model, work, Path(root) / "features")
         >>> index.samples, index.numbers, index.classes, index.files
