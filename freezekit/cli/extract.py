@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -132,6 +133,7 @@ def extract(
     from freezekit.data.folder import find_images
     from freezekit.data.preprocessing import preprocessing_of
     from freezekit.extraction.boundary import find_boundary
+    from freezekit.extraction.files import check_output
     from freezekit.extraction.run import extract as run
     from freezekit.extraction.stage import plan_up_to
     from freezekit.extraction.work import Work
@@ -145,6 +147,7 @@ def extract(
         click.echo(f"Warning: {note}", err=True)
     if stage is None:
         registry.create(spec or DEFAULT_SPEC)  # before the model: a misspelt spec is told at once
+    check_output(Path(output))
     images = find_images(data)
     click.echo(f"{data}: {images}", err=True)
     try:
@@ -154,7 +157,12 @@ def extract(
             click.echo(f"transform: {how.text}", err=True)
             where = plan_up_to(view(built, None, registry), stage) if stage else spec
             boundary = find_boundary(
-                built, where or DEFAULT_SPEC, how.shape, pool=pool, registry=registry
+                built,
+                where or DEFAULT_SPEC,
+                how.shape,
+                pool=pool,
+                of_stage=stage is not None,
+                registry=registry,
             )
             work = Work(images, how, boundary, about=facts(model), **options)
             click.echo(f"features: {work}", err=True)

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import torch
@@ -17,6 +17,7 @@ from freezekit.cache.finding import SAMPLES, find_prefix
 from freezekit.cache.fingerprint import frozen_tensors, weights_digest
 from freezekit.cache.untouched import in_training
 from freezekit.errors import CacheError, FreezeError, FreezekitWarning, ModelError
+from freezekit.extraction.cut import cut_inside
 from freezekit.extraction.pooling import mean_over_positions, pooled_shape
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.handle.freeze import freeze_
@@ -118,7 +119,7 @@ def find_boundary(
     shape: tuple[int, int, int],
     *,
     pool: Pool = "none",
-    example_input: Any = None,  # Any: whatever the model takes
+    of_stage: bool = False,
     registry: Registry | None = None,
 ) -> Boundary:
     """Return the boundary of a strategy: the tensors that what it trains needs of what it freezes.
@@ -130,7 +131,8 @@ def find_boundary(
         spec: A strategy, or a plan.
         shape: (channels, height, width) of the images.
         pool: "mean" averages each tensor over its positions: the tokens, or height and width.
-        example_input: On which the model is staged, as in `Backbone`.
+        of_stage: Take what the frozen modules return, and not what a pooling after them makes of it,
+            though that is smaller.
         registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:
@@ -152,7 +154,7 @@ def find_boundary(
         raise FreezeError("the model is frozen: call undo() of its handle, then find the boundary")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)  # of a training, and nothing is trained
-        frozen = freeze_(model, spec, example_input=example_input, registry=registry)
+        frozen = freeze_(model, spec, registry=registry)
     try:
         with in_training(model):  # gives modes, buffers and random states back
             model.eval()
@@ -161,10 +163,23 @@ def find_boundary(
             images = _as_weights(model, torch.randn(SAMPLES[0], *shape, generator=source))
             _check_taken(model, images)
             prefix = find_prefix(model, model, images, images[: SAMPLES[1]])
+            inside = cut_inside(model, prefix, _frozen_modules(model, frozen.plan), images)
+            if inside and (of_stage or inside.numbers < prefix.numbers):
+                prefix = inside
         weights = weights_digest(frozen_tensors(model, frozen.plan))
     finally:
         frozen.undo()
     return Boundary(prefix, _layout(prefix, pool), pool, weights)
+
+
+def _frozen_modules(model: nn.Module, plan: FreezePlan) -> set[str]:
+    """Return the modules that a plan in force holds in eval mode, or whose weights it freezes."""
+    frozen = {
+        name
+        for name, module in model.named_modules()
+        if (flags := [p.requires_grad for p in module.parameters()]) and not any(flags)
+    }
+    return frozen.union(plan.eval_modules or ())
 
 
 def _as_weights(model: nn.Module, images: Tensor) -> Tensor:

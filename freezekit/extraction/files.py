@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,29 @@ class Index(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
 
 
+def check_output(folder: Path) -> list[str]:
+    """Return the names of the files in a folder, which may be missing.
+
+    Raises:
+        OutputError: It is no folder, or has files of something else.
+    """
+    if not folder.exists():
+        return []
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except NotADirectoryError:
+        raise OutputError(f"cannot write to {str(folder)!r}: it is a file; name a folder") from None
+    except OSError as error:
+        raise OutputError(f"cannot write to {str(folder)!r}: {reason(error)}") from None
+    for name in names:
+        if name != INDEX and not re.fullmatch(r"features-\d{5,}\.(safetensors|draft)", name):
+            raise OutputError(
+                f"the folder {str(folder)!r} holds something else, such as {name!r}; name an empty "
+                "folder or a new one"
+            )
+    return names
+
+
 class FeatureFolder:
     """A folder of features that is filled, or was filled before.
 
@@ -81,24 +105,19 @@ class FeatureFolder:
 
     def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
         self.folder, self.metadata = folder, {"format": str(VERSION), **metadata}
+        names = check_output(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            names = sorted(path.name for path in folder.iterdir())
         except OSError as error:
-            raise OutputError(f"cannot write to {str(folder)!r}: {reason(error)}") from None
+            raise OutputError(f"cannot make {str(folder)!r}: {reason(error)}") from None
         for name in names:
-            if name.startswith("features-") and name.endswith(".draft"):
-                (folder / name).unlink()  # a process was killed
-            elif name == INDEX:
+            if name == INDEX:
                 index = self.index()
                 self._check_same(index.metadata if index else {})
-            elif name.startswith("features-") and name.endswith(".safetensors"):
-                self._check_same(self._metadata_of(name))
+            elif name.endswith(".draft"):
+                (folder / name).unlink()  # a process was killed
             else:
-                raise OutputError(
-                    f"the folder {str(folder)!r} holds something else, such as {name!r}; name an "
-                    "empty folder or a new one"
-                )
+                self._check_same(self._metadata_of(name))
 
     def has(self, number: int) -> bool:
         """Tell whether a file is there, which then is whole."""
