@@ -68,7 +68,8 @@ def test_trainings_from_a_cache_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_command_exists_with_its_options() -> None:
-    pages = [TEXT, *((ROOT / "docs" / name).read_text() for name in ("ci.md", "schedules.md"))]
+    names = ("ci.md", "schedules.md", "extract.md")
+    pages = [TEXT, *((ROOT / "docs" / name).read_text() for name in names)]
     lines = [line for page in pages for block in blocks("", page) for line in block.splitlines()]
     commands = [line.split("#")[0] for line in lines if line.startswith("freezekit ")]
     assert len(commands) >= 5

@@ -131,8 +131,7 @@ def find_boundary(
         spec: A strategy, or a plan.
         shape: (channels, height, width) of the images.
         pool: "mean" averages each tensor over its positions: the tokens, or height and width.
-        of_stage: Take what the frozen modules return, and not what a pooling after them makes of it,
-            though that is smaller.
+        of_stage: Take what the frozen modules return, though a pooling after them makes it smaller.
         registry: The strategies that the text can name. The default is all installed plugins.
 
     Raises:

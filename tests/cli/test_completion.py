@@ -72,6 +72,7 @@ def test_model_names_are_those_that_the_libraries_list() -> None:
         ("freezekit show timm:vit --schedule 'head-only then lp", [""]),
         ("freezekit bench --block batch", ["batch-norm"]),
         ("freezekit bench --device c", ["cpu", "cuda"]),
+        ("freezekit extract timm:vit -s first-n", ["(nospace)", "first-n-stages:"]),
     ],
 )
 def test_bash_offers(line: str, offered: list[str]) -> None:

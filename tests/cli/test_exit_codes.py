@@ -37,6 +37,7 @@ def test_the_help_lists_each_code_with_its_meaning() -> None:
     [
         ("bench", [0, 1, 2, 3, 4, 130]),
         ("compare", [0, 1, 2, 3]),
+        ("extract", [0, 2, 130]),
         ("fit", [0, 1, 2, 4, 130]),
         ("verify", [0, 1, 2]),
     ],

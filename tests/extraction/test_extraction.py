@@ -280,6 +280,20 @@ def test_what_has_no_boundary_is_refused() -> None:
         find(model, "head-only")
 
 
+def test_a_stage_gives_what_it_returns() -> None:
+    """A pooling belongs to the head, and the shortcut of the next stage begins with one."""
+    model = timm.create_model("test_resnet")
+    backbone = Backbone(model)
+    for stage, shape in (("layer2", (48, 4, 4)), ("layer4", (96, 1, 1))):
+        plan = plan_up_to(backbone, stage)
+        boundary = find_boundary(model, plan, (3, SIZE, SIZE), of_stage=True)
+        assert [(t.name, t.shape) for t in boundary.tensors] == [(stage, shape)]
+    pooled = find_boundary(model, "head-only", (3, 64, 64))
+    assert [(t.name, t.shape) for t in pooled.tensors] == [("global_pool", (96,))]
+    smaller = find_boundary(model, "first-n-stages:n=2", (3, SIZE, SIZE))
+    assert [t.name for t in smaller.tensors] == ["layer2"]
+
+
 def test_stages_without_features_are_refused() -> None:
     backbone = Backbone(MODELS["residual"]())
     with pytest.raises(SpecError, match=r"no stage 'layer9', did you mean .*after stem, layer1,"):
