@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from freezekit.extraction.work import Work
     from freezekit.plugins.registry import Registry
 
-DEFAULT_SPEC = "head-only"
-
 
 @click.command()
 @click.argument("model", shell_complete=complete_model)
@@ -50,13 +48,13 @@ DEFAULT_SPEC = "head-only"
     "spec",
     metavar="SPEC",
     shell_complete=complete_spec,
-    help="The features are what the trained part needs of the frozen part.  "
-    f"[default: {DEFAULT_SPEC}]",
+    help="The features are what the trained part needs of the frozen part. Default: head-only, or "
+    "the output of a model without a classifier.",
 )
 @click.option(
     "--stage",
     metavar="NAME",
-    help="The features are what comes out of this stage. `freezekit show MODEL` lists the stages.",
+    help="The features are what this stage returns. `freezekit show MODEL` lists the stages.",
 )
 @click.option(
     "--pool",
@@ -132,12 +130,10 @@ def extract(
     """  # noqa: D301  # click reads the character
     from freezekit.data.folder import find_images
     from freezekit.data.preprocessing import preprocessing_of
-    from freezekit.extraction.boundary import find_boundary
     from freezekit.extraction.files import check_output
+    from freezekit.extraction.finding import find_boundary
     from freezekit.extraction.run import extract as run
-    from freezekit.extraction.stage import plan_up_to
     from freezekit.extraction.work import Work
-    from freezekit.freezing.planning import view
     from freezekit.plugins.registry import load_registry
 
     if spec is not None and stage is not None:
@@ -145,24 +141,20 @@ def extract(
     registry = load_registry(block)
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
-    if stage is None:
-        registry.create(spec or DEFAULT_SPEC)  # before the model: a misspelt spec is told at once
+    if spec is not None:
+        registry.create(spec)  # before the model: a misspelt spec is told at once
     check_output(Path(output))
     images = find_images(data)
+    if images.classes and Path(data).resolve() in Path(output).resolve().parents:
+        raise click.UsageError("-o lies in --data, where each folder is a class: name another one")
     click.echo(f"{data}: {images}", err=True)
     try:
         with running(model):
             built = build(model, pretrained=pretrained, image_size=image_size, device=device)
             how = preprocessing_of(built, model, image_size)
             click.echo(f"transform: {how.text}", err=True)
-            where = plan_up_to(view(built, None, registry), stage) if stage else spec
             boundary = find_boundary(
-                built,
-                where or DEFAULT_SPEC,
-                how.shape,
-                pool=pool,
-                of_stage=stage is not None,
-                registry=registry,
+                built, spec, how.shape, stage=stage, pool=pool, registry=registry
             )
             work = Work(images, how, boundary, about=facts(model), **options)
             click.echo(f"features: {work}", err=True)
@@ -213,9 +205,10 @@ def _say(output: str, index: Index, work: Work) -> None:
     from freezekit.results.sizes import size_text
 
     if index.skipped:
+        count = f"{len(index.skipped)} of {len(work.images)} images"
         names = ", ".join(map(repr, index.skipped[:SHOWN]))
         more = f" and {len(index.skipped) - SHOWN} more" if len(index.skipped) > SHOWN else ""
-        click.echo(f"Warning: {len(index.skipped)} images were skipped: {names}{more}", err=True)
+        click.echo(f"Warning: skipped {count}, which cannot be read: {names}{more}", err=True)
     size = size_text(index.samples * work.bytes_per_sample)
     click.echo(
         f"{output}: {index.samples:,} samples of {index.numbers:,} numbers, {size} in "

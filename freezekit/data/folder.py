@@ -40,9 +40,7 @@ class ImageList:
 
     def __str__(self) -> str:
         kind = (
-            f"in {len(self.classes)} classes: {some(self.classes)}"
-            if self.classes
-            else "no classes"
+            f"{len(self.classes)} classes: {some(self.classes)}" if self.classes else "no classes"
         )
         return f"{len(self):,} images, {kind}"
 

@@ -1,4 +1,4 @@
 """The features of images at a boundary of a model, written to files for use elsewhere.
 
-`boundary.py` finds the boundary, `run.py` computes, `files.py` writes and goes on.
+`finding.py` finds the boundary, `run.py` computes, `files.py` writes and goes on.
 """

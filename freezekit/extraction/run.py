@@ -56,7 +56,7 @@ def extract(
         >>> from PIL import Image
         >>> from freezekit.data.folder import find_images
         >>> from freezekit.data.preprocessing import preprocessing_of
-        >>> from freezekit.extraction.boundary import find_boundary
+        >>> from freezekit.extraction.finding import find_boundary
         >>> from freezekit.extraction.work import Work
         >>> from freezekit.testing import MODELS
         >>> model = MODELS["residual"]()

@@ -78,7 +78,7 @@ class Work:
         boundary = self.boundary
         return {
             **dict(self.about),
-            "boundary": ", ".join(map(str, boundary.prefix.cut)),
+            "boundary": ", ".join(tensor.name for tensor in boundary.tensors),
             "layout": ", ".join(f"{tensor.name} {tensor.shape}" for tensor in boundary.tensors),
             "pool": boundary.pool,
             "dtype": self.dtype,

@@ -102,7 +102,7 @@ def test_features_of_real_weights_tell_the_classes_apart(
         "features: 12 samples of 1,280 numbers, 60 KiB in 1 file(s)\n",
     )
     assert done.stderr.splitlines() == [
-        "photos: 12 images, in 2 classes: 'rings', 'stripes'",
+        "photos: 12 images, 2 classes: 'rings', 'stripes'",
         "transform: resize 73 (bicubic), centre crop 64x64, mean 0.5, 0.5, 0.5, "
         "std 0.5, 0.5, 0.5 (the model's own in timm)",
         "features: global_pool (1280,): 1,280 numbers a sample, float32, 5 KiB each, 60 KiB in all",
@@ -161,7 +161,7 @@ def test_a_flat_folder_a_stage_and_bad_images(folder: Path, invoke: Invoke) -> N
         done.stderr
     )
     done = invoke(*command.split(), "--bad-images", "skip")
-    assert "Warning: 1 images were skipped: 'torn.png'" in done.stderr
+    assert "Warning: skipped 1 of 7 images, which cannot be read: 'torn.png'" in done.stderr
     index, stored = read(folder / "maps")
     assert done.stdout.startswith(f"maps: 6 samples of {index.numbers:,} numbers")
     assert stored.keys() == {"features"}
@@ -183,7 +183,8 @@ def test_a_flat_folder_a_stage_and_bad_images(folder: Path, invoke: Invoke) -> N
         (["--data", "no"], "cannot read images from 'no': there is no such folder"),
         (["--data", "."], "has images"),
         (["--stage", "body", "-s", "head-only"], "leave out one"),
-        (["--stage", "boddy"], "no stage 'boddy'. Features can be taken after stem"),
+        (["--stage", "boddy"], "there is no stage 'boddy'. The stages are stem, head"),
+        (["--output", "photos/out"], "-o lies in --data, where each folder is a class"),
         (["--output", "photos"], "the folder 'photos' holds something else, such as 'rings'"),
         (["-s", "head-onyl"], "did you mean 'head-only'?"),
         (["-s", "full"], "freeze a prefix"),

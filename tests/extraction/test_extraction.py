@@ -14,14 +14,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from freezekit import CacheError, FreezeError, ModelError, OutputError, SpecError, freeze_
-from freezekit.backbone.view import Backbone
 from freezekit.data.folder import find_images
 from freezekit.data.preprocessing import preprocessing_of
 from freezekit.errors import DataError
-from freezekit.extraction.boundary import find_boundary
 from freezekit.extraction.files import check_space
+from freezekit.extraction.finding import find_boundary
 from freezekit.extraction.run import extract
-from freezekit.extraction.stage import plan_up_to
 from freezekit.extraction.work import Work
 from freezekit.testing import MODELS
 
@@ -283,23 +281,29 @@ def test_what_has_no_boundary_is_refused() -> None:
 def test_a_stage_gives_what_it_returns() -> None:
     """A pooling belongs to the head, and the shortcut of the next stage begins with one."""
     model = timm.create_model("test_resnet")
-    backbone = Backbone(model)
-    for stage, shape in (("layer2", (48, 4, 4)), ("layer4", (96, 1, 1))):
-        plan = plan_up_to(backbone, stage)
-        boundary = find_boundary(model, plan, (3, SIZE, SIZE), of_stage=True)
-        assert [(t.name, t.shape) for t in boundary.tensors] == [(stage, shape)]
-    pooled = find_boundary(model, "head-only", (3, 64, 64))
-    assert [(t.name, t.shape) for t in pooled.tensors] == [("global_pool", (96,))]
-    smaller = find_boundary(model, "first-n-stages:n=2", (3, SIZE, SIZE))
-    assert [t.name for t in smaller.tensors] == ["layer2"]
+
+    def found(spec: str | None, stage: str | None = None, size: int = SIZE) -> list[Any]:
+        boundary = find_boundary(model, spec, (3, size, size), stage=stage)
+        return [(tensor.name, tensor.shape) for tensor in boundary.tensors]
+
+    assert found(None, "layer2") == [("layer2", (48, 4, 4))]
+    assert found(None, "layer4") == [("layer4", (96, 1, 1))]
+    assert found(None, "head") == [("output", (1000,))]
+    assert found(None, size=64) == [("global_pool", (96,))]
+    assert found("first-n-stages:n=2") == [("layer2", (48, 4, 4))], "and no pooling of layer3"
+    with pytest.raises(SpecError, match=r"no stage 'layer9', did you mean .* The stages are stem,"):
+        found(None, "layer9")
 
 
-def test_stages_without_features_are_refused() -> None:
-    backbone = Backbone(MODELS["residual"]())
-    with pytest.raises(SpecError, match=r"no stage 'layer9', did you mean .*after stem, layer1,"):
-        plan_up_to(backbone, "layer9")
-    with pytest.raises(SpecError, match="'head' is the last stage"):
-        plan_up_to(backbone, "head")
+def test_a_model_without_a_classifier_gives_its_output(photos: Path, tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", img_size=SIZE, num_classes=0)
+    work = work_for(model, photos, None)
+    index = extract(model, work, tmp_path / "features")
+    assert [(tensor.name, tensor.shape) for tensor in index.tensors] == [("output", (64,))]
+    stored = load_file(tmp_path / "features" / "features-00000.safetensors")
+    assert torch.equal(stored["features"], hooked(model, work)[0])
+    own = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AvgPool2d(15), nn.Flatten(), nn.LayerNorm(8))
+    assert [t.name for t in find_boundary(own, None, (3, SIZE, SIZE)).tensors] == ["output"]
 
 
 def test_a_disk_that_is_too_small_is_told_beforehand(tmp_path: Path) -> None:
