@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ import click
 from freezekit.cli.completion import complete_model, complete_spec
 from freezekit.cli.extracted_model import build, facts, running
 from freezekit.cli.options import block_option, image_size_option, storable
-from freezekit.errors import ExitCode, FreezekitError
+from freezekit.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -128,6 +128,8 @@ def extract(
       freezekit extract torchvision:resnet50 --data photos -o maps --stage layer3 --dtype float16
       freezekit extract my.py:build --data photos -o features --image-size 96 --bad-images skip
     """  # noqa: D301  # click reads the character
+    from rich.console import Console
+
     from freezekit.data.folder import find_images
     from freezekit.data.preprocessing import preprocessing_of
     from freezekit.extraction.files import check_output
@@ -150,15 +152,17 @@ def extract(
     click.echo(f"{data}: {images}", err=True)
     try:
         with running(model):
-            built = build(model, pretrained=pretrained, image_size=image_size, device=device)
-            how = preprocessing_of(built, model, image_size)
+            with Console(stderr=True).status(f"building {model}") as status:  # on a terminal only
+                built = build(model, pretrained=pretrained, image_size=image_size, device=device)
+                how = preprocessing_of(built, model, image_size)
+                status.update("finding the boundary")
+                boundary = find_boundary(
+                    built, spec, how.shape, stage=stage, pool=pool, registry=registry
+                )
             click.echo(f"transform: {how.text}", err=True)
-            boundary = find_boundary(
-                built, spec, how.shape, stage=stage, pool=pool, registry=registry
-            )
             work = Work(images, how, boundary, about=facts(model), **options)
             click.echo(f"features: {work}", err=True)
-            _hint(built, boundary, registry)
+            _hint(built, boundary, registry, is_default=spec is None and stage is None)
             with _bar() as progress:
                 index = run(built, work, output, progress)
     except KeyboardInterrupt:
@@ -168,14 +172,14 @@ def extract(
     _say(output, index, work)
 
 
-def _hint(model: nn.Module, boundary: Boundary, registry: Registry) -> None:
+def _hint(model: nn.Module, boundary: Boundary, registry: Registry, *, is_default: bool) -> None:
     """Say how features of many positions become smaller."""
     from freezekit.freezing.planning import view
 
     if boundary.pool == "mean" or not any(_has_positions(t.shape) for t in boundary.tensors):
         return
     said = "note: --pool mean keeps one number for each channel"
-    with suppress(FreezekitError):  # a model without stages has no last layer
+    if is_default:
         last = view(model, None, registry).last_layer
         said += f"; -s 'by-name:glob={last}.*,invert=true' takes what the last layer receives"
     click.echo(said, err=True)

@@ -123,7 +123,7 @@ def layout_of(prefix: Prefix, pool: Pool) -> tuple[FeatureTensor, ...]:
                     )
                 shape = pooled_shape(shape, str(call))
             name = str(call) or OUTPUT
-            name = f"{name}.{number}" if len(leaves) > 1 else name
+            name = f"{name}[{number}]" if len(leaves) > 1 else name
             found.append(FeatureTensor(name, shape, start, prod(shape)))
             start += prod(shape)
     return tuple(found)

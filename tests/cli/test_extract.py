@@ -148,6 +148,17 @@ def test_an_interrupted_command_goes_on(folder: Path, invoke: Invoke) -> None:
     assert "holds other features: code of the model was" in done.stderr
 
 
+def test_tokens_come_with_a_note(folder: Path, invoke: Invoke) -> None:
+    command = "extract timm:test_vit --no-pretrained --data photos --image-size 32"
+    done = invoke(*command.split(), "-o", "tokens")
+    note = re.search(r"note: --pool mean .*; -s '(.*)' takes what the last", done.stderr)
+    assert done.stdout.startswith("tokens: 12 samples of 320 numbers")
+    assert note
+    assert invoke(*command, "-o", "last", "-s", note[1]).stdout.startswith(
+        "last: 12 samples of 64 "
+    )
+
+
 def test_a_flat_folder_a_stage_and_bad_images(folder: Path, invoke: Invoke) -> None:
     (folder / "photos" / "rings" / "torn.png").write_bytes(b"\x89PNG\r\n")
     command = (
@@ -157,9 +168,7 @@ def test_a_flat_folder_a_stage_and_bad_images(folder: Path, invoke: Invoke) -> N
     done = invoke(*command.split())
     assert done.returncode == 2
     assert "Error: 1 of 7 images cannot be read: 'torn.png' (UnidentifiedImageError" in done.stderr
-    assert "note: --pool mean keeps one number for each channel; -s 'by-name:glob=fc.*" in (
-        done.stderr
-    )
+    assert "note: --pool mean keeps one number for each channel\n" in done.stderr
     done = invoke(*command.split(), "--bad-images", "skip")
     assert "Warning: skipped 1 of 7 images, which cannot be read: 'torn.png'" in done.stderr
     index, stored = read(folder / "maps")
