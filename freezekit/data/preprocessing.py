@@ -110,14 +110,13 @@ def _of_timm(model: nn.Module, image_size: int | None) -> Preprocessing:
 
 def _of_torchvision(text: str, image_size: int | None) -> Preprocessing | None:
     from torchvision.models import get_model_weights
-    from torchvision.transforms._presets import ImageClassification
 
     library, _, name = text.partition(":")
     if library != "torchvision" or not list(weights := get_model_weights(name)):
         return None
     transforms = weights.DEFAULT.transforms
     own = transforms()
-    if not isinstance(own, ImageClassification):
+    if not hasattr(own, "crop_size"):  # of segmentation: images keep their aspect
         return None
     ((resized,), (crop,)) = own.resize_size, own.crop_size
     if image_size is not None:
