@@ -80,28 +80,34 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Candidates) -> Prefix:
         found = outputs_of(model, partial(run, batch), whole.outputs)
     modules = dict(model.named_modules())
 
-    def is_enough(prefix: Prefix) -> bool:
+    def enough(prefix: Prefix, given: Any) -> Prefix | None:
+        """Return the prefix if loss and gradients are the same with it."""
         if not prefix.leaves:
-            return False
+            return None
         rows = prefix.rows(found, SAMPLES[0])
-        stub = _poisoned(batch)
+        before = rows._version
         try:
-            got = _result(model, lambda: prefix.run(model, partial(run, stub), rows))
+            got = _result(model, lambda: prefix.run(model, partial(run, given), rows))
         except Exception:  # noqa: BLE001  # a stub may break any code of the model
-            return False
-        return all(
+            return None
+        is_same = all(
             a is b if a is None or b is None else same(a, b)
             for a, b in zip(got, wanted, strict=True)
         )
+        return replace(prefix, is_written=rows._version != before) if is_same else None
 
+    stub = _poisoned(batch)
     calls = tuple(whole.outputs)
-    for count in range(1, len(calls) + 1):  # mostly the last call is all that the rest needs
-        prefix = Prefix(calls, calls[-count:], whole.outputs, whole.times)
-        if is_enough(prefix):
-            break
-    else:
+    every = Prefix(calls, calls, whole.outputs, whole.times)
+    suffixes = (replace(every, cut=calls[-n:]) for n in range(1, len(calls) + 1))
+    # Mostly the last call is all that the rest needs.
+    prefix = next((each for cut in suffixes if (each := enough(cut, stub))), None)
+    if prefix is None:
         raise CacheError(
-            "what is trained uses values of the frozen part that no module returns"
+            "what is trained takes the images themselves, beside what is frozen; freeze all that "
+            "takes them"
+            if enough(every, batch)
+            else "what is trained uses values of the frozen part that no module returns"
             + (f"; {whole.reason}" if whole.reason else "")
             + ": the prefix of this model cannot be cached at this boundary"
         )
@@ -109,7 +115,7 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Candidates) -> Prefix:
         fewer = [replace(prefix, cut=tuple(kept for kept in prefix.cut if kept != call))]
         if not any(True for _ in modules[call.module].parameters()):
             fewer.append(prefix.without(call))  # a pooling or an identity costs less than its row
-        prefix = next((each for each in fewer if is_enough(each)), prefix)
+        prefix = next((each for less in fewer if (each := enough(less, stub))), prefix)
     return prefix
 
 

@@ -78,12 +78,15 @@ class Prefix:
         cut: Those of them whose outputs the rest of the model needs.
         outputs: What each call returns.
         times: How often the modules of the calls are called in a forward.
+        is_written: Whether the rest writes into the outputs of the cut, such as a ReLU in place. It
+            is given a copy then, so that a batch can be given again.
     """
 
     calls: tuple[Call, ...]
     cut: tuple[Call, ...]
     outputs: dict[Call, Output] = field(repr=False)
     times: dict[str, int] = field(repr=False)
+    is_written: bool = False
     _skipping: Skipping | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -166,7 +169,7 @@ class Skipping:
     def run(self, forward: Callable[[], Any], rows: Tensor) -> Any:
         """Run a forward; see `Prefix.run`."""
         prefix, samples = self._prefix, len(rows)
-        parts = iter(rows.split(self._sizes, 1))
+        parts = iter((rows.clone() if prefix.is_written else rows).split(self._sizes, 1))
         given = {call: prefix.outputs[call].from_rows(parts, samples) for call in prefix.cut}
         if self._size != (size := (samples, rows.device)):
             self._size = size

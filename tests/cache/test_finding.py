@@ -248,6 +248,35 @@ def test_a_pooling_of_what_is_kept_is_not_kept_too(skip: nn.Module) -> None:
     assert cached.filled.boundary == ("stem",)
 
 
+class Writes(Model):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(nn.functional.relu_(self.stem(x)))
+
+
+def test_a_batch_is_as_it_was_where_the_rest_writes_in_place() -> None:
+    model = Writes()
+    cached = freeze_(model, frozen_but(model, "head")).cache(data(), BATCH)
+    rows = torch.stack([cached[i][0] for i in range(BATCH)])
+    before = rows.clone()
+    assert (rows < 0).any()
+    model(rows)
+    assert torch.equal(rows, before)
+
+
+class SeesImage(Model):
+    """A branch that is trained takes the image itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(self.stem(x) + self.branch(x))
+
+
+def test_a_trained_branch_that_takes_the_image_is_refused() -> None:
+    model = SeesImage(branch=conv(3))
+    frozen = freeze_(model, frozen_but(model, "branch", "head"))
+    with pytest.raises(CacheError, match="what is trained takes the images themselves"):
+        frozen.cache(data(), BATCH)
+
+
 class Listed(Model):
     def forward(self, images: list[Tensor]) -> Tensor:
         return self.pooled(self.stem(torch.stack(images)))
