@@ -19,7 +19,7 @@ STEPS, BATCH, SAMPLES = 20, 2, 8
 MOST_BOUNDARIES = 6
 """Of a model: the first, the last, and others evenly between."""
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = 30.0
 """Of the CPU, for a model. Boundaries that have not begun by then are left. The last and the first
 begin first, then those with the fewest stages to train."""
 

@@ -16,6 +16,7 @@ from freezekit.cache.layout import leaf_of, same
 from freezekit.cache.prefix import Output, PerSample
 from freezekit.errors import CacheError
 from freezekit.model.nested import tensors
+from freezekit.model.random_state import RandomState, cuda_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def find_candidates(model: nn.Module, run: Run, batch: Any, few: Any) -> Candida
     Raises:
         CacheError: There is none.
     """
-    calls, times = _observed(model, run, batch)
+    calls, times, drawing = _observed(model, run, batch)
     if not calls:
         raise CacheError(
             "no call of a module comes before all that is trained, so that nothing can be "
@@ -65,6 +66,9 @@ def find_candidates(model: nn.Module, run: Run, batch: Any, few: Any) -> Candida
     outputs: dict[Call, Output] = {}
     reason = ""
     unsteady = _unsteady(model, run, batch, calls)
+    unsteady |= dict.fromkeys(
+        drawing, "draws random numbers, such as dropout; hold it in eval mode"
+    )
     with torch.no_grad():
         batches = batch, few, _turned(batch), _mixed(batch)
         seen = [outputs_of(model, partial(run, each), calls) for each in batches]
@@ -82,8 +86,14 @@ def find_candidates(model: nn.Module, run: Run, batch: Any, few: Any) -> Candida
     return Candidates(outputs, {m: n for m, n in times.items() if m in modules}, reason)
 
 
-def _observed(model: nn.Module, run: Run, batch: Any) -> tuple[list[Call], dict[str, int]]:
-    """Return the outermost calls of which nothing needs a gradient, in a forward of training."""
+def _observed(
+    model: nn.Module, run: Run, batch: Any
+) -> tuple[list[Call], dict[str, int], set[Call]]:
+    """Return the outermost calls of which nothing needs a gradient, in a forward of training.
+
+    Returns:
+        The calls, how often each module was called, and the calls that drew random numbers.
+    """
     trains = {
         name
         for name, module in model.named_modules()
@@ -91,12 +101,17 @@ def _observed(model: nn.Module, run: Run, batch: Any) -> tuple[list[Call], dict[
     }
     free: list[tuple[Call, tuple[Call, ...]]] = []
     inside: list[Call] = []
+    drawing: set[Call] = set()
+    devices = cuda_devices(model)
     times: Counter[str] = Counter()
 
     def watch(call: Call, inner: Callable[[], Any], given: Any) -> Any:
         times[call.module] += 1
         inside.append(call)
+        before = RandomState.now(devices)
         out = inner()
+        if RandomState.now(devices) != before:
+            drawing.add(call)
         inside.pop()
         found = list(tensors(out))
         needs = any(t.requires_grad for t in (*tensors(given), *found))
@@ -110,7 +125,8 @@ def _observed(model: nn.Module, run: Run, batch: Any) -> tuple[list[Call], dict[
     with torch.enable_grad(), intercepted(modules, watch):
         run(batch)
     all_free = {call for call, _ in free}
-    return [call for call, around in free if not all_free & set(around)], dict(times)
+    calls = [call for call, around in free if not all_free & set(around)]
+    return calls, dict(times), drawing
 
 
 def _unsteady(model: nn.Module, run: Run, batch: Any, calls: list[Call]) -> dict[Call, str]:
@@ -133,7 +149,7 @@ def _unsteady(model: nn.Module, run: Run, batch: Any, calls: list[Call]) -> dict
         if any(name.startswith(f"{call.module}.") for name in live):
             found[call] = "changes its statistics in each forward; hold it in eval mode"
         elif not _all_same(first[call], second[call]):
-            found[call] = "draws random numbers, such as dropout; hold it in eval mode"
+            found[call] = "gives another output each time, as with random numbers of its own"
         elif not _all_same(first[call], other[call]):
             found[call] = "takes what is trained, without a gradient"
     return found

@@ -70,14 +70,14 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Candidates) -> Prefix:
     Raises:
         CacheError: No cut leaves loss and gradients as they are.
     """
+    with torch.no_grad():
+        found = outputs_of(model, partial(run, batch), whole.outputs)
     wanted = _result(model, partial(run, batch))
     if wanted[0] is None or wanted[0].isnan():
         raise CacheError(
             "the model gives NaN for the first samples, so that nothing can be proved; check the "
             "images and the weights"
         )
-    with torch.no_grad():
-        found = outputs_of(model, partial(run, batch), whole.outputs)
     modules = dict(model.named_modules())
 
     def enough(prefix: Prefix, given: Any) -> Prefix | None:
@@ -124,18 +124,20 @@ def _result(model: nn.Module, run: Callable[[], Any]) -> list[Tensor | None]:
     devices = cuda_devices(model)
     state = RandomState.now(devices)
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    with torch.enable_grad():
-        out = run()
-    loss = sum(
-        (t.float().square().mean() for t in tensors(out) if t.is_floating_point()),
-        torch.zeros(()),
-    )
-    trained = [p for p in model.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-    state.restore()
-    with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
+    try:
+        with torch.enable_grad():
+            out = run()
+        loss = sum(
+            (t.float().square().mean() for t in tensors(out) if t.is_floating_point()),
+            torch.zeros(()),
+        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+    finally:
+        state.restore()
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
     return [loss.detach(), *gradients]
 
 

@@ -221,8 +221,9 @@ class Drops(Model):
         return self.pooled(self.late(self.drop(self.stem(x))))
 
 
-def test_random_numbers_end_the_prefix() -> None:
-    model = Drops(drop=nn.Dropout(0.5), late=conv())
+@pytest.mark.parametrize("share", [0.5, 1e-9])  # of the second, two draws are hardly different
+def test_random_numbers_end_the_prefix(share: float) -> None:
+    model = Drops(drop=nn.Dropout(share), late=conv())
     torch.manual_seed(0)
     other = copy.deepcopy(model)
     freeze_(other, frozen_but(other, "head"))
@@ -232,6 +233,33 @@ def test_random_numbers_end_the_prefix() -> None:
     torch.manual_seed(1)
     assert losses(model, cached, lambda model, batch: model(*batch)) == wanted
     assert cached.filled.boundary == ("stem",)
+
+
+class DropsBetween(Model):
+    """An auxiliary head with dropout comes before the last part of the prefix."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        early = self.aux(x)
+        return self.pooled(self.late(x)), early.mean((2, 3))
+
+
+def test_dropout_of_the_rest_between_two_frozen_parts() -> None:
+    aux = nn.Sequential(conv(4, 4), nn.Dropout(0.5), conv(4, 2))
+    model = DropsBetween(aux=aux, late=conv())
+    other = copy.deepcopy(model)
+
+    def run(model: nn.Module, batch: Any) -> Tensor:
+        one, two = model(*batch)
+        return one + two
+
+    freeze_(other, frozen_but(other, "aux", "head"))
+    torch.manual_seed(1)
+    wanted = losses(other, data(), run)
+    cached = freeze_(model, frozen_but(model, "aux", "head")).cache(data(), BATCH)
+    torch.manual_seed(1)
+    assert losses(model, cached, run) == wanted
+    assert cached.filled.boundary == ("stem", "late")
 
 
 class Skips(Model):
