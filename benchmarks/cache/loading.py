@@ -5,20 +5,21 @@
 Rows of three sizes, in batches of 32 in a random order, by a `DataLoader` without workers and with
 two. From memory, from a folder whose files are in the page cache (warm), and from a folder whose
 files were dropped from it before each epoch (cold, by `posix_fadvise`). All take turns; the figures
-are medians. The times with workers include their start, as in each epoch of a training.
+are medians. The time begins with the first batch, so that it has no start of workers.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import shutil
 import tempfile
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import torch
@@ -27,9 +28,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.facts import environment, write_whole
 from freezekit import FreezePlan, freeze_
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
 
 RESULTS = Path(__file__).parents[1] / "results" / "cache-loading.json"
 ROW_KIB = (2, 49, 512)
@@ -48,6 +46,7 @@ class Copied(nn.Module):
         self.head = nn.Linear(1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Take (samples, height, width)."""
         out: Tensor = self.head(self.frozen(image).mean((1, 2))[:, None])
         return out
 
@@ -56,28 +55,25 @@ def measure(kib: int, folder: Path, repeats: int) -> list[dict[str, Any]]:  # An
     """Return samples a second for rows of a size, from each place, with and without workers."""
     samples = min(MOST_SAMPLES, MOST_BYTES // (kib * 1024))
     plain = TensorDataset(torch.randn(samples, kib, 256), torch.arange(samples))
-    kept = []
-    for where in (None, folder):
-        model = Copied()
-        frozen = freeze_(model, FreezePlan([], eval_modules=()))
-        kept.append(frozen.cache(plain, BATCH, folder=where))
-    memory, disk = kept
+    # What is open is mapped and stays in the page cache: the cold files are never open for long.
+    places = {"memory": None, "disk, warm": folder / "warm", "disk, cold": folder / "cold"}
+    cached = {}
+    for name, place in places.items():
+        frozen = freeze_(Copied(), FreezePlan([], eval_modules=()))
+        cached[name] = pickle.dumps(frozen.cache(plain, BATCH, folder=place))
     rows = TensorDataset(plain.tensors[0].flatten(1), plain.tensors[1])
-    sources: dict[str, tuple[Dataset[Any], bool]] = {
-        "TensorDataset": (rows, False),
-        "memory": (memory, False),
-        "disk, warm": (disk, False),
-        "disk, cold": (disk, True),
-    }
+    opened = {name: pickle.loads(data) for name, data in cached.items()}
+    sources = {"TensorDataset": rows, **opened}
     found: dict[tuple[str, int], list[float]] = {}
     for _ in range(repeats + 1):
         for workers in (0, 2):
-            for name, (dataset, is_cold) in sources.items():
-                if is_cold:
-                    drop(folder)
+            for name, source in sources.items():
+                dataset = source
+                if name == "disk, cold":
+                    dataset = pickle.loads(cached[name])
+                    drop(folder / "cold")
                 loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers)
-                seconds = _epoch(loader)
-                found.setdefault((name, workers), []).append(samples / seconds)
+                found.setdefault((name, workers), []).append(_samples_per_second(loader))
     return [
         {
             "row_kib": kib,
@@ -99,8 +95,60 @@ def drop(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _epoch(loader: DataLoader[Any]) -> float:
-    began = time.perf_counter()
+def _samples_per_second(loader: DataLoader[Any]) -> float:
+    count, began = 0, 0.0
     for rows, _ in loader:
         rows.sum()  # reads all of them, as a training does
-    return time.perf_counter() - began
+        if began:
+            count += len(rows)
+        else:
+            began = time.perf_counter()
+    return count / (time.perf_counter() - began)
+
+
+@click.command(help=__doc__)
+@click.option("--repeats", default=5, show_default=True)
+@click.option("-o", "--output", default=RESULTS, type=click.Path(path_type=Path))
+@click.option("--page", "is_page", is_flag=True, help="Print the table; measure nothing.")
+def main(repeats: int, output: Path, is_page: bool) -> None:
+    if is_page:
+        click.echo(page(json.loads(output.read_text(encoding="utf-8"))["rows"]))
+        return
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    facts = {**environment(), "batch": BATCH, "load_before": os.getloadavg()[0]}
+    rows: list[dict[str, Any]] = []
+    for kib in ROW_KIB:
+        folder = Path(tempfile.mkdtemp(dir=output.parent))  # /tmp may be in memory
+        try:
+            rows += measure(kib, folder / "rows", repeats)
+        finally:
+            shutil.rmtree(folder)
+        write_whole(output, {**facts, "load_after": os.getloadavg()[0], "rows": rows})
+    click.echo(page(rows))
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return samples a second as Markdown. Any: JSON.
+
+    Example:
+        >>> row = {"row_kib": 2, "workers": 0, "from": "memory", "samples_per_second": 1e5}
+        >>> print(page([row]))
+        | KiB a sample | workers | memory |
+        |---:|---:|---:|
+        | 2 | 0 | 100,000 |
+    """
+    names = list(dict.fromkeys(row["from"] for row in rows))
+    found = {(r["row_kib"], r["workers"], r["from"]): r["samples_per_second"] for r in rows}
+    lines = [
+        f"| KiB a sample | workers | {' | '.join(names)} |",
+        "|---:|---:" + "|---:" * len(names) + "|",
+    ]
+    for kib, workers in dict.fromkeys((row["row_kib"], row["workers"]) for row in rows):
+        cells = (f"{found[kib, workers, name]:,.0f}" for name in names)
+        lines.append(f"| {kib} | {workers} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
