@@ -19,10 +19,6 @@ STEPS, BATCH, SAMPLES = 20, 2, 8
 MOST_BOUNDARIES = 6
 """Of a model: the first, the last, and others evenly between."""
 
-MOST_SECONDS = 30.0
-"""Of the CPU, for a model. Boundaries that have not begun by then are left. The last and the first
-begin first, then those with the fewest stages to train."""
-
 LEARNING_RATE, MOST_NORM = 0.01, 1.0
 """Gradients are clipped to a norm: with random weights, features of some models are very large."""
 
@@ -39,18 +35,20 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     """Return the line of one model, with the result at each of its boundaries.
 
     Args:
-        job: The fields of a `ZooModel`.
+        job: The fields of a `ZooModel`; "most_seconds" of the CPU, after which the boundaries that
+            have not begun are left. The last and the first begin first, then those with the fewest
+            stages to train.
     """
     started = time.process_time()
     line = dict(job)
-    text = ZooModel(**job).text
+    text = ZooModel(job["library"], job["name"], job["family"]).text
     try:
         count = sum(p.numel() for p in build(text).parameters())
         if count > MOST_PARAMETERS:
             reason = f"{count:,} parameters, more than {MOST_PARAMETERS:,}"
             return line | {"status": "skipped", "reason": reason}
         with room_for(count):
-            line |= {"status": "done", **_boundaries(text)}
+            line |= {"status": "done", **_boundaries(text, job["most_seconds"])}
     except Exception as error:  # noqa: BLE001  # whatever a library's model raises
         line |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
     line["seconds"] = round(time.process_time() - started, 2)
@@ -58,7 +56,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
     return line
 
 
-def _boundaries(text: str) -> dict[str, Any]:  # Any: JSON
+def _boundaries(text: str, most_seconds: float) -> dict[str, Any]:  # Any: JSON
     from freezekit import Backbone
 
     made, inputs, size = build_small(text)
@@ -69,10 +67,10 @@ def _boundaries(text: str) -> dict[str, Any]:  # Any: JSON
     examined = Examined(made, *_data(inputs))
     _settle(made, inputs)
     found = {}
-    ends = time.process_time() + MOST_SECONDS
+    ends = time.process_time() + most_seconds
     for spec in dict.fromkeys((chosen[-1], chosen[0], *reversed(chosen))):
         if time.process_time() > ends:
-            found[spec] = {"result": "left", "reason": f"for time, after {MOST_SECONDS:.0f} s"}
+            found[spec] = {"result": "left", "reason": "for time"}
             continue
         began = time.process_time()
         found[spec] = _boundary(examined, backbone, spec)
