@@ -51,7 +51,7 @@ class Leaf:
 
     def stub(self, samples: int, device: torch.device) -> Tensor:
         """Return a tensor that takes no memory, and says by NaN where it was used."""
-        value = float("nan") if self.dtype.is_floating_point or self.dtype.is_complex else 0
+        value = float("nan") if self.dtype.is_floating_point else 0
         one = torch.full((), value, dtype=self.dtype, device=device)
         return one.expand(self.of(samples))
 
@@ -100,6 +100,8 @@ def leaf_of(seen: Sequence[Tensor], samples: Sequence[int], whose: str) -> Leaf:
         CacheError: It cannot be divided into samples, or one sample depends on the others.
     """
     whole, few, turned, mixed = seen
+    if whole.is_complex():
+        raise CacheError(f"{whose} returns complex numbers, which a row cannot hold")
     if whole.shape == few.shape:
         leaf = Leaf(tuple(whole.shape), tuple(range(whole.dim())), whole.dtype, None)
         if all(close(whole, other) for other in seen):
@@ -132,7 +134,7 @@ def close(one: Tensor, other: Tensor) -> bool:
     """Tell whether tensors differ by rounding alone: kernels depend on the number of samples."""
     if one.shape != other.shape:
         return False
-    if not (one.is_floating_point() or one.is_complex()):
+    if not one.is_floating_point():
         return torch.equal(one, other)
     largest = one.abs().nan_to_num(0, 0, 0).max().item() if one.numel() else 0.0
     return torch.allclose(one, other, rtol=1e-3, atol=1e-4 * largest, equal_nan=True)

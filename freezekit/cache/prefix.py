@@ -106,11 +106,12 @@ class Prefix:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of a row: the narrowest that holds all its tensors exactly."""
+        """The type of a row: the narrowest float that holds all its tensors exactly."""
         dtype = self.leaves[0].dtype
         for leaf in self.leaves[1:]:
             dtype = torch.promote_types(dtype, leaf.dtype)
-        return dtype
+        are_floats = all(leaf.dtype.is_floating_point for leaf in self.leaves)
+        return dtype if are_floats else torch.float64  # of whole numbers, those up to 2**53
 
     def rows(self, found: dict[Call, Any], samples: int) -> Tensor:
         """Return the outputs of the cut as (samples, numbers)."""

@@ -174,6 +174,39 @@ def test_a_nest_with_the_number_of_samples() -> None:
     assert is_same(TakesNest(nested=Nested()), "head").filled.boundary == ("nested",)
 
 
+class Top(nn.Module):
+    """Returns whole numbers beside its output, which float32 does not hold exactly."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x.flatten(1).argsort(1) + 2**30
+
+
+class TakesTop(Model):
+    def forward(self, x: Tensor) -> Tensor:
+        x, order = self.top(self.stem(x))
+        return self.pooled(x.flatten(1).gather(1, order - 2**30).view_as(x))
+
+
+def test_whole_numbers_are_kept_exactly() -> None:
+    assert is_same(TakesTop(top=Top()), "head").filled.boundary == ("top",)
+
+
+class Fourier(nn.Module):
+    """Returns complex numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft2(x)
+
+
+class TakesFourier(Model):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(self.fourier(self.stem(x)).abs())
+
+
+def test_complex_numbers_are_computed_again() -> None:
+    assert is_same(TakesFourier(fourier=Fourier()), "head").filled.boundary == ("stem",)
+
+
 class MeanToo(nn.Module):
     """Returns a mean of the batch beside its output."""
 
