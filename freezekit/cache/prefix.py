@@ -142,6 +142,8 @@ class Prefix:
         Raises:
             CacheError: The forward does not call the modules as when the prefix was found.
         """
+        if torch.compiler.is_compiling():  # looks up once, at compilation
+            return Skipping(model, self).run(forward, rows)
         if self._skipping is None or self._skipping.model is not model:
             object.__setattr__(self, "_skipping", Skipping(model, self))
         assert self._skipping is not None
