@@ -89,7 +89,7 @@ def measure(kib: int, folder: Path, repeats: int) -> list[dict[str, Any]]:  # An
 
 def drop(folder: Path) -> None:
     """Drop the files of a folder from the page cache."""
-    for path in folder.iterdir():
+    for path in (path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())  # pages that are not written yet are not dropped
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -59,8 +59,9 @@ def _check_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if not any(isinstance(v, Tensor) and v.dim() and len(v) in SAMPLES for v in values):
         names = ", ".join(type(value).__name__ for value in values) or "nothing"
         raise CacheError(
-            f"the model was given {names}: features can take the place of a tensor with all images "
-            "of a batch, and not of a list of images, as detection models take it"
+            f"the model was given {names}: features take the place of one tensor with all images "
+            "of a batch, which must be an argument of its own, and not within a list or a dict; "
+            "models of detection, which take a list of images, cannot be cached"
         )
 
 

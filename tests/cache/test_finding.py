@@ -339,15 +339,16 @@ def test_a_trained_branch_that_takes_the_image_is_refused() -> None:
 
 
 class Listed(Model):
-    def forward(self, images: list[Tensor]) -> Tensor:
-        return self.pooled(self.stem(torch.stack(images)))
+    def forward(self, images: Any) -> Tensor:
+        return self.pooled(self.stem(torch.stack(list(images["all"]))))
 
 
-def test_a_list_of_images_is_refused() -> None:
+@pytest.mark.parametrize("nest", [list, lambda images: {"all": images}])
+def test_images_within_a_nest_are_refused(nest: Callable[[Tensor], Any]) -> None:
     model = Listed()
     frozen = freeze_(model, frozen_but(model, "head"))
-    with pytest.raises(CacheError, match="the model was given list: features can take the place"):
-        frozen.cache(data(), BATCH, call=lambda model, batch: model(list(batch[0])))
+    with pytest.raises(CacheError, match=r"given (list|dict): features take the place of one"):
+        frozen.cache(data(), BATCH, call=lambda model, batch: model(nest(batch[0])))
 
 
 class Overflows(Model):
