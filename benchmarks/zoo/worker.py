@@ -15,6 +15,7 @@ TASKS = {
     "peers": "benchmarks.zoo.peers",
     "lean": "benchmarks.lean.compare",
     "phases": "benchmarks.phases.one_model",
+    "cache": "benchmarks.cache.one_model",
 }
 """What can be asked, and the module whose `examine` answers."""
 

@@ -209,14 +209,16 @@ def _after(earlier: Features | None, prefix: Prefix, images: Source, count: int)
 
 def _size_error(source: Source, prefix: Prefix, batch_size: int) -> float:
     """Return how far features depend on the size of the batch, relative to the largest."""
-    half = max(1, batch_size // 2)
+    # One sample alone is not taken by a batch norm that is trained between two parts of the prefix.
+    other = batch_size // 2 if batch_size > 3 else batch_size + 1
     whole, part = (
         prefix.rows(
             outputs_of(source.model, partial(source.run, source.batch(size)), prefix.cut), size
         )
-        for size in (batch_size, half)
+        for size in (batch_size, other)
     )
-    return apart(whole[:half], part) if whole.is_floating_point() else 0.0
+    both = min(batch_size, other)
+    return apart(whole[:both], part[:both]) if whole.is_floating_point() else 0.0
 
 
 def _length(dataset: Any) -> int:
