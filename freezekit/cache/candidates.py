@@ -70,13 +70,12 @@ def find_candidates(model: nn.Module, run: Run, batch: Any, few: Any) -> Candida
         drawing, "draws random numbers, such as dropout; hold it in eval mode"
     )
     with torch.no_grad():
-        batches = batch, few, _turned(batch), _mixed(batch)
-        seen = [outputs_of(model, partial(run, each), calls) for each in batches]
+        seen = [outputs_of(model, partial(run, b), calls) for b in four_batches(batch, few)]
     for call in calls:
         try:
             if call in unsteady:
                 raise CacheError(f"{call} {unsteady[call]}")
-            outputs[call] = _output_of([found[call] for found in seen], str(call))
+            outputs[call] = output_of([found[call] for found in seen], str(call))
         except CacheError as error:
             reason = str(error)
             break
@@ -155,7 +154,7 @@ def _unsteady(model: nn.Module, run: Run, batch: Any, calls: list[Call]) -> dict
     return found
 
 
-def _output_of(seen: Sequence[Any], whose: str) -> Output:
+def output_of(seen: Sequence[Any], whose: str) -> Output:
     """Return what a call returns, seen for several batches.
 
     Raises:
@@ -194,6 +193,11 @@ def _is_equal(one: Any, other: Any) -> bool:
         return one is other or bool(one == other)
     except (ValueError, TypeError, RuntimeError):  # such as an array, which is not one bool
         return False
+
+
+def four_batches(batch: Any, few: Any) -> tuple[Any, Any, Any, Any]:
+    """Return a batch, a smaller one, one in another order, and one with its first sample twice."""
+    return batch, few, _turned(batch), _mixed(batch)
 
 
 def _turned(batch: Any) -> Any:

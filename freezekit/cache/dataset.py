@@ -87,9 +87,7 @@ class CachedDataset(Dataset[Any]):
         return self._samples[view * self._count + index]
 
     def __repr__(self) -> str:
-        return (
-            f"CachedDataset({self.filled if self._features else 'images: the cache was dropped'})"
-        )
+        return f"CachedDataset({self._features.filled if self._features else 'images again'})"
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmented views of an epoch, before its data loader begins."""

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader
 
 from freezekit.cache.attached import TakesRows
 from freezekit.cache.calls import outputs_of
+from freezekit.cache.candidates import SAMPLES
 from freezekit.cache.encoding import encoding_of
-from freezekit.cache.finding import SAMPLES, find_prefix
+from freezekit.cache.finding import find_prefix
 from freezekit.cache.fingerprint import fingerprint, frozen_tensors, weights_digest
 from freezekit.cache.folder import only_this_process_fills, open_folder
 from freezekit.cache.ranks import check_same_on_all_ranks, from_all_ranks, place_among_ranks

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 # Any in this file: a model may take and return anything.
 
-__all__ = ["SAMPLES", "find_prefix"]
-
 
 def find_prefix(model: nn.Module, run: Run, batch: Any, few: Any) -> Prefix:
     """Find what can be skipped, and prove on a batch that the rest is the same without it.

@@ -61,6 +61,11 @@ class Leaf:
         first = [axis, *(dim for dim in order if dim != axis)]
         return tensor.reshape(parted).permute(first).reshape(samples, self.numbers)
 
+    def by_sample(self, tensor: Tensor, samples: int) -> Tensor:
+        """Return a tensor as (samples, *shape)."""
+        parted, axis, _ = self._parted(samples)
+        return tensor.reshape(parted).movedim(axis, 0)
+
     def from_rows(self, rows: Tensor) -> Tensor:
         """Return the tensor of which `to_rows` made rows, with the same order in memory."""
         parted, axis, order = self._parted(len(rows))
@@ -92,7 +97,7 @@ def leaf_of(seen: Sequence[Tensor], samples: Sequence[int], whose: str) -> Leaf:
     """Return the leaf of a tensor that a call returned for several batches.
 
     Args:
-        seen: The tensor for the batches of `freezekit.cache.candidates.Batches`.
+        seen: The tensor for the batches of `freezekit.cache.candidates.four_batches`.
         samples: The number of samples in the first and in the second batch.
         whose: What returned it.
 

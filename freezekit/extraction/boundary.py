@@ -18,6 +18,7 @@ from freezekit.extraction.pooling import mean_over_positions, pooled_shape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from freezekit.cache.layout import Leaf
     from freezekit.cache.prefix import Prefix
 
 Pool = Literal["none", "mean"]
@@ -96,7 +97,7 @@ class Boundary:
                         f"the output of {call} has the shape {tuple(value.shape)} for {samples} "
                         f"images, expected {leaf.of(samples)}"
                     )
-                each = value.reshape(samples, *_shape(leaf.shape))
+                each = leaf.by_sample(value, samples).reshape(samples, *_shape(leaf))
                 if self.pool == "mean":
                     each = mean_over_positions(each)
                 parts.append(each.flatten(1).float())
@@ -114,11 +115,11 @@ def layout_of(prefix: Prefix, pool: Pool) -> tuple[FeatureTensor, ...]:
     for call in prefix.cut:
         leaves = [leaf for leaf in prefix.outputs[call].leaves if leaf and leaf.has_samples]
         for number, leaf in enumerate(leaves):
-            shape = _shape(leaf.shape)
+            shape = _shape(leaf)
             if pool == "mean":
-                if leaf.shape[0] != 1:
+                if (entries := _entries(leaf)) != 1:
                     raise CacheError(
-                        f"the output of {call} has {leaf.shape[0]} entries for each sample, and "
+                        f"the output of {call} has {entries} entries for each sample, and "
                         "its positions are not known; leave out the pooling"
                     )
                 shape = pooled_shape(shape, str(call))
@@ -135,6 +136,14 @@ def as_weights(model: nn.Module, images: Tensor) -> Tensor:
     return images.to(first.device, first.dtype)
 
 
-def _shape(of_leaf: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape for one sample, whose first dimension in a leaf is mostly 1."""
-    return of_leaf[1:] if of_leaf[0] == 1 and len(of_leaf) > 1 else of_leaf
+def _entries(leaf: Leaf) -> int:
+    """Return how many entries of a sample are in the dimension of the samples, mostly 1."""
+    assert leaf.dim is not None
+    return leaf.shape[leaf.dim]
+
+
+def _shape(leaf: Leaf) -> tuple[int, ...]:
+    """Return the shape for one sample."""
+    if _entries(leaf) != 1 or len(leaf.shape) == 1:
+        return leaf.shape
+    return tuple(size for dim, size in enumerate(leaf.shape) if dim != leaf.dim)

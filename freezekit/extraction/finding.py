@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from freezekit.cache.calls import Call
-from freezekit.cache.finding import SAMPLES, find_prefix
+from freezekit.cache.candidates import SAMPLES, four_batches, output_of
+from freezekit.cache.finding import find_prefix
 from freezekit.cache.fingerprint import frozen_tensors, weights_digest
-from freezekit.cache.layout import leaf_of
-from freezekit.cache.prefix import Output, Prefix
+from freezekit.cache.prefix import Prefix
 from freezekit.cache.untouched import in_training
 from freezekit.errors import (
     CacheError,
@@ -149,17 +148,12 @@ def _is_headless(backbone: Backbone) -> bool:
 def _of_output(model: nn.Module, images: Tensor, pool: Pool) -> Boundary:
     """Return the boundary behind the whole model, which is in eval mode."""
     with torch.no_grad():
-        first, again, fewer = (model(images), model(images), model(images[: SAMPLES[1]]))
-    flat, structure = pytree.tree_flatten(first)
-    pairs = zip(tensors(first), tensors(again), strict=True)
-    if not all(torch.equal(one, other) for one, other in pairs):
+        seen = [model(each) for each in four_batches(images, images[: SAMPLES[1]])]
+        again = model(images)
+    if not all(map(torch.equal, tensors(seen[0]), tensors(again))):
         raise CacheError("the output of the model is not the same for the same images: no features")
-    leaves = tuple(
-        leaf_of(one, other, SAMPLES, "the model") if isinstance(one, Tensor) else None
-        for one, other in zip(flat, pytree.tree_leaves(fewer), strict=True)
-    )
     call = Call("", 0)
-    prefix = Prefix((call,), (call,), {call: Output(leaves, {}, structure)})
+    prefix = Prefix((call,), (call,), {call: output_of(seen, "the model")}, {})
     weights: dict[str, Any] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return Boundary(prefix, layout_of(prefix, pool), pool, weights_digest(weights))
 
