@@ -32,7 +32,11 @@ def cut_inside(
         modules: Names of the modules of the frozen part.
         images: With which the model is run.
     """
-    calls = tuple(call for call in prefix.calls if call.module in modules)
+    whole = prefix
+    for call in prefix.calls:
+        if call.module not in modules:
+            whole = whole.without(call)
+    calls = whole.calls
     with torch.no_grad():
         wanted = list(tensors(model(images)))
         found = outputs_of(model, lambda: model(images), calls) if calls else {}
@@ -50,7 +54,7 @@ def cut_inside(
                 return False
 
         for count in range(1, len(calls) + 1):  # mostly the last call is enough
-            cut = replace(prefix, calls=calls, cut=calls[-count:])
+            cut = replace(whole, cut=calls[-count:])
             if is_enough(cut):
                 for call in cut.cut[:-1]:
                     less = replace(cut, cut=tuple(c for c in cut.cut if c != call))
