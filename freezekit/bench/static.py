@@ -12,6 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
+from freezekit.bench.cache_figures import cache_figures
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
@@ -31,6 +32,7 @@ from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
+    CacheFigures,
     Flops,
     Memory,
     Parameters,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.bench.phase_plan import Measured
+    from freezekit.cache.beforehand import Forwards
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -61,6 +64,7 @@ class StaticFigures:
         warnings: Those of the plan, and what could not be predicted.
         stages: Empty where no staged view was given.
         plan_digest: Of the plan, and of what was trained before it.
+        cache: What a cache of its frozen prefix would hold; None where that was not asked for.
     """
 
     parameters: Parameters
@@ -69,6 +73,7 @@ class StaticFigures:
     warnings: tuple[str, ...] = ()
     stages: tuple[StageFigures, ...] = ()
     plan_digest: str | None = None
+    cache: CacheFigures | None = None
 
 
 def static_figures(
@@ -80,6 +85,7 @@ def static_figures(
     flops: bool = True,
     workspace: bool = False,
     staged: Backbone | None = None,
+    forwards: Forwards | str | None = None,
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
@@ -95,6 +101,7 @@ def static_figures(
         flops: Count FLOPs too; that doubles the time.
         workspace: Add to the peak what `cpu_workspace` predicts.
         staged: The result of `staged_view`, for figures of each stage.
+        forwards: The result of `forwards_of`, for those of a cache.
 
     Raises:
         FreezekitError: The model cannot be built, or the strategy refuses it.
@@ -114,7 +121,8 @@ def static_figures(
     with session_on_shapes(workload, spec, registry, lean=lean) as (session, decided):
         figures = _figures(session, decided, staged, flops, workspace)
     before = spec.trained_before if isinstance(spec, PhasePlan) else ()
-    return replace(figures, plan_digest=plan_digest(decided, before))
+    cache = None if forwards is None else cache_figures(forwards, decided)
+    return replace(figures, plan_digest=plan_digest(decided, before), cache=cache)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from freezekit.bench.cache_figures import forwards_of
 from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
@@ -114,12 +115,14 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     phases = _phases(job)
     workload = yield from _resolved(workload)
     variants = variants_of(job)
-    staged = staged_view(workload, registry)
+    staged, forwards = staged_view(workload, registry), forwards_of(workload)
     full: StaticFigures | None = None
     for variant in variants:
         try:
             what = phases.get(variant.spec, variant.spec)
-            figures = static_figures(workload, what, registry, lean=variant.lean, staged=staged)
+            figures = static_figures(
+                workload, what, registry, lean=variant.lean, staged=staged, forwards=forwards
+            )
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue

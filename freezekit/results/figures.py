@@ -228,6 +228,12 @@ FIGURES: tuple[Figure, ...] = (
     ),
     _flops("forward", "Floating-point operations of forward and the loss."),
     _flops("backward", "Floating-point operations of backward."),
+    Figure(
+        "cache_bytes_per_sample",
+        "bytes",
+        "What a cache of the frozen prefix would keep of each sample.",
+        lambda _, row: row.cache.bytes_per_sample if row.cache else None,
+    ),
     replace(
         _quantile("median", "The time of one training step: the median of all measured steps."),
         interval=_step_range,

@@ -188,6 +188,24 @@ class Flops(Record, frozen=True):
     backward: Count
 
 
+class CacheFigures(Record, frozen=True):
+    """What a cache of the frozen prefix would hold and skip for each sample, without a real step.
+
+    Attributes:
+        bytes_per_sample: Of a row of the cache; None where there can be no cache.
+        boundary: The modules whose outputs it keeps.
+        skipped_flops: Of the forward of one sample, what the cache skips.
+        forward_flops: Of the whole forward of one sample.
+        reason: Why there can be none; None where there can.
+    """
+
+    bytes_per_sample: Count | None = None
+    boundary: tuple[str, ...] = ()
+    skipped_flops: Count | None = None
+    forward_flops: Count | None = None
+    reason: str | None = None
+
+
 class StepSeconds(Record, frozen=True):
     """Seconds of the measured steps of a row, over all blocks and rounds."""
 
@@ -263,7 +281,8 @@ class Row(OfVariant, frozen=True):
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
     where a strategy frees few activations and was not measured in lean. `stages` is empty where the
     model cannot be staged, and in files that do not tell. `plan_digest` tells plans apart; None in
-    files that do not tell.
+    files that do not tell. `cache` is what a cache of its frozen prefix would hold; None in files
+    that do not tell.
     """
 
     status: Status = "ok"
@@ -278,6 +297,7 @@ class Row(OfVariant, frozen=True):
     stages: tuple[StageFigures, ...] = ()
     plan_digest: str | None = None
     phase: PhaseOf | None = None
+    cache: CacheFigures | None = None
 
 
 class SchedulePhase(Record, frozen=True):
