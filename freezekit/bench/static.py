@@ -17,6 +17,7 @@ from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.phase_plan import PhasePlan
+from freezekit.bench.rows import skip_prefix
 from freezekit.bench.stage_figures import stage_figures
 from freezekit.bench.workload import (
     Session,
@@ -82,6 +83,7 @@ def static_figures(
     registry: Registry | None = None,
     *,
     lean: bool = False,
+    cached: bool = False,
     flops: bool = True,
     workspace: bool = False,
     staged: Backbone | None = None,
@@ -98,13 +100,14 @@ def static_figures(
         spec: The strategy, a plan for a model of these names, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`. FLOPs then include what backward computes again.
+        cached: Take features of a cache in place of images.
         flops: Count FLOPs too; that doubles the time.
         workspace: Add to the peak what `cpu_workspace` predicts.
         staged: The result of `staged_view`, for figures of each stage.
         forwards: The result of `forwards_of`, for those of a cache.
 
     Raises:
-        FreezekitError: The model cannot be built, or the strategy refuses it.
+        FreezekitError: The model cannot be built, the strategy refuses it, or it cannot be cached.
         RuntimeError: The workload's device is "cuda" on a machine without.
 
     Example:
@@ -118,7 +121,10 @@ def static_figures(
         >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
-    with session_on_shapes(workload, spec, registry, lean=lean) as (session, decided):
+    with session_on_shapes(workload, spec, registry, lean=lean, cached=cached) as (
+        session,
+        decided,
+    ):
         figures = _figures(session, decided, staged, flops, workspace)
     before = spec.trained_before if isinstance(spec, PhasePlan) else ()
     cache = None if forwards is None else cache_figures(forwards, decided)
@@ -132,11 +138,12 @@ def session_on_shapes(
     registry: Registry | None = None,
     *,
     lean: bool = False,
+    cached: bool = False,
 ) -> Iterator[tuple[Session, FreezePlan]]:
     """Give a session on fake tensors, within their mode, and its plan.
 
     Raises:
-        FreezekitError: The model cannot be built, or the strategy refuses it.
+        FreezekitError: The model cannot be built, the strategy refuses it, or it cannot be cached.
         RuntimeError: The workload's device is "cuda" on a machine without.
     """
     model = load_on_shapes(workload)
@@ -150,6 +157,14 @@ def session_on_shapes(
         plain = msgspec.structs.replace(workload, channels_last=False)
         session = prepare(plain, model, what, registry, lean=lean)
         session.inputs = inputs_on_shapes(workload, session.model)
+        if cached:
+            skip_prefix(
+                session,
+                decided,
+                lambda samples: inputs_on_shapes(
+                    msgspec.structs.replace(workload, batch_size=samples), session.model
+                ),
+            )
         yield session, decided
 
 

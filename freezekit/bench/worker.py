@@ -121,14 +121,20 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
         try:
             what = phases.get(variant.spec, variant.spec)
             figures = static_figures(
-                workload, what, registry, lean=variant.lean, staged=staged, forwards=forwards
+                workload,
+                what,
+                registry,
+                lean=variant.lean,
+                cached=variant.cached,
+                staged=staged,
+                forwards=forwards,
             )
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
         found = {"event": "static", "label": variant.label, **msgspec.to_builtins(figures)}
-        wants_outlook = Variant(variant.spec, lean=True) not in variants
+        wants_outlook = not variant.cached and Variant(variant.spec, lean=True) not in variants
         if wants_outlook and frees_little(figures, full):
             found["with_lean"] = _outlook(workload, what, registry)
         yield found
@@ -153,7 +159,9 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     (variant,) = variants_of(job)
     try:
         what = _phases(job).get(variant.spec, variant.spec)
-        memory = measured_figures(workload, what, registry, lean=variant.lean)
+        memory = measured_figures(
+            workload, what, registry, lean=variant.lean, cached=variant.cached
+        )
     except RAISED as error:
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 MOST_NAMES = 40  # characters of a boundary
 
 
-def size(found: CacheFigures) -> str:
-    """Return the bytes of a sample with their unit.
+def size(found: CacheFigures, samples: int = 1) -> str:
+    """Return the bytes of samples with their unit.
 
     Example:
         >>> from freezekit.results.records import CacheFigures
         >>> size(CacheFigures(2048, ("avgpool",))), size(CacheFigures(reason="why"))
         ('2 KiB', '-')
     """
-    return MISSING if found.bytes_per_sample is None else size_text(found.bytes_per_sample)
+    if found.bytes_per_sample is None:
+        return MISSING
+    return size_text(samples * found.bytes_per_sample)
 
 
 def sentence(found: CacheFigures) -> str:
