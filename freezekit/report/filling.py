@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 from freezekit.report import cache_text
 from freezekit.report.formatting import number, ratio
+from freezekit.report.phrasing import listed
 
 if TYPE_CHECKING:
     from freezekit.results.records import CacheFigures, Filling, Result
+
+MOST_NAMES = 60  # characters; a sentence of two lines has room for no more
 
 
 def filling_notes(result: Result) -> tuple[str, ...]:
@@ -29,6 +32,25 @@ def filling_notes(result: Result) -> tuple[str, ...]:
     )
 
 
+def filling_in_short(result: Result) -> str | None:
+    """Return a sentence on all cached rows that were timed, None where there are none."""
+    timed = [(row, row.filling) for row in result.rows if row.filling]
+    if len(timed) < 2:
+        return next(iter(filling_notes(result)), None)
+    paying = [
+        f"{row.label} (after {_epochs(filling.pays_after_epochs)})"
+        for row, filling in timed
+        if filling.pays_after_epochs is not None
+    ]
+    others = [row.label for row, filling in timed if filling.pays_after_epochs is None]
+    parts = [
+        f"{words} {listed(names, MOST_NAMES)}"
+        for words, names in (("pay:", paying), ("are not shown to pay:", others))
+        if names
+    ]
+    return f"caches {'; others '.join(parts)}"
+
+
 def _pays(filling: Filling) -> str:
     if filling.ratio_to_uncached is None:
         return "was not timed beside the same strategy on images: --cache both does"
@@ -38,10 +60,11 @@ def _pays(filling: Filling) -> str:
         return f"does not pay: {of_images}"
     if filling.pays_after_epochs is None:
         return f"is not shown to pay: {of_images}"
-    epochs = (
-        "1 epoch" if filling.pays_after_epochs == 1 else f"{filling.pays_after_epochs:,} epochs"
-    )
-    return f"pays after {epochs}: {of_images}"
+    return f"pays after {_epochs(filling.pays_after_epochs)}: {of_images}"
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count:,} epochs"
 
 
 def _costs(filling: Filling, cache: CacheFigures | None) -> str:
