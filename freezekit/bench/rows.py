@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 # Any in this file: what a model takes.
 
 
+AT_ONCE = 32
+"""Samples at a time in filling. A training on features may take far larger batches than one on
+images, which the prefix could not take at once."""
+
+
 class _Samples(Dataset[tuple[Tensor, ...]]):
     """A batch of a model's inputs, sample by sample."""
 
@@ -73,8 +78,9 @@ def take_rows(session: Session) -> PrefixForward:
         given = tuple(batch)
         return model(*(in_channels_last(given) if session.workload.channels_last else given))
 
+    size = min(len(images[0]), AT_ONCE)
     with autocast(session.workload):
-        cached = session.frozen.cache(_Samples(images), len(images[0]), image=0, call=call)
+        cached = session.frozen.cache(_Samples(images), size, image=0, call=call)
     rows = default_collate([cached[index] for index in range(len(cached))])
     session.inputs = tree_map_only(Tensor, lambda t: t.to(images[0].device), tuple(rows))
     return PrefixForward(session, images, tuple(map(_call, cached.filled.boundary)))
@@ -101,15 +107,22 @@ def skip_prefix(session: Session, plan: FreezePlan, batch_of: Callable[[int], An
         raise CacheError(
             f"what can be cached is not known without real numbers: {error}"
         ) from error
-    inner, image = model.forward, images[0]
-    stub = torch.full((), float("nan"), dtype=image.dtype, device=image.device).expand_as(image)
+    inner = model.forward
+    shape, dtype = images[0].shape[1:], images[0].dtype
 
     def forward(rows: Tensor, *rest: Any) -> Any:
+        stub = torch.full((), float("nan"), dtype=dtype, device=rows.device)
+        stub = stub.expand(len(rows), *shape)
         return prefix.run(model, lambda: inner(stub, *rest), rows)
 
     vars(model)["forward"] = forward
-    rows = torch.empty(len(image), prefix.numbers, dtype=prefix.dtype, device=image.device)
+    rows = images[0].new_empty(len(images[0]), prefix.numbers, dtype=prefix.dtype)
     session.inputs = (rows, *images[1:])
+
+
+def with_rows(inputs: tuple[Any, ...], rows: Tensor) -> tuple[Any, ...]:
+    """Return inputs on fake tensors with rows in place of the images, as many and like others."""
+    return (rows.new_empty(len(inputs[0]), rows.shape[1]), *inputs[1:])
 
 
 def _checked(inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:

@@ -182,7 +182,13 @@ def predicted_memory(workload: Workload, variant: Variant, registry: Registry | 
             numbers to run, so that nothing can be predicted.
     """
     found = static_figures(
-        workload, variant.spec, registry, lean=variant.lean, flops=False, workspace=True
+        workload,
+        variant.spec,
+        registry,
+        lean=variant.lean,
+        cached=variant.cached,
+        flops=False,
+        workspace=True,
     )
     if found.memory.peak_bytes is None:
         raise ModelError(f"{workload.model!r}: {found.warnings[-1]}")
