@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,11 @@ _HEADINGS = ("stage", "kind", "modules", "parameters", "share", "output", "norms
 _STAGE, _MODULES, _NORMS = 0, 2, 6  # columns that may be broken over lines
 _NARROWEST = 12  # columns of the terminal for the names of stages
 _SHOWN = 6  # names in one cell
+CACHE = (
+    "cache: what `frozen.cache` keeps of each sample if all stages up to here are frozen; -: no "
+    "cache is possible"
+)
+NO_ROOM = "no room for the column `cache`: --json has what `frozen.cache` keeps of each sample"
 
 
 def stage_table(
@@ -55,6 +61,17 @@ def stage_table(
         <BLANKLINE>
         total                     11,689,512  100.0 %          20 batch
     """
+    text, is_whole = _stage_table(backbone, width, observed, cache)
+    if is_whole or not cache:
+        return f"{text}\n\n{_filled(CACHE, width)}" if cache else text
+    text, _ = _stage_table(backbone, width, observed, ())
+    return f"{text}\n\n{_filled(NO_ROOM, width)}"
+
+
+def _stage_table(
+    backbone: Backbone, width: int, observed: str, cache: Sequence[str]
+) -> tuple[str, bool]:
+    """Return the table, and whether all its cells are whole."""
     rows = stage_rows(backbone)
     last = [[text] for text in cache] or [[] for _ in rows]
     headings = _HEADINGS if cache else _HEADINGS[:-1]
@@ -67,7 +84,8 @@ def stage_table(
     for heading in headings:
         right = heading in ("parameters", "share", "output", "cache")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for at, row_cells in enumerate(_fitted(headings, cells, width)):
+    fitted = _fitted(headings, cells, width)
+    for at, row_cells in enumerate(fitted):
         table.add_row(*row_cells, end_section=at == len(rows) - 1)
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
@@ -75,7 +93,16 @@ def stage_table(
     name = type(backbone.model).__name__
     console.print(f"{name}: {total} parameters in {len(rows)} stages{seen}")
     console.print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    columns = zip(headings, *fitted, strict=True)
+    needs = sum(
+        max(len(line) for cell in column for line in cell.split("\n")) for column in columns
+    )
+    is_whole = needs + 2 * (len(headings) - 1) <= width
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()), is_whole
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def _cells(row: StageRow) -> list[str]:

@@ -90,6 +90,8 @@ def boundary_figures(
     Raises:
         StagingError: The model cannot be staged.
     """
+    if isinstance(forwards, str):
+        return tuple(CacheFigures(reason=forwards) for _ in backbone.stages)
     found, frozen = [], set[str]()
     for stage in backbone.stages:
         frozen |= set(stage.parameters)

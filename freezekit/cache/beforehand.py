@@ -81,6 +81,11 @@ class Forwards:
             run: Calls it with a batch, as training does.
             batch_of: Makes a batch of a number of samples.
         """
+        self._without_parameters = {
+            name
+            for name, module in model.named_modules()
+            if not any(True for _ in module.parameters())
+        }
         self._few, self._more = (traced(model, run, batch_of(samples)) for samples in SAMPLES)
 
     @property
@@ -105,15 +110,23 @@ class Forwards:
         if not calls:
             raise CacheError(f"the prefix cannot be computed once: {reason}")
         outputs = {call: self._output(call) for call in calls}
-        needed = _needed(trace, outputs)
-        cut = tuple(call for call in calls if call in needed)
-        if IMAGE in needed or not cut:
+        cut = _cut(trace, outputs)
+        if not cut:
             raise CacheError(
                 "what is trained uses values of the frozen part that no module returns"
                 + (f"; {reason}" if reason else "")
                 + ": the prefix of this model cannot be cached at this boundary"
             )
-        return Expected(Prefix(tuple(calls), cut, outputs), flops // SAMPLES[0])
+        for call in cut:
+            # A module without parameters costs next to nothing, as in `find_prefix`: it runs where
+            # what it takes is in the cut already.
+            rest = {c: out for c, out in outputs.items() if c != call}
+            is_called_again = any(c.module == call.module for c in rest)
+            if call.module in self._without_parameters and not is_called_again:
+                less = _cut(trace, rest)
+                if less and set(less) < set(cut):
+                    cut, outputs = less, rest
+        return Expected(Prefix(tuple(outputs), cut, outputs), flops // SAMPLES[0])
 
     def _output(self, call: Call) -> Output:
         one, structure = pytree.tree_flatten(self._few.outputs[call])
@@ -195,8 +208,11 @@ def _reason(op: Op, call: Call, held: frozenset[str]) -> str:
     return f"{call} draws random numbers, such as dropout; hold it in eval mode"
 
 
-def _needed(trace: Trace, outputs: Mapping[Call, Output]) -> set[Call | None]:
-    """Return the calls whose outputs reach the results without passing through another of them."""
+def _cut(trace: Trace, outputs: Mapping[Call, Output]) -> tuple[Call, ...]:
+    """Return the calls whose outputs reach the results without passing through another of them.
+
+    Returns none where images reach the results, too.
+    """
     sources: dict[Number, set[Call | None]] = {number: {IMAGE} for number in trace.images}
     now: Call | None = None
     for event in trace.events:
@@ -215,7 +231,8 @@ def _needed(trace: Trace, outputs: Mapping[Call, Output]) -> set[Call | None]:
                 read = {one for number in event.reads for one in sources.get(number, ())}
                 for number in event.writes if read else ():
                     sources.setdefault(number, set()).update(read)
-    return {one for number in trace.results for one in sources.get(number, ())}
+    needed = {one for number in trace.results for one in sources.get(number, ())}
+    return () if IMAGE in needed else tuple(call for call in outputs if call in needed)
 
 
 def _around(parameter: str) -> set[str]:

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 NARROWEST, WIDEST = 70, 80
 """Columns of a table: as many as the terminal has, within this."""
-CACHE_NOTE = (
-    "cache: what `frozen.cache` keeps of each sample if all stages up to here are frozen; -: no "
-    "cache is possible"
-)
 
 
 def show_explanation(backbone: Backbone, about: dict[str, str], as_json: bool) -> None:
@@ -87,11 +83,10 @@ def show_stages(
     else:
         observed = f"{image_size} pixels" if image_size else ""
         sizes = [size(found) for found in caches]
-        has_sizes = set(sizes) != {MISSING}
-        cells = sizes if has_sizes else ()
+        cells = sizes if set(sizes) != {MISSING} else ()
         click.echo(stage_table(backbone, width=_width(), observed=observed, cache=cells))
-        note = CACHE_NOTE if has_sizes else sentence(caches[0])
-        click.echo("\n" + textwrap.fill(note, _width(), break_on_hyphens=False))
+        if not cells:
+            click.echo("\n" + textwrap.fill(sentence(caches[0]), _width(), break_on_hyphens=False))
 
 
 def show_plan(

@@ -123,9 +123,9 @@ def test_the_largest_batch_on_features(tmp_path: Path) -> None:
     done = fit(*TINY, "--memory", "12MB", *args, "-o", str(out))
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    assert "first-n-stages:n=1 [cache]: 10 KiB a sample, 488 MiB for 50,000 samples" in said
+    assert "first-n-stages:n=1 [cache]: 8 KiB a sample, 391 MiB for 50,000 samples" in said
     _, plain, cached = json.loads(out.read_text())["rows"]
-    assert (plain["cache_bytes_per_sample"], cached["cache_bytes_per_sample"]) == (None, 10 * 1024)
+    assert (plain["cache_bytes_per_sample"], cached["cache_bytes_per_sample"]) == (None, 8 * 1024)
     assert cached["batch_size"] > plain["batch_size"]
     step = Workload("timm:test_resnet", batch_size=cached["batch_size"], image_size=32)
     alone = static_figures(step, "first-n-stages:n=1", cached=True, flops=False, workspace=True)

@@ -66,7 +66,7 @@ def test_phases_of_a_timeline_in_text() -> None:
         "GFLOP",
         "cache",
     ]
-    assert [row[7] for row in listed[1:]] == ["384 B", "40 KiB", "-"]
+    assert [row[7] for row in listed[1:]] == ["384 B", "32 KiB", "-"]
     assert [row[:4] for row in listed[1:]] == [
         ["1", "0ep", "25", "head-only"],
         ["2", "1ep", "25", "first-n-stages:n=1"],
