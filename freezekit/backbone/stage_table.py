@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -19,19 +20,27 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
 
-_HEADINGS = ("stage", "kind", "modules", "parameters", "share", "output", "norms")
+_HEADINGS = ("stage", "kind", "modules", "parameters", "share", "output", "norms", "cache")
 _STAGE, _MODULES, _NORMS = 0, 2, 6  # columns that may be broken over lines
 _NARROWEST = 12  # columns of the terminal for the names of stages
 _SHOWN = 6  # names in one cell
+CACHE = (
+    "cache: what `frozen.cache` keeps of each sample if all stages up to here are frozen; -: no "
+    "cache is possible"
+)
+NO_ROOM = "no room for the column `cache`: --json has what `frozen.cache` keeps of each sample"
 
 
-def stage_table(backbone: Backbone, width: int = 80, observed: str = "") -> str:
+def stage_table(
+    backbone: Backbone, width: int = 80, observed: str = "", cache: Sequence[str] = ()
+) -> str:
     """Return the stages as plain text, at most `width` columns wide.
 
     Args:
         backbone: The model.
         width: Columns; fewer than some 70 cannot hold the figures.
         observed: What input the model was observed with, to be told above the table.
+        cache: A last cell for each stage: what a cache keeps of a sample there.
 
     Raises:
         StagingError: The model cannot be staged.
@@ -52,16 +61,31 @@ def stage_table(backbone: Backbone, width: int = 80, observed: str = "") -> str:
         <BLANKLINE>
         total                     11,689,512  100.0 %          20 batch
     """
+    text, is_whole = _stage_table(backbone, width, observed, cache)
+    if is_whole or not cache:
+        return f"{text}\n\n{_filled(CACHE, width)}" if cache else text
+    text, _ = _stage_table(backbone, width, observed, ())
+    return f"{text}\n\n{_filled(NO_ROOM, width)}"
+
+
+def _stage_table(
+    backbone: Backbone, width: int, observed: str, cache: Sequence[str]
+) -> tuple[str, bool]:
+    """Return the table, and whether all its cells are whole."""
     rows = stage_rows(backbone)
-    cells = [_cells(row) for row in rows]
+    last = [[text] for text in cache] or [[] for _ in rows]
+    headings = _HEADINGS if cache else _HEADINGS[:-1]
+    cells = [[*_cells(row), *more] for row, more in zip(rows, last, strict=True)]
     norms = Counter[str](norm.kind for norm in backbone.norms)
     total = f"{sum(row.elements for row in rows):,}"
     cells.append(["total", "", "", total, _share(sum(r.share for r in rows)), "", _counts(norms)])
+    cells[-1] += [""] if cache else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in _HEADINGS:
-        right = heading in ("parameters", "share", "output")
+    for heading in headings:
+        right = heading in ("parameters", "share", "output", "cache")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for at, row_cells in enumerate(_fitted(cells, width)):
+    fitted = _fitted(headings, cells, width)
+    for at, row_cells in enumerate(fitted):
         table.add_row(*row_cells, end_section=at == len(rows) - 1)
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None, highlight=False, markup=False)
@@ -69,7 +93,16 @@ def stage_table(backbone: Backbone, width: int = 80, observed: str = "") -> str:
     name = type(backbone.model).__name__
     console.print(f"{name}: {total} parameters in {len(rows)} stages{seen}")
     console.print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    columns = zip(headings, *fitted, strict=True)
+    needs = sum(
+        max(len(line) for cell in column for line in cell.split("\n")) for column in columns
+    )
+    is_whole = needs + 2 * (len(headings) - 1) <= width
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()), is_whole
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_on_hyphens=False)
 
 
 def _cells(row: StageRow) -> list[str]:
@@ -92,9 +125,9 @@ def _counts(norms: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in norms.items()) or "-"
 
 
-def _fitted(cells: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+def _fitted(headings: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[list[str]]:
     """Break the cells of stage, modules and norms over lines, so that a row fits the width."""
-    columns = list(zip(_HEADINGS, *cells, strict=True))
+    columns = list(zip(headings, *cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     breakable = (_STAGE, _MODULES, _NORMS)
     free = (

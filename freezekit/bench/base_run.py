@@ -39,8 +39,8 @@ class AnyRow(Protocol):
         """The name by which events refer to the row."""
 
     @property
-    def lean(self) -> bool:
-        """Whether the row is lean."""
+    def variant(self) -> Variant:
+        """What the row is about."""
 
 
 class AnyResult(Protocol):
@@ -161,11 +161,11 @@ class BaseRun(Generic[R]):
         """Mark the row of the event as failed.
 
         Raises:
-            ModelError: The model failed in a stock row. Every other row would fail likewise. In a
-                lean row the cause may be lean.
+            ModelError: The model failed in a stock row on images. Every other row would fail
+                likewise. In any other row the cause may be lean, or the cache.
         """
         row = self.row(event["label"])
-        if event.get("model") and not row.lean:
+        if event.get("model") and row.variant == row.variant.stock.uncached:
             raise ModelError(event["error"])
         self.update(row.label, status=event["status"], error=event["error"])
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from freezekit.bench.allocations import allocations
+from freezekit.bench.rows import take_rows
 from freezekit.bench.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
 from freezekit.bench.workspace import cpu_workspace
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def measured_figures(
-    workload: Workload, spec: Measured, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload,
+    spec: Measured,
+    registry: Registry | None = None,
+    *,
+    lean: bool = False,
+    cached: bool = False,
 ) -> Memory:
     """Run a strategy's training step for real and measure its memory.
 
@@ -44,9 +50,10 @@ def measured_figures(
         spec: The strategy, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`.
+        cached: Take features of a cache in place of images.
 
     Raises:
-        FreezekitError: The model cannot be built, or the strategy refuses it.
+        FreezekitError: The model cannot be built, the strategy refuses it, or it cannot be cached.
         torch.OutOfMemoryError, MemoryError, RuntimeError: Memory ran out; see `is_out_of_memory`.
 
     Example:
@@ -59,6 +66,8 @@ def measured_figures(
         True
     """
     session = build(workload, spec, registry, lean=lean)
+    if cached:
+        take_rows(session)
     traced, idle_bytes = traced_memory(session)
     process: int | None
     if workload.device == "cuda":

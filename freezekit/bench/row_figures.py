@@ -8,12 +8,20 @@ import msgspec
 from msgspec.structs import replace
 
 from freezekit.errors import ModelError
-from freezekit.results.records import MOST, Flops, Memory, Outlook, Parameters, StageFigures
+from freezekit.results.records import (
+    MOST,
+    CacheFigures,
+    Flops,
+    Memory,
+    Outlook,
+    Parameters,
+    StageFigures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-R = TypeVar("R", Parameters, Memory, Flops, Outlook, StageFigures)
+R = TypeVar("R", Parameters, Memory, Flops, Outlook, StageFigures, CacheFigures)
 
 
 def static_fields(event: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON; the fields of a row
@@ -25,7 +33,7 @@ def static_fields(event: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON; the
     Example:
         >>> counted = {"total": 9, "trainable": 4, "trainable_digest": "a"}
         >>> event = {"parameters": counted, "memory": {}, "flops": None, "warnings": [],
-        ...          "stages": [], "plan_digest": "b"}
+        ...          "stages": [], "plan_digest": "b", "cache": None}
         >>> static_fields(event)["parameters"].trainable
         4
     """
@@ -38,6 +46,7 @@ def static_fields(event: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON; the
         "with_lean": _record(outlook, Outlook) if outlook else None,
         "stages": tuple(_record(stage, StageFigures) for stage in event["stages"]),
         "plan_digest": event["plan_digest"],
+        "cache": _record(event["cache"], CacheFigures) if event["cache"] else None,
     }
 
 

@@ -15,6 +15,7 @@ from freezekit.bench.design import load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
 from freezekit.bench.looking_up import LookUp
 from freezekit.bench.over_run import totals
+from freezekit.bench.pays import filling
 from freezekit.bench.processes import Event, Workers
 from freezekit.bench.resuming import left_of
 from freezekit.bench.row_figures import static_fields, with_measured
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from freezekit.bench.base_run import Handler, ProgressUpdate
     from freezekit.bench.forked import ForkServer
     from freezekit.plugins.registry import Registry
-    from freezekit.results.records import Workload
+    from freezekit.results.records import Filling, Workload
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,20 @@ class BenchRun(BaseRun[Result]):
         for label, warnings in summary.warnings.items():
             before = self.row(label).warnings
             self.update(label, time=summary.times.get(label), warnings=(*before, *warnings))
+        for variant in timed:
+            if variant.cached:
+                self.update(variant.label, filling=self._filling(variant, summary.noise_floor))
         self.change(control=summary.control, notes=(*self.result.notes, *summary.notes))
         self.change(schedules=totals(self.result))
+
+    def _filling(self, cached: Variant, floor: float | None) -> Filling | None:
+        return filling(
+            self.result.raw or Raw(),
+            cached.label,
+            cached.uncached.label,
+            batch_size=self.result.workload.batch_size,
+            floor=floor,
+        )
 
     def _working(self) -> list[Variant]:
         return [row.variant for row in self.result.rows if row.status == "ok"]

@@ -92,7 +92,8 @@ def with_schedule(
         ['head-only then full at 1ep @ 0ep', 'full']
     """
     rows = list(result.rows)
-    known = {row.plan_digest: row.label for row in reversed(rows) if row.lean == asked.lean}
+    alike = [row for row in rows if row.lean == asked.lean and not row.cached]
+    known = {row.plan_digest: row.label for row in reversed(alike)}
     of_phases = []
     for index, phase in enumerate(phases, 1):
         digest, begins = phase["plan_digest"], phase["begins"]

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
     from freezekit.plugins.registry import Registry
 
-Lean = Literal["off", "on", "both"]
+Lean = Literal["off", "on", "both"]  # of the cache, too
 LEAN_CHOICES: tuple[Lean, ...] = get_args(Lean)
 
 
-def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tuple[Variant, ...]:
+def choose(
+    texts: Sequence[str], registry: Registry, lean: Lean = "off", cache: Lean = "off"
+) -> tuple[Variant, ...]:
     """Return what to measure, each once. The baseline is first: `full`, always stock.
 
     Args:
@@ -25,6 +27,8 @@ def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tupl
         registry: Where strategies are looked up.
         lean: "off": all stock. "on": all lean, `full` too if the user named it. "both": all in
             stock, `full` too, and directly after each the same in lean.
+        cache: "off": all on images. "on": all but `full` on cached features. "both": all on images,
+            and directly after each but `full`, which has no frozen prefix, the same on features.
 
     Raises:
         SpecError: A spec cannot be read, or names an unknown strategy or option.
@@ -35,6 +39,9 @@ def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tupl
         ['full', 'batch-norm [lean]']
         >>> [found.label for found in choose(["batch-norm"], default_registry(), "both")]
         ['full', 'full [lean]', 'batch-norm', 'batch-norm [lean]']
+        >>> found = choose(["head-only"], default_registry(), cache="both")
+        >>> [variant.label for variant in found]
+        ['full', 'head-only', 'head-only [cache]']
     """
     asked = [format_spec(registry.sums(text)) for text in texts]
     if lean == "on":
@@ -42,7 +49,14 @@ def choose(texts: Sequence[str], registry: Registry, lean: Lean = "off") -> tupl
     else:
         kinds = (False, True) if lean == "both" else (False,)
         found = [Variant(spec, kind) for spec in [BASELINE.spec, *asked] for kind in kinds]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(each for one in found for each in _cached(one, cache)))
+
+
+def _cached(variant: Variant, cache: Lean) -> tuple[Variant, ...]:
+    if cache == "off" or variant.spec == BASELINE.spec:
+        return (variant,)
+    cached = Variant(variant.spec, variant.lean, cached=True)
+    return (cached,) if cache == "on" else (variant, cached)
 
 
 def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ...]:
@@ -53,7 +67,10 @@ def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ..
         >>> empty_rows([BASELINE], default_registry())[0].plugin.distribution
         'freezekit'
     """
-    return tuple(Row(v.spec, v.lean, plugin=plugin_of_specs(v.spec, registry)) for v in variants)
+    return tuple(
+        Row(v.spec, v.lean, plugin=plugin_of_specs(v.spec, registry), cached=v.cached)
+        for v in variants
+    )
 
 
 def plugin_of_specs(spec: str, registry: Registry) -> Plugin:

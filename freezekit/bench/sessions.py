@@ -14,6 +14,7 @@ import torch
 
 from freezekit.bench import workload as workloads
 from freezekit.bench.design import Design
+from freezekit.bench.rows import take_rows
 from freezekit.errors import FreezekitError, FreezekitWarning
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.results.records import CONTROL, DISCARDED_STEPS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from freezekit.bench.phase_plan import PhasePlan
+    from freezekit.bench.rows import PrefixForward
     from freezekit.bench.workload import Session
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -65,6 +67,8 @@ class TimedStrategies:
         self.order: list[list[str]] = []
         self.steps: list[dict[str, list[float]]] = []
         self.split: dict[str, dict[str, float]] = {}
+        self.prefixes: dict[str, PrefixForward] = {}
+        self.fill: dict[str, list[float]] = {}
 
     def warm_up_process(self) -> Iterator[Event]:
         """Build and step the baseline once and drop it, so that first calls are over."""
@@ -102,6 +106,12 @@ class TimedStrategies:
                 if name in self.live:
                     yield from self._attempt(name, self._take_split)
 
+    def take_fills(self, names: Iterable[str]) -> Iterator[Event]:
+        """Time what filling a cache runs for a batch, of each that takes features."""
+        for name in names:
+            if name in self.live and name in self.prefixes:
+                yield from self._attempt(name, self._take_fill)
+
     def round_seconds(self) -> float:
         """Return the seconds of one turn of each, from the warm-up steps without the first."""
         return Design.steps_per_turn * sum(
@@ -117,11 +127,13 @@ class TimedStrategies:
             "steps": self.steps,
             "warmup": self.warmup,
             "split": self.split,
+            "fill": self.fill,
         }
 
     def tear_down(self) -> None:
         """Free all that the block built, and end the freezing of the garbage collector."""
         self.sessions.clear()
+        self.prefixes.clear()
         gc.unfreeze()
         gc.collect()
         if self.workload.device.startswith("cuda"):
@@ -146,6 +158,7 @@ class TimedStrategies:
         # Only now, without the traceback, can its memory be freed.
         del self.live[name]
         self.sessions.pop(name, None)
+        self.prefixes.pop(name, None)
         if name == self.baseline:  # the control has nothing to be compared with
             self.live.pop(CONTROL, None)
             self.sessions.pop(CONTROL, None)
@@ -166,6 +179,8 @@ class TimedStrategies:
             variant = self.live[name]
             what = self.phases.get(variant.spec, variant.spec)
             session = workloads.build(self.workload, what, self.registry, lean=variant.lean)
+            if variant.cached:
+                self.prefixes[name] = take_rows(session)
         self.warmup[name] = self._time_steps(session, self.warmup_steps)
         self.sessions[name] = session
 
@@ -177,15 +192,22 @@ class TimedStrategies:
 
     def _time_steps(self, session: Session, steps: int) -> list[float]:
         """Return the seconds of each step; drop the gradients, which would take others' memory."""
+        seconds = self._time(session.step, steps)
+        session.optimizer.zero_grad(set_to_none=True)
+        return seconds
+
+    def _take_fill(self, name: str) -> None:
+        self.fill[name] = self._time(self.prefixes[name], Design.steps_per_turn)
+
+    def _time(self, action: Callable[[], None], times: int) -> list[float]:
         seconds = []
         with _no_collection():
-            for _ in range(steps):
+            for _ in range(times):
                 self._synchronise()
                 started = perf_counter()
-                session.step()
+                action()
                 self._synchronise()
                 seconds.append(round(perf_counter() - started, 9))
-        session.optimizer.zero_grad(set_to_none=True)
         return seconds
 
     def _take_split(self, name: str) -> None:

@@ -12,10 +12,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
+from freezekit.bench.cache_figures import cache_figures
 from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.phase_plan import PhasePlan
+from freezekit.bench.rows import skip_prefix
 from freezekit.bench.stage_figures import stage_figures
 from freezekit.bench.workload import (
     Session,
@@ -31,6 +33,7 @@ from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
+    CacheFigures,
     Flops,
     Memory,
     Parameters,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.bench.phase_plan import Measured
+    from freezekit.cache.beforehand import Forwards
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Workload
@@ -61,6 +65,7 @@ class StaticFigures:
         warnings: Those of the plan, and what could not be predicted.
         stages: Empty where no staged view was given.
         plan_digest: Of the plan, and of what was trained before it.
+        cache: What a cache of its frozen prefix would hold; None where that was not asked for.
     """
 
     parameters: Parameters
@@ -69,6 +74,7 @@ class StaticFigures:
     warnings: tuple[str, ...] = ()
     stages: tuple[StageFigures, ...] = ()
     plan_digest: str | None = None
+    cache: CacheFigures | None = None
 
 
 def static_figures(
@@ -77,9 +83,11 @@ def static_figures(
     registry: Registry | None = None,
     *,
     lean: bool = False,
+    cached: bool = False,
     flops: bool = True,
     workspace: bool = False,
     staged: Backbone | None = None,
+    forwards: Forwards | str | None = None,
 ) -> StaticFigures:
     """Count a strategy's parameters, memory and FLOPs without running it for real.
 
@@ -92,12 +100,14 @@ def static_figures(
         spec: The strategy, a plan for a model of these names, or the plan of a phase.
         registry: Where it is looked up; None for the default one.
         lean: As in `freeze_`. FLOPs then include what backward computes again.
+        cached: Take features of a cache in place of images.
         flops: Count FLOPs too; that doubles the time.
         workspace: Add to the peak what `cpu_workspace` predicts.
         staged: The result of `staged_view`, for figures of each stage.
+        forwards: The result of `forwards_of`, for those of a cache.
 
     Raises:
-        FreezekitError: The model cannot be built, or the strategy refuses it.
+        FreezekitError: The model cannot be built, the strategy refuses it, or it cannot be cached.
         RuntimeError: The workload's device is "cuda" on a machine without.
 
     Example:
@@ -111,10 +121,14 @@ def static_figures(
         >>> figures.flops.backward > figures.flops.forward > 10**6
         True
     """
-    with session_on_shapes(workload, spec, registry, lean=lean) as (session, decided):
+    with session_on_shapes(workload, spec, registry, lean=lean, cached=cached) as (
+        session,
+        decided,
+    ):
         figures = _figures(session, decided, staged, flops, workspace)
     before = spec.trained_before if isinstance(spec, PhasePlan) else ()
-    return replace(figures, plan_digest=plan_digest(decided, before))
+    cache = None if forwards is None else cache_figures(forwards, decided)
+    return replace(figures, plan_digest=plan_digest(decided, before), cache=cache)
 
 
 @contextmanager
@@ -124,11 +138,12 @@ def session_on_shapes(
     registry: Registry | None = None,
     *,
     lean: bool = False,
+    cached: bool = False,
 ) -> Iterator[tuple[Session, FreezePlan]]:
     """Give a session on fake tensors, within their mode, and its plan.
 
     Raises:
-        FreezekitError: The model cannot be built, or the strategy refuses it.
+        FreezekitError: The model cannot be built, the strategy refuses it, or it cannot be cached.
         RuntimeError: The workload's device is "cuda" on a machine without.
     """
     model = load_on_shapes(workload)
@@ -142,6 +157,14 @@ def session_on_shapes(
         plain = msgspec.structs.replace(workload, channels_last=False)
         session = prepare(plain, model, what, registry, lean=lean)
         session.inputs = inputs_on_shapes(workload, session.model)
+        if cached:
+            skip_prefix(
+                session,
+                decided,
+                lambda samples: inputs_on_shapes(
+                    msgspec.structs.replace(workload, batch_size=samples), session.model
+                ),
+            )
         yield session, decided
 
 
@@ -159,7 +182,13 @@ def predicted_memory(workload: Workload, variant: Variant, registry: Registry | 
             numbers to run, so that nothing can be predicted.
     """
     found = static_figures(
-        workload, variant.spec, registry, lean=variant.lean, flops=False, workspace=True
+        workload,
+        variant.spec,
+        registry,
+        lean=variant.lean,
+        cached=variant.cached,
+        flops=False,
+        workspace=True,
     )
     if found.memory.peak_bytes is None:
         raise ModelError(f"{workload.model!r}: {found.warnings[-1]}")

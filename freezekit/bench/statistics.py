@@ -66,6 +66,7 @@ def append_block(raw: Raw, event: Mapping[str, Any]) -> Raw:  # Any: parsed from
         steps=[*raw.steps, event["steps"]],
         warmup=[*raw.warmup, event["warmup"]],
         split=[*raw.split, event["split"]] if event["split"] else raw.split,
+        fill=[*raw.fill, event["fill"]] if event["fill"] else raw.fill,
     )
 
 

@@ -41,8 +41,8 @@ def run_timing(
       changes it.
     - "progress": "doing" (a phrase), "done" and "total" turns; "total" is None until the design is
       known. One before each build and after each turn.
-    - "block": "block" and its "order", "steps", "warmup" and "split", as in `Raw`. A block that did
-      not end, or in which all failed, is not sent.
+    - "block": "block" and its "order", "steps", "warmup", "split" and "fill", as in `Raw`. A block
+      that did not end, or in which all failed, is not sent.
     - "failed": "label", "status" ("oom" or "error"), "error" and "block". That strategy is dropped;
       the others continue. Without the baseline they get seconds and no ratio.
     - "done": the last event.
@@ -109,6 +109,7 @@ def run_timing(
                 yield {"event": "design", "design": design.record()}
             yield from timed.take_turns(order.rounds[: design.rounds], design)
             yield from timed.take_splits(order.build)
+            yield from timed.take_fills(order.build)
             if timed.live:
                 yield timed.block_event()
             timed.tear_down()

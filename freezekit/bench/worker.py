@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from freezekit.bench.cache_figures import forwards_of
 from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
@@ -114,18 +115,26 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     phases = _phases(job)
     workload = yield from _resolved(workload)
     variants = variants_of(job)
-    staged = staged_view(workload, registry)
+    staged, forwards = staged_view(workload, registry), forwards_of(workload)
     full: StaticFigures | None = None
     for variant in variants:
         try:
             what = phases.get(variant.spec, variant.spec)
-            figures = static_figures(workload, what, registry, lean=variant.lean, staged=staged)
+            figures = static_figures(
+                workload,
+                what,
+                registry,
+                lean=variant.lean,
+                cached=variant.cached,
+                staged=staged,
+                forwards=forwards,
+            )
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
         found = {"event": "static", "label": variant.label, **msgspec.to_builtins(figures)}
-        wants_outlook = Variant(variant.spec, lean=True) not in variants
+        wants_outlook = not variant.cached and Variant(variant.spec, lean=True) not in variants
         if wants_outlook and frees_little(figures, full):
             found["with_lean"] = _outlook(workload, what, registry)
         yield found
@@ -150,7 +159,9 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     (variant,) = variants_of(job)
     try:
         what = _phases(job).get(variant.spec, variant.spec)
-        memory = measured_figures(workload, what, registry, lean=variant.lean)
+        memory = measured_figures(
+            workload, what, registry, lean=variant.lean, cached=variant.cached
+        )
     except RAISED as error:
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return

@@ -77,7 +77,7 @@ class Session:
         Raises:
             ModelError: The model does not take the input, or no loss can be made of its output.
         """
-        with _autocast(self.workload):
+        with autocast(self.workload):
             loss = self._loss(forward(self.workload, self.model, self.inputs))
         if not loss.requires_grad:
             raise ModelError(
@@ -210,7 +210,7 @@ def _tried(workload: Workload, model: nn.Module) -> Workload:
     workload = with_shape(workload, model)
     inputs = inputs_of(workload, model)
     # With gradients, because the loss is made of an output that has one.
-    with torch.enable_grad(), _autocast(workload):
+    with torch.enable_grad(), autocast(workload):
         output = forward(workload, in_mode(model, training=True), inputs)
     text = loss_text(output, task_of(model), workload.loss)
     return msgspec.structs.replace(workload, loss_text=text)
@@ -265,7 +265,8 @@ def _advice(said: str) -> str:
     return "; give the model an attribute example_input that says what its forward takes"
 
 
-def _autocast(workload: Workload) -> contextlib.AbstractContextManager[Any]:  # Any: torch's own
+def autocast(workload: Workload) -> contextlib.AbstractContextManager[Any]:  # Any: torch's own
+    """Return the context of a workload's forward: autocast, where it asks for that."""
     if workload.amp is None:
         return contextlib.nullcontext()
     return torch.autocast(workload.device, dtype=getattr(torch, workload.amp))

@@ -76,7 +76,7 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
     "--budget",
     type=click.FloatRange(min=0),
     callback=storable,
-    show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both",
+    show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both or --cache both",
     metavar="SECONDS",
     help="The time to aim at, for each model. Step times get what the memory figures leave, and "
     "always enough for an estimate. 0: no limit, the full protocol.",
@@ -88,6 +88,16 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
     show_default=True,
     help="Keep between forward and backward only what gradients need. on: in every row except "
     "the baseline, which is stock `full`. both: in a second row for each strategy.",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(LEAN_CHOICES),
+    default="off",
+    show_default=True,
+    help="Take features of `frozen.cache`, in memory, in place of images. on: in every row except "
+    "`full`. both: in a second row for each strategy, with the time to fill the cache and the "
+    "number of epochs after which it pays. Reading a data set is no part of it. Schedules take "
+    "images.",
 )
 @fail_if_option
 @click.option(
@@ -139,6 +149,7 @@ def bench(
       freezekit bench
       freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o a.json -o a.md
       freezekit bench torchvision:resnet50 -s batch-norm --lean both
+      freezekit bench torchvision:resnet50 -s head-only --cache both
       freezekit bench timm:resnet10t timm:resnet14t -s full -o two.json --resume
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
@@ -168,10 +179,11 @@ def bench(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     lean, budget = options.pop("lean"), options.pop("budget")
+    cache = options.pop("cache")
     if budget is None:  # twice the rows take twice the time
-        budget = DEFAULT_BUDGET_SECONDS * (2 if lean == "both" else 1)
+        budget = DEFAULT_BUDGET_SECONDS * 2 ** [lean, cache].count("both")
     threads, static_only = options.pop("threads"), options.pop("static_only")
-    variants = choose(specs or (() if schedules else DEFAULT_SPECS), registry, lean)
+    variants = choose(specs or (() if schedules else DEFAULT_SPECS), registry, lean, cache)
     timed = choose_schedules(schedules, registry, lean)
     check_gates(
         gates,

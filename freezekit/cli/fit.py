@@ -52,6 +52,20 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     help="Stock PyTorch, lean, or both.",
 )
 @click.option(
+    "--cache",
+    type=click.Choice(LEAN_CHOICES),
+    default="off",
+    show_default=True,
+    help="Steps on features of `frozen.cache` in place of images, on images, or both; not of "
+    "`full`. The features are no part of the memory: they may stay in a folder.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    callback=storable,
+    help="Samples of the data set: tells how large its cache is, with --cache.",
+)
+@click.option(
     "--margin",
     type=click.FloatRange(min=0),
     callback=storable,
@@ -89,6 +103,8 @@ def fit(
     memory: str | None,
     batch_size: int | None,
     lean: Any,
+    cache: Any,
+    samples: int | None,
     margin: float | None,
     verify: bool,
     timing: str | None,
@@ -110,6 +126,7 @@ def fit(
       freezekit fit torchvision:resnet50 --memory 8GiB
       freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full --verify
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
+      freezekit fit timm:resnet14t --memory 2GiB -s head-only --cache both --samples 1000000
     """  # noqa: D301  # click reads the character
     from freezekit.cli.progress import progress
     from freezekit.fit.run import FitOptions, FitRun
@@ -120,6 +137,8 @@ def fit(
     from freezekit.results.records import MOST, Workload
     from freezekit.results.sizes import read_bytes
 
+    if samples is not None and cache == "off":
+        raise click.UsageError("--samples tells the size of a cache: give --cache too")
     for path in outputs:
         check_writable(path, FIT_FORMATS)
     memory_bytes = None if memory is None else read_bytes(memory)
@@ -131,10 +150,11 @@ def fit(
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
     find_timing(workload)  # before the model is built: most mismatches show now
     how = FitOptions(
-        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean),
+        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean, cache),
         memory_bytes=memory_bytes,
         margin=None if margin is None else margin / 100,
         batch_size=batch_size,
+        samples=samples,
         verify=verify,
         block=block,
         threads=threads,

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from freezekit.backbone.staged import stages_or_reason
 from freezekit.cli.phases import STEPS
 from freezekit.freezing.describe import StageSummary, summarise
-from freezekit.report.formatting import gflop, mib, share
+from freezekit.report.cache_text import size
+from freezekit.report.formatting import MISSING, gflop, mib, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,10 @@ def phase_table(followed: Followed, backbone: Backbone, width: int = 80) -> str:
     )
     console.print(followed.text)
     console.print()
-    console.print(_phases(followed, backbone))
+    table = _phases(followed, backbone, with_caches=_has_caches(followed))
+    if Measurement.get(console, console.options, table).maximum > width:
+        table = _phases(followed, backbone, with_caches=False)  # they are in the JSON
+    console.print(table)
     console.print()
     for grid in _grids(followed, backbone, width):
         console.print(grid)
@@ -57,7 +62,7 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
 
 
-def _phases(followed: Followed, backbone: Backbone) -> Table:
+def _phases(followed: Followed, backbone: Backbone, *, with_caches: bool) -> Table:
     """Return the table of the phases: when each begins, what it trains, what a step costs."""
     table = _table()
     table.add_column("phase", justify="right")
@@ -70,6 +75,8 @@ def _phases(followed: Followed, backbone: Backbone) -> Table:
     if has_costs:
         table.add_column("peak MiB", justify="right")
         table.add_column("GFLOP", justify="right")
+    if with_caches:
+        table.add_column("cache", justify="right")
     for i, (phase, cost) in enumerate(zip(followed.phases, followed.costs, strict=True), 1):
         cells = [str(i), _begins(phase)]
         if followed.steps_per_epoch is not None:
@@ -77,8 +84,14 @@ def _phases(followed: Followed, backbone: Backbone) -> Table:
         cells += [phase.spec or phase.reason or "a plan", _trained(phase, backbone)]
         if has_costs:
             cells += [mib(cost.peak_bytes), _gflop(cost)]
+        if with_caches:
+            cells.append(size(cost.cache) if cost.cache else MISSING)
         table.add_row(*cells)
     return table
+
+
+def _has_caches(followed: Followed) -> bool:
+    return any(cost.cache and cost.cache.bytes_per_sample for cost in followed.costs)
 
 
 def _begins(phase: Phase) -> str:
@@ -168,6 +181,8 @@ def _notes(followed: Followed, backbone: Backbone) -> list[str]:
             f"{followed.batch_size}, by SGD with momentum; that of what an earlier phase "
             "trained is kept."
         )
+    if _has_caches(followed):
+        notes.append("cache: what `frozen.cache` keeps of each sample in the phase.")
     notes.append(
         "Under fully_shard, shard each stage on its own: weights of a frozen prefix are then "
         "gathered once a step."

@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import to_builtins
+
+from freezekit.bench.cache_figures import forwards_of
 from freezekit.bench.phases import phase_plans
 from freezekit.bench.static import static_figures
 from freezekit.cli.options import EPOCHS
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.bench.phase_plan import PhasePlan
+    from freezekit.cache.beforehand import Forwards
     from freezekit.plugins.registry import Registry
-    from freezekit.results.records import Flops, Workload
+    from freezekit.results.records import CacheFigures, Flops, Workload
     from freezekit.schedules.preview import Phase
     from freezekit.spec.schedule import Schedule
 
@@ -39,11 +43,13 @@ class Cost:
         peak_bytes: The predicted peak of memory; None where it cannot be predicted.
         flops: None where they cannot be counted.
         problem: Why there are none, "" where there are.
+        cache: What a cache of the frozen prefix would hold; None where that is not known.
     """
 
     peak_bytes: int | None = None
     flops: Flops | None = None
     problem: str = ""
+    cache: CacheFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,12 @@ def follow(
     tell(f"{workload.model}: phases")
     phases = _phases(schedule, backbone, registry, totals)
     plans = phase_plans(backbone.model, [phase.plan for phase in phases])
+    forwards = forwards_of(workload)
     costs: dict[PhasePlan, Cost] = {}
     for i, each in enumerate(plans, 1):
         if each not in costs:
             tell(f"{workload.model}: memory and FLOPs of phase {i} of {len(phases)}")
-            costs[each] = _cost(workload, each, registry)
+            costs[each] = _cost(workload, each, registry, forwards)
     return Followed(
         str(schedule),
         epochs,
@@ -143,13 +150,15 @@ def _phases(
         raise ScheduleError("; ".join((str(error), *left_out))) from error
 
 
-def _cost(workload: Workload, plan: PhasePlan, registry: Registry) -> Cost:
+def _cost(
+    workload: Workload, plan: PhasePlan, registry: Registry, forwards: Forwards | str
+) -> Cost:
     try:
-        found = static_figures(workload, plan, registry)
+        found = static_figures(workload, plan, registry, forwards=forwards)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a model may raise anything; its phases are known
         return Cost(problem=str(error).partition("\n")[0] or type(error).__name__)
     problem = found.warnings[-1] if found.flops is None else ""
-    return Cost(found.memory.peak_bytes, found.flops, problem)
+    return Cost(found.memory.peak_bytes, found.flops, problem, found.cache)
 
 
 def as_data(followed: Followed, backbone: Backbone) -> dict[str, object]:
@@ -175,6 +184,7 @@ def as_data(followed: Followed, backbone: Backbone) -> dict[str, object]:
                 if cost.flops is None
                 else {"forward": cost.flops.forward, "backward": cost.flops.backward},
                 "problem": cost.problem,
+                "cache": None if cost.cache is None else to_builtins(cost.cache),
                 "plan": json.loads(phase.plan.to_json()),
             }
         )

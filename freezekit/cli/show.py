@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,13 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from freezekit.backbone.view import Backbone
-    from freezekit.cli.phases import Followed
-    from freezekit.freezing.plan import FreezePlan
-
-
-NARROWEST, WIDEST = 70, 80
-"""Columns of a table: as many as the terminal has, within this."""
+    from freezekit.results.records import CacheFigures
 
 
 @click.command()
@@ -73,12 +64,13 @@ def show(
     """Show the stages of a model, or what a strategy or a schedule does to them.
 
     Without a strategy: what is in each stage, what its output is laid out on, which kinds of norm
-    it has. With one, stage by stage: what is trained, frozen, held in eval mode, with which
-    learning rate.
+    it has, and what `frozen.cache` would keep of each sample if the stages up to there were frozen.
+    With one, stage by stage: what is trained, frozen, held in eval mode, with which learning rate;
+    and what a cache would keep of each sample.
 
     With --schedule: the phases of a training, when each begins, which stages it trains with which
-    learning rate, and the predicted memory peak and FLOPs of one of its steps. Without
-    --steps-per-epoch, an epoch has 100 steps.
+    learning rate, the predicted memory peak and FLOPs of one of its steps, and what a cache would
+    keep of each sample. Without --steps-per-epoch, an epoch has 100 steps.
 
     With --explain: the parts of the model in the order of use, where its body begins and ends,
     which parts make a stage, which stages were merged, and why.
@@ -125,28 +117,40 @@ def show(
         from freezekit.results.records import Workload
 
         look_in_current_folder()
+        workload = Workload(model, image_size=image_size, num_classes=num_classes)
         built = load_backbone(model, num_classes=num_classes, image_size=image_size, device="meta")
         backbone = view(built, _example(built, model, image_size), registry)
         plan = None if spec is None else decide(backbone, spec, registry)
+        caches: tuple[CacheFigures, ...] = ()
         followed = None
         if timed is not None:
             from freezekit.cli.phases import follow
 
-            workload = Workload(model, image_size=image_size, num_classes=num_classes)
             totals = (epochs, steps_per_epoch)
             followed = follow(timed, backbone, registry, totals, workload, status.update)
         elif explain:
             _ = backbone.explanation
-        elif plan is None:
-            _ = backbone.stages  # observed while the status is shown
+        elif params and not as_json:
+            _ = backbone.stages if plan is None else None
+        else:
+            from freezekit.bench.cache_figures import boundary_figures, cache_figures, forwards_of
+
+            status.update(f"{model}: what a cache keeps")
+            forwards = forwards_of(workload)
+            if plan is None:
+                caches = boundary_figures(forwards, backbone, registry)
+            else:
+                caches = (cache_figures(forwards, plan),)
+    from freezekit.cli.shown import show_explanation, show_phases, show_plan, show_stages
+
     if followed is not None:
-        _show_phases(backbone, followed, {"model": model}, as_json)
+        show_phases(backbone, followed, {"model": model}, as_json)
     elif explain:
-        _show_explanation(backbone, {"model": model}, as_json)
+        show_explanation(backbone, {"model": model}, as_json)
     elif spec is not None and plan is not None:
-        _show_plan(backbone, plan, {"model": model, "strategy": spec}, params, as_json)
+        show_plan(backbone, plan, {"model": model, "strategy": spec}, caches, as_json)
     else:
-        _show_stages(backbone, {"model": model}, image_size, params, as_json)
+        show_stages(backbone, {"model": model}, image_size, caches, as_json)
 
 
 def _check_usage(given: Mapping[str, bool]) -> None:
@@ -174,77 +178,3 @@ def _example(model: nn.Module, text: str, image_size: int | None) -> tuple[Any, 
     detects = task_of(model) == "detection"
     inputs = make_inputs(model, shape_taken(model, text, 1 if detects else 2, image_size))
     return inputs[:1] if detects else inputs  # without targets
-
-
-def _show_explanation(backbone: Backbone, about: dict[str, str], as_json: bool) -> None:
-    from freezekit.backbone.explanation_text import explanation_text
-
-    told = backbone.explanation
-    if as_json:
-        click.echo(json.dumps({**about, "explanation": asdict(told)}, indent=2))
-    else:
-        click.echo(explanation_text(told, width=_width()))
-    if told.error:
-        _ = backbone.stages  # raises what it says
-
-
-def _width() -> int:
-    return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
-
-
-def _show_phases(
-    backbone: Backbone, followed: Followed, about: dict[str, str], as_json: bool
-) -> None:
-    from freezekit.cli.phase_table import phase_table
-    from freezekit.cli.phases import as_data
-
-    if as_json:
-        click.echo(json.dumps({**about, **as_data(followed, backbone)}, indent=2))
-    else:
-        click.echo(phase_table(followed, backbone, width=_width()))
-
-
-def _show_stages(
-    backbone: Backbone,
-    about: dict[str, str],
-    image_size: int | None,
-    params: bool,
-    as_json: bool,
-) -> None:
-    from freezekit.backbone.stage_rows import norm_stages, stage_rows
-    from freezekit.backbone.stage_table import stage_table
-
-    if as_json:
-        places = norm_stages(backbone)
-        norms = [
-            {"name": n.name, "kind": n.kind, "type": n.type_name, "stage": places[n.name]}
-            for n in backbone.norms
-        ]
-        stages = [vars(row) for row in stage_rows(backbone)]
-        click.echo(json.dumps({**about, "stages": stages, "norms": norms}, indent=2))
-    elif params:
-        stage_of = {name: stage.name for stage in backbone.stages for name in stage.parameters}
-        for name in backbone.parameters:
-            click.echo(f"{name}: {stage_of[name]}")
-    else:
-        observed = f"{image_size} pixels" if image_size else ""
-        click.echo(stage_table(backbone, width=_width(), observed=observed))
-
-
-def _show_plan(
-    backbone: Backbone, plan: FreezePlan, about: dict[str, str], params: bool, as_json: bool
-) -> None:
-    from freezekit.freezing.describe import describe, summarise
-
-    trained = {name: name not in plan.frozen for name in backbone.parameters}
-    if as_json:
-        stages = [vars(summary) for summary in summarise(backbone, plan)]
-        data = {**about, "stages": stages, "trained": trained}
-        click.echo(json.dumps({**data, "plan": json.loads(plan.to_json())}, indent=2))
-    elif params:
-        for name, is_trained in trained.items():
-            click.echo(f"{name}: {is_trained}")
-        for text in plan.warnings:
-            click.echo(f"warning: {text}", err=True)
-    else:
-        click.echo(describe(backbone, plan))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from freezekit.bench.rows import with_rows
 from freezekit.bench.static import inputs_on_shapes, predicted_memory, session_on_shapes
 from freezekit.bench.tracker import StorageTracker
 from freezekit.bench.workspace import cpu_workspace
@@ -46,6 +47,20 @@ def predicted_at(
     return Prediction(batch, predicted_memory(step, variant, registry), None, 1)
 
 
+def row_bytes(workload: Workload, variant: Variant, registry: Registry | None) -> int:
+    """Return the bytes of a sample in the cache of a strategy.
+
+    Raises:
+        FreezekitError: The prefix cannot be cached.
+    """
+    with session_on_shapes(workload, variant.spec, registry, lean=variant.lean, cached=True) as (
+        session,
+        _,
+    ):
+        row: Tensor = session.inputs[0][0]
+        return row.nbytes
+
+
 def largest_predicted(
     workload: Workload, variant: Variant, registry: Registry | None, limit: int
 ) -> Prediction:
@@ -74,8 +89,10 @@ def largest_predicted(
     """
     try:
         few = replace(workload, batch_size=FIRST_TRIED[0])
-        with session_on_shapes(few, variant.spec, registry, lean=variant.lean) as (session, _):
-            stepped = _Stepped(session, few)
+        with session_on_shapes(
+            few, variant.spec, registry, lean=variant.lean, cached=variant.cached
+        ) as (session, _):
+            stepped = _Stepped(session, few, cached=variant.cached)
             answer = largest_batch(stepped.peak, limit, lead=stepped.crossing)
             expected = stepped.peaks
     except Exception:  # noqa: BLE001  # a model may raise anything; what is below tells what
@@ -102,16 +119,18 @@ class _Stepped:
         peaks: Bytes by batch, of those that were tried.
     """
 
-    def __init__(self, session: Session, workload: Workload) -> None:
+    def __init__(self, session: Session, workload: Workload, *, cached: bool) -> None:
         """Step once, so that the optimizer makes its state.
 
         Args:
             session: On fake tensors.
             workload: Its workload.
+            cached: Whether its steps take features of a cache.
         """
         self.peaks: dict[int, int] = {}
         self._moments: dict[int, list[int]] = {}
         self._session, self._workload = session, workload
+        self._rows = session.inputs[0] if cached else None
         self._tracker = StorageTracker(workload.device, cpu_workspace)
         self._add([*session.model.parameters(), *session.model.buffers(), session.inputs])
         with self._tracker:
@@ -126,7 +145,8 @@ class _Stepped:
             session, tracker = self._session, self._tracker
             session.optimizer.zero_grad(set_to_none=True)
             step = replace(self._workload, batch_size=batch)
-            session.take(inputs_on_shapes(step, session.model))
+            inputs = inputs_on_shapes(step, session.model)
+            session.take(inputs if self._rows is None else with_rows(inputs, self._rows))
             self._add(session.inputs)
             with tracker:
                 session.loss()  # draws the labels: they are alive all the time in a step

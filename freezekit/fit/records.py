@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal
 
 from freezekit.results.records import Memory, OfVariant, Record, Status, Workload
+from freezekit.results.variant import Variant
 
 
 class FitRow(OfVariant, frozen=True):
@@ -19,6 +20,8 @@ class FitRow(OfVariant, frozen=True):
         next_peak_bytes: Predicted for a batch larger by one; None where it was not predicted.
         tried: Batches whose peak was predicted.
         measured_peak_bytes, measured_next_peak_bytes: Of real steps, where they were asked for.
+        cached: Whether its steps take features of a cache in place of images.
+        cache_bytes_per_sample: Of the cache; None where it is not cached.
     """
 
     status: Status = "ok"
@@ -29,6 +32,13 @@ class FitRow(OfVariant, frozen=True):
     tried: int = 0
     measured_peak_bytes: int | None = None
     measured_next_peak_bytes: int | None = None
+    cached: bool = False
+    cache_bytes_per_sample: int | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """What the row is about."""
+        return Variant(self.strategy, self.lean, self.cached)
 
 
 class WorkspaceCheck(Record, frozen=True):
@@ -62,6 +72,7 @@ class Fit(Record, frozen=True):
         margin: The fraction of the predicted peak that is left free.
         asked_batch_size: None where the largest was searched.
         workspace_check: None where no workspace is counted, as on CUDA, or in older files.
+        samples: Of the data set, for the size of its caches; None where they were not given.
     """
 
     freezekit: str
@@ -75,6 +86,7 @@ class Fit(Record, frozen=True):
     kind: Literal["freezekit fit"] = "freezekit fit"
     schema_version: int = 1
     workspace_check: WorkspaceCheck | None = None
+    samples: int | None = None
 
     @property
     def limit_bytes(self) -> int:

@@ -34,6 +34,7 @@ class FitOptions:
         memory_bytes: None for what the device has free.
         margin: As in `Fit`; None for that of `default_margin`.
         batch_size: The one batch to judge; None to search the largest.
+        samples: Of the data set, for the size of its caches; None where they are not known.
         verify: Run a real step of the answer, and of a batch larger by one.
         block, threads: As a bench run's.
     """
@@ -42,6 +43,7 @@ class FitOptions:
     memory_bytes: int | None = None
     margin: float | None = None
     batch_size: int | None = None
+    samples: int | None = None
     verify: bool = False
     block: tuple[str, ...] = ()
     threads: int | None = None
@@ -65,7 +67,8 @@ class FitRun(BaseRun[Fit]):
             options.memory_bytes or available_bytes(),
             default_margin(workload, None) if options.margin is None else options.margin,
             options.batch_size,
-            tuple(FitRow(variant.spec, variant.lean) for variant in options.variants),
+            tuple(FitRow(v.spec, v.lean, cached=v.cached) for v in options.variants),
+            samples=options.samples,
         )
         super().__init__(result, on_progress, options.block, options.threads)
         self._options = options
@@ -168,4 +171,5 @@ class FitRun(BaseRun[Fit]):
             memory=Memory(**event["memory"]),
             next_peak_bytes=event["next_peak_bytes"],
             tried=event["tried"],
+            cache_bytes_per_sample=event["cache_bytes_per_sample"],
         )

@@ -20,7 +20,7 @@ from freezekit.bench.worker import (
 )
 from freezekit.bench.workload import describe_workload
 from freezekit.fit.margin import default_margin
-from freezekit.fit.prediction import largest_predicted, predicted_at
+from freezekit.fit.prediction import largest_predicted, predicted_at, row_bytes
 from freezekit.fit.records import limit_bytes
 from freezekit.fit.search import FIRST_TRIED
 from freezekit.fit.workspace_check import check_workspace
@@ -56,6 +56,7 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     for variant in variants_of(job):
         yield {"event": "trying", "what": f"predicting {variant.label}"}
         try:
+            row = row_bytes(workload, variant, registry) if variant.cached else None
             if asked:
                 found = predicted_at(workload, variant, registry, asked)
             else:
@@ -63,7 +64,12 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
-        yield {"event": "fit", "label": variant.label, **msgspec.to_builtins(found)}
+        yield {
+            "event": "fit",
+            "label": variant.label,
+            **msgspec.to_builtins(found),
+            "cache_bytes_per_sample": row,
+        }
 
 
 def main(job: Event) -> None:

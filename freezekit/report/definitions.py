@@ -92,4 +92,9 @@ DEFINITIONS = (
         "same to the last bit.",
         lambda _, row: row.lean,
     ),
+    Definition(
+        "[cache]",
+        "Steps took features of a cache in place of images: the frozen prefix was computed before.",
+        lambda _, row: row.cached,
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezekit.report.filling import filling_notes
 from freezekit.report.formatting import mib, ratio
 from freezekit.report.peaks import gap_in_full, peak_gap, where_the_saving_is
 from freezekit.report.phrasing import listed, percent, percent_change
@@ -61,6 +62,7 @@ def explain(result: Result) -> tuple[str, ...]:
         *(_trains_the_same(full, row) for row in rows if trains_the_same(full, row)),
         *map(gap_in_full, gaps),
         *(_time_against_flops(full, row) for row in rows),
+        *filling_notes(result),
         *(_beside_stock(row, stock) for row, stock in lean_pairs(result)),
         flops_do_not_predict_time(result, full),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.report.explain import flops_do_not_predict_time
+from freezekit.report.filling import filling_in_short
 from freezekit.report.formatting import mib, ratio
 from freezekit.report.peaks import gap_in_short, peak_gap
 from freezekit.report.phrasing import listed, percent
@@ -50,6 +51,7 @@ def findings(result: Result) -> tuple[str, ...]:
         return ()
     rows = alone(result, full)
     found = [
+        filling_in_short(result),
         *_frees_little(result, full, [row for row in rows if frees_little(full, row)]),
         _lean(result),
         _no_time_gained(result, full, rows),

@@ -9,6 +9,7 @@ from freezekit.fit.margin import UNCHECKED_MARGIN
 from freezekit.report.formatting import mib
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.report.phrasing import listed
+from freezekit.results.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ def fit_notes(fit: Fit, timing: Sequence[Result]) -> Notes:
         note("precision", _method(fit)),
         *(said for said in speeds if said.kind == "precision"),
         *surprising,
+        *(note("finding", text) for text in _caches(fit)),
         *(note("finding", text) for text in _no_larger_tried(fit)),
         *(said for said in verified if said.kind == "finding" and said not in surprising),
         *(note("definition", text) for text in _meanings(fit)),
@@ -70,6 +72,19 @@ def _not_even_one(fit: Fit) -> list[str]:
         for row in fit.rows
         if row.batch_size == 0
     ]
+
+
+def _caches(fit: Fit) -> list[str]:
+    """Say how large the caches are."""
+    found = []
+    for row in fit.rows:
+        if row.cache_bytes_per_sample is not None:
+            text = f"{row.label}: {size_text(row.cache_bytes_per_sample)} a sample"
+            if fit.samples:
+                total = size_text(fit.samples * row.cache_bytes_per_sample)
+                text += f", {total} for {fit.samples:,} samples"
+            found.append(text)
+    return found
 
 
 def _no_larger_tried(fit: Fit) -> list[str]:

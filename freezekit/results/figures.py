@@ -175,6 +175,23 @@ _RATIO_TO_STOCK = Figure(
     lambda row: row.time.ratio_to_stock_ci if row.time else None,
 )
 
+
+def _filling(name: str, unit: Unit, explanation: str) -> Figure:
+    def read(_: Result, row: Row) -> float | None:
+        return getattr(row.filling, name, None)
+
+    return Figure(f"time.{name}", unit, explanation, read)
+
+
+_RATIO_TO_UNCACHED = replace(
+    _filling(
+        "ratio_to_uncached",
+        "ratio",
+        "The step time on cached features divided by that of the same strategy on images.",
+    ),
+    interval=lambda row: row.filling.ratio_to_uncached_ci if row.filling else None,
+)
+
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "trainable_fraction",
@@ -228,6 +245,12 @@ FIGURES: tuple[Figure, ...] = (
     ),
     _flops("forward", "Floating-point operations of forward and the loss."),
     _flops("backward", "Floating-point operations of backward."),
+    Figure(
+        "cache_bytes_per_sample",
+        "bytes",
+        "What a cache of the frozen prefix would keep of each sample.",
+        lambda _, row: row.cache.bytes_per_sample if row.cache else None,
+    ),
     replace(
         _quantile("median", "The time of one training step: the median of all measured steps."),
         interval=_step_range,
@@ -239,6 +262,19 @@ FIGURES: tuple[Figure, ...] = (
     *map(_part, ("forward", "backward", "optimizer")),
     *_with_ends(_RATIO),
     *_with_ends(_RATIO_TO_STOCK),
+    *_with_ends(_RATIO_TO_UNCACHED),
+    _filling(
+        "fill_seconds_per_1000_samples",
+        "seconds",
+        "The time to fill the cache with 1,000 samples: the forward of the prefix, without reading "
+        "a data set.",
+    ),
+    _filling(
+        "pays_after_epochs",
+        "count",
+        "The first number of epochs that save more time than filling the cache takes; none where "
+        "steps on features are not shown to be faster.",
+    ),
     Figure(
         "verdict",
         "text",
@@ -253,5 +289,11 @@ FIGURES: tuple[Figure, ...] = (
         "truth",
         "Whether the strategy was frozen with lean=True.",
         lambda _, row: row.lean,
+    ),
+    Figure(
+        "cached",
+        "truth",
+        "Whether steps took features of a cache in place of images.",
+        lambda _, row: row.cached,
     ),
 )

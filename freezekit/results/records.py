@@ -188,6 +188,24 @@ class Flops(Record, frozen=True):
     backward: Count
 
 
+class CacheFigures(Record, frozen=True):
+    """What a cache of the frozen prefix would hold and skip for each sample, without a real step.
+
+    Attributes:
+        bytes_per_sample: Of a row of the cache; None where there can be no cache.
+        boundary: The modules whose outputs it keeps.
+        skipped_flops: Of the forward of one sample, what the cache skips.
+        forward_flops: Of the whole forward of one sample.
+        reason: Why there can be none; None where there can.
+    """
+
+    bytes_per_sample: Count | None = None
+    boundary: tuple[str, ...] = ()
+    skipped_flops: Count | None = None
+    forward_flops: Count | None = None
+    reason: str | None = None
+
+
 class StepSeconds(Record, frozen=True):
     """Seconds of the measured steps of a row, over all blocks and rounds."""
 
@@ -219,6 +237,28 @@ class Outlook(Record, frozen=True):
 
     saved_activations_bytes: Count
     peak_bytes: Count
+
+
+class Filling(Record, frozen=True):
+    """The time that a cache takes to fill, and what that is set against.
+
+    A data set's reading is no part of it, as images are synthetic.
+
+    Attributes:
+        fill_seconds_per_1000_samples: Of the forward of the frozen prefix, in batches.
+        ratio_to_uncached: The step time divided by that of the same strategy on images, obtained
+            like `Time.ratio`; None where that was not timed beside it.
+        ratio_to_uncached_ci: Its 95 % interval.
+        verdict: Of that ratio, as in `Time`.
+        pays_after_epochs: The first number of epochs whose saved time is more than that of filling;
+            None where the cached steps are not shown to be faster.
+    """
+
+    fill_seconds_per_1000_samples: Seconds
+    ratio_to_uncached: Ratio | None = None
+    ratio_to_uncached_ci: tuple[Ratio, Ratio] | None = None
+    verdict: Verdict | None = None
+    pays_after_epochs: Count | None = None
 
 
 class OfVariant(Record, frozen=True):
@@ -257,13 +297,17 @@ class PhaseOf(Record, frozen=True):
 class Row(OfVariant, frozen=True):
     """One strategy, in stock PyTorch or lean, or the plan of a phase of a schedule.
 
+    `cached` says that its steps take features of a cache in place of images; `filling` is then what
+    the cache costs and when it pays, where that was measured.
+
     `phase` is None in the row of a strategy. In that of a plan it is the first phase that has it,
     and `strategy` is the schedule and the time: "head-only then full at 2ep @ 0ep".
 
     `error` says why where `status` is not "ok"; figures obtained still stand. `with_lean` is there
     where a strategy frees few activations and was not measured in lean. `stages` is empty where the
     model cannot be staged, and in files that do not tell. `plan_digest` tells plans apart; None in
-    files that do not tell.
+    files that do not tell. `cache` is what a cache of its frozen prefix would hold; None in files
+    that do not tell.
     """
 
     status: Status = "ok"
@@ -278,6 +322,14 @@ class Row(OfVariant, frozen=True):
     stages: tuple[StageFigures, ...] = ()
     plan_digest: str | None = None
     phase: PhaseOf | None = None
+    cache: CacheFigures | None = None
+    cached: bool = False
+    filling: Filling | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """What the row is about; no two rows of a result are about the same variant."""
+        return Variant(self.strategy, self.lean, self.cached)
 
 
 class SchedulePhase(Record, frozen=True):
@@ -374,12 +426,15 @@ class Raw(Record, frozen=True):
         warmup: warmup[block][label] is the list of seconds of the warm-up steps.
         split: split[block][label] maps "forward", "backward" and "optimizer" to seconds on
             CUDA; empty elsewhere.
+        fill: fill[block][label] is the list of seconds in which the prefix of a cached row computed
+            a batch; empty where no row is cached.
     """
 
     order: list[list[list[str]]] = []
     steps: list[list[dict[str, Turn]]] = []
     warmup: list[dict[str, list[Seconds]]] = []
     split: list[dict[str, dict[str, Seconds]]] = []
+    fill: list[dict[str, Turn]] = []
 
 
 class Result(Record, frozen=True):

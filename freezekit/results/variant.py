@@ -1,4 +1,4 @@
-"""What a row measures: a strategy, in stock PyTorch or lean."""
+"""What a row measures: a strategy, in stock PyTorch or lean, on images or on cached features."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ class Variant:
     Attributes:
         spec: Canonical.
         lean: Whether it is frozen with `freeze_(..., lean=True)`; else stock, as PyTorch does it.
+        cached: Whether its steps take features of `frozen.cache(...)` in place of images.
 
     Example:
         >>> Variant("batch-norm").label, Variant("batch-norm", lean=True).label
         ('batch-norm', 'batch-norm [lean]')
+        >>> Variant("head-only", lean=True, cached=True).label
+        'head-only [lean, cache]'
     """
 
     spec: str
     lean: bool = False
+    cached: bool = False
 
     @property
     def label(self) -> str:
@@ -27,12 +31,18 @@ class Variant:
 
         No spec reads like the label of another one: canonical ones have quotes around blanks.
         """
-        return f"{self.spec} [lean]" if self.lean else self.spec
+        kinds = [name for name, has in (("lean", self.lean), ("cache", self.cached)) if has]
+        return f"{self.spec} [{', '.join(kinds)}]" if kinds else self.spec
 
     @property
     def stock(self) -> Variant:
         """The same strategy without lean."""
-        return Variant(self.spec)
+        return Variant(self.spec, cached=self.cached)
+
+    @property
+    def uncached(self) -> Variant:
+        """The same strategy on images."""
+        return Variant(self.spec, self.lean)
 
 
 BASELINE = Variant("full")

@@ -156,6 +156,12 @@ def test_a_lean_phase_shares_no_row_with_a_stock_one() -> None:
     assert found.schedules[0].lean
 
 
+def test_a_phase_shares_no_row_with_a_cached_one() -> None:
+    rows = (Row("full", plan_digest="f"), Row("head-only", plan_digest="h", cached=True))
+    found = asked(rows, "h", "f")
+    assert [row.label for row in found.rows][1:] == ["head-only [cache]", f"{TEXT} @ 0ep"]
+
+
 def test_the_plugin_is_that_of_the_schedule_or_of_the_strategy() -> None:
     for text, name in ((TEXT, "full"), ("chain-thaw", "chain-thaw")):
         (row,) = asked((), "a", text=text).rows

@@ -33,6 +33,22 @@ def test_the_baseline_is_first_and_stock(
     assert found[0] == BASELINE
 
 
+@pytest.mark.parametrize(
+    ("lean", "cache", "labels"),
+    [
+        ("off", "on", ["full", "head-only [cache]"]),
+        ("off", "both", ["full", "head-only", "head-only [cache]"]),
+        ("on", "both", ["full", "full [lean]", "head-only [lean]", "head-only [lean, cache]"]),
+    ],
+)
+def test_full_has_no_prefix_that_a_cache_could_hold(
+    lean: Lean, cache: Lean, labels: list[str]
+) -> None:
+    found = choose(["full", "head-only"], default_registry(), lean, cache)
+    assert [variant.label for variant in found] == labels
+    assert found[-1].uncached.label == labels[-1].replace(" [cache]", "").replace(", cache", "")
+
+
 @pytest.mark.parametrize("lean", LEAN_CHOICES)
 def test_a_spec_is_measured_once_however_it_is_spelt(lean: Lean) -> None:
     asked = ("by-name:contains=bn", "by-name: contains='bn'", "by-name:contains=bn,invert=false")

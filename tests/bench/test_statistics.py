@@ -292,11 +292,14 @@ def test_the_split_is_the_median_over_blocks():
 
 def test_blocks_are_appended_as_they_come():
     event = {"order": [["full"]], "steps": [{"full": [1.0, 1.0]}], "warmup": {"full": [2.0]}}
-    raw = append_block(append_block(Raw(), {**event, "split": {}}), {**event, "split": {}})
+    event |= {"split": {}, "fill": {}}
+    raw = append_block(append_block(Raw(), event), event)
     assert raw.order == [[["full"]]] * 2
     assert raw.steps == [[{"full": [1.0, 1.0]}]] * 2
     assert raw.warmup == [{"full": [2.0]}] * 2
-    assert raw.split == []
+    assert raw.split == raw.fill == []
+    fill = {"head-only [cache]": [2.0, 1.0, 1.0]}
+    assert append_block(raw, {**event, "fill": fill}).fill == [fill]
 
 
 def test_an_interval_agrees_with_scipys():

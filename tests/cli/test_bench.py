@@ -161,6 +161,55 @@ def test_a_whole_run_in_stock_and_lean(tmp_path: Path) -> None:
     )
 
 
+def test_static_figures_of_cached_rows(tmp_path: Path) -> None:
+    """A strategy whose prefix cannot be cached has a row that says why."""
+    file = tmp_path / "r.json"
+    strategies = ("-s", "head-only", "-s", "batch-norm")
+    done = bench(*TINY, "--static", "--cache", "both", *strategies, "-o", str(file))
+    assert done.returncode == 4, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "batch-norm [cache]: error" in said
+    assert "no call of a module comes before all that is trained" in said
+    assert labels(file) == [
+        "full", "head-only", "head-only [cache]", "batch-norm", "batch-norm [cache]",
+    ]  # fmt: skip
+    (result,) = load(file)
+    full, plain, cached, refused, error = result.rows
+    assert (refused.status, error.status) == ("ok", "error")
+    for row in (plain, cached):
+        assert row.cache is not None
+        assert (row.cache.bytes_per_sample, row.cache.boundary) == (384, ("global_pool",))
+    assert full.cache is not None
+    assert full.cache.reason is not None
+    assert cached.flops is not None
+    assert plain.flops is not None
+    assert plain.cache is not None
+    skipped = 2 * (plain.cache.skipped_flops or 0)  # two samples
+    assert cached.flops.forward == plain.flops.forward - skipped
+    assert cached.memory.inputs_bytes == 2 * 384 + 2 * 8  # rows and labels
+    assert (cached.memory.peak_bytes or 0) < (plain.memory.peak_bytes or 0)
+
+
+@pytest.mark.slow
+def test_a_whole_run_with_and_without_a_cache(tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    args = ("--cache", "both", "--explain", "-s", "head-only", "-o", str(file), "--budget", "1")
+    done = bench(*TINY, *args)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    (result,) = load(file)
+    plain, cached = result.rows[1:]
+    assert plain.filling is None
+    filling = cached.filling
+    assert filling is not None
+    assert filling.fill_seconds_per_1000_samples > 0
+    assert filling.ratio_to_uncached_ci is not None
+    assert (filling.verdict == "faster") is (filling.pays_after_epochs is not None)
+    assert result.raw is not None
+    assert len(result.raw.fill) == len(result.raw.steps)
+    assert "1,000 samples take" in " ".join(done.stdout.split())
+
+
 def test_a_model_that_runs_in_stock_alone_costs_its_lean_rows(tmp_path: Path) -> None:
     (tmp_path / "stock.py").write_text(
         "from torch import nn\n"

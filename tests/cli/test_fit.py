@@ -117,6 +117,27 @@ def test_one_batch_is_asked_for() -> None:
     assert "fits" in answers["head-only"]
 
 
+def test_the_largest_batch_on_features(tmp_path: Path) -> None:
+    out = tmp_path / "fit.json"
+    args = ("-s", "first-n-stages:n=1", "--lean", "off", "--cache", "both", "--samples", "50000")
+    done = fit(*TINY, "--memory", "12MB", *args, "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "first-n-stages:n=1 [cache]: 8 KiB a sample, 391 MiB for 50,000 samples" in said
+    _, plain, cached = json.loads(out.read_text())["rows"]
+    assert (plain["cache_bytes_per_sample"], cached["cache_bytes_per_sample"]) == (None, 8 * 1024)
+    assert cached["batch_size"] > plain["batch_size"]
+    step = Workload("timm:test_resnet", batch_size=cached["batch_size"], image_size=32)
+    alone = static_figures(step, "first-n-stages:n=1", cached=True, flops=False, workspace=True)
+    assert alone.memory.peak_bytes == cached["memory"]["peak_bytes"]
+
+
+def test_samples_are_those_of_a_cache() -> None:
+    done = fit(*TINY, "--samples", "9")
+    assert done.returncode == 2
+    assert "--samples tells the size of a cache: give --cache too" in done.stderr
+
+
 def test_there_is_a_most_that_is_tried() -> None:
     done = fit(*TINY, "--memory", "4000GiB", "-s", "head-only", "--lean", "off")
     assert done.returncode == 0

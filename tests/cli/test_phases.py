@@ -56,7 +56,17 @@ def test_phases_of_a_timeline_in_text() -> None:
     assert lines[:2] == ["ResNet: 3 phases in 4 epochs of 25 steps", text]
     assert max(map(len, lines)) <= 80
     listed, grid = tables(result.stdout)
-    assert listed[0] == ["phase", "begins", "steps", "plan", "trained", "peak MiB", "GFLOP"]
+    assert listed[0] == [
+        "phase",
+        "begins",
+        "steps",
+        "plan",
+        "trained",
+        "peak MiB",
+        "GFLOP",
+        "cache",
+    ]
+    assert [row[7] for row in listed[1:]] == ["384 B", "32 KiB", "-"]
     assert [row[:4] for row in listed[1:]] == [
         ["1", "0ep", "25", "head-only"],
         ["2", "1ep", "25", "first-n-stages:n=1"],

@@ -70,6 +70,7 @@ def test_stages_fit_80_columns_and_add_up(model: str) -> None:
     assert max(map(len, lines)) <= 80
     assert lines[1].split() == [
         "stage", "kind", "modules", "parameters", "share", "output", "norms",
+        *(() if "rcnn" in model else ("cache",)),
     ]  # fmt: skip
     total = next(line.split()[1] for line in lines if line.startswith("total"))
     assert f": {total} parameters in " in lines[0]
@@ -82,14 +83,27 @@ def test_show_tells_the_stages_of_resnet50() -> None:
     lines = run("show", "torchvision:resnet50").stdout.splitlines()
     assert lines[0] == "ResNet: 25,557,032 parameters in 6 stages"
     stem, layer1 = (re.split("  +", line) for line in lines[3:5])
-    assert stem == ["stem", "stem", "conv1, bn1", "9,536", "0.0 %", "56x56", "1 batch"]
-    assert layer1 == ["layer1", "body", "layer1", "215,808", "0.8 %", "56x56", "10 batch"]
-    assert re.split("  +", lines[-1]) == ["total", "25,557,032", "100.0 %", "53 batch"]
+    assert stem == ["stem", "stem", "conv1, bn1", "9,536", "0.0 %", "56x56", "1 batch", "784 KiB"]
+    assert layer1 == [
+        "layer1",
+        "body",
+        "layer1",
+        "215,808",
+        "0.8 %",
+        "56x56",
+        "10 batch",
+        "3.06 MiB",
+    ]
+    head, total = (re.split("  +", line) for line in (lines[8], lines[10]))
+    assert (head[0], head[-1]) == ("head", "-")
+    assert total == ["total", "25,557,032", "100.0 %", "53 batch"]
 
 
 def test_show_stages_json() -> None:
     data = json.loads(run("show", "timm:vit_tiny_patch16_224", "--json").stdout)
-    assert list(data) == ["model", "stages", "norms"]
+    assert list(data) == ["model", "stages", "norms", "caches"]
+    assert [found["bytes_per_sample"] for found in data["caches"]] == [197 * 192 * 4] * 13 + [None]
+    assert data["caches"][0]["boundary"] == ["norm_pre"]
     stem, *_, head = data["stages"]
     assert list(stem) == [
         "name", "kind", "modules", "parameters", "buffers", "elements", "share", "resolution",
@@ -107,6 +121,27 @@ def test_show_stages_json() -> None:
         "type": "LayerNorm",
         "stage": "blocks.0",
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (
+            "head-only",
+            "cache: 2 KiB a sample, the output of avgpool; skips 99.97 % of the FLOPs of a",
+        ),
+        (
+            "batch-norm",
+            "no cache: no call of a module comes before all that is trained, so that nothing",
+        ),
+    ],
+)
+def test_show_tells_what_a_cache_of_a_plan_keeps(spec: str, text: str) -> None:
+    result = run("show", "torchvision:resnet18", "-s", spec)
+    assert text in result.stdout.splitlines()
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    data = json.loads(run("show", "torchvision:resnet18", "-s", spec, "--json").stdout)
+    assert data["cache"]["bytes_per_sample"] == (2048 if spec == "head-only" else None)
 
 
 def test_show_params_without_a_strategy_tells_the_stage_of_each() -> None:

@@ -337,6 +337,15 @@ def test_files_from_before_there_was_lean_are_read() -> None:
     assert [row.label for row in RESULT.rows] == ["full", "head-only"]
 
 
+def test_files_from_before_there_were_caches_are_read() -> None:
+    data = json.loads(store.to_json([RESULT]))
+    for row in data["rows"]:
+        for name in ("cache", "cached", "filling"):
+            del row[name]
+    del data["raw"]["fill"]
+    assert store.from_json(json.dumps(data)) == (RESULT,)
+
+
 def test_a_file_cut_off_anywhere_is_refused_and_mostly_called_so() -> None:
     text = store.to_json([RESULT, OTHER])
     cuts = range(1, len(text) - 2, 7)
