@@ -6,14 +6,15 @@ what a sample sees of the others of its batch does not show, but for batch norms
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from freezekit.cache.finding import SAMPLES
-from freezekit.cache.layout import leaf_of
+from freezekit.cache.candidates import SAMPLES
+from freezekit.cache.layout import leaf_by_shape
 from freezekit.cache.prefix import Output, Prefix
 from freezekit.cache.trace import Enter, Leave, Op, Trace, traced
 from freezekit.errors import CacheError, some
@@ -126,7 +127,10 @@ class Forwards:
                 less = _cut(trace, rest)
                 if less and set(less) < set(cut):
                     cut, outputs = less, rest
-        return Expected(Prefix(tuple(outputs), cut, outputs), flops // SAMPLES[0])
+        skipped = {call.module for call in outputs}
+        called = [event.call.module for event in trace.events if isinstance(event, Enter)]
+        times = Counter(module for module in called if module in skipped)
+        return Expected(Prefix(tuple(outputs), cut, outputs, times), flops // SAMPLES[0])
 
     def _output(self, call: Call) -> Output:
         one, structure = pytree.tree_flatten(self._few.outputs[call])
@@ -134,7 +138,7 @@ class Forwards:
         if len(one) != len(two):
             raise CacheError(f"{call} returns another number of values for another batch size")
         leaves = tuple(
-            leaf_of(a, b, SAMPLES, str(call)) if isinstance(a, Tensor) else None
+            leaf_by_shape(a, b, SAMPLES, str(call)) if isinstance(a, Tensor) else None
             for a, b in zip(one, two, strict=True)
         )
         constants = {

@@ -105,25 +105,11 @@ def leaf_of(seen: Sequence[Tensor], samples: Sequence[int], whose: str) -> Leaf:
         CacheError: It cannot be divided into samples, or one sample depends on the others.
     """
     whole, few, turned, mixed = seen
-    if whole.is_complex():
-        raise CacheError(f"{whose} returns complex numbers, which a row cannot hold")
-    if whole.shape == few.shape:
-        leaf = Leaf(tuple(whole.shape), tuple(range(whole.dim())), whole.dtype, None)
+    leaf = leaf_by_shape(whole, few, samples, whose)
+    if not leaf.has_samples:
         if all(close(whole, other) for other in seen):
             return leaf
         raise CacheError(f"{whose} depends on the other samples of the batch")
-    order = tuple(sorted(range(whole.dim()), key=whole.stride, reverse=True))
-    for dim in range(whole.dim()):
-        each = whole.shape[dim] // samples[0]
-        shape = tuple(each if i == dim else size for i, size in enumerate(whole.shape))
-        leaf = Leaf(shape, order, whole.dtype, dim)
-        if (leaf.of(samples[0]), leaf.of(samples[1])) == (tuple(whole.shape), tuple(few.shape)):
-            break
-    else:
-        raise CacheError(
-            f"the output of {whose} has the shape {tuple(whole.shape)} for {samples[0]} samples "
-            f"and {tuple(few.shape)} for {samples[1]}: it cannot be divided into samples"
-        )
     for way in (leaf, replace(leaf, in_turn=True)):
         rows = way.to_rows(whole, samples[0])
         if (
@@ -133,6 +119,35 @@ def leaf_of(seen: Sequence[Tensor], samples: Sequence[int], whose: str) -> Leaf:
         ):
             return way
     raise CacheError(f"{whose} depends on the other samples of the batch")
+
+
+def leaf_by_shape(whole: Tensor, few: Tensor, samples: Sequence[int], whose: str) -> Leaf:
+    """Return the leaf of a tensor by its shapes alone, as if the entries of a sample lie together.
+
+    Args:
+        whole: The tensor for a number of samples.
+        few: The same for fewer samples.
+        samples: The two numbers of samples.
+        whose: What returned it.
+
+    Raises:
+        CacheError: It cannot be divided into samples.
+    """
+    if whole.is_complex():
+        raise CacheError(f"{whose} returns complex numbers, which a row cannot hold")
+    if whole.shape == few.shape:
+        return Leaf(tuple(whole.shape), tuple(range(whole.dim())), whole.dtype, None)
+    order = tuple(sorted(range(whole.dim()), key=whole.stride, reverse=True))
+    for dim in range(whole.dim()):
+        each = whole.shape[dim] // samples[0]
+        shape = tuple(each if i == dim else size for i, size in enumerate(whole.shape))
+        leaf = Leaf(shape, order, whole.dtype, dim)
+        if (leaf.of(samples[0]), leaf.of(samples[1])) == (tuple(whole.shape), tuple(few.shape)):
+            return leaf
+    raise CacheError(
+        f"the output of {whose} has the shape {tuple(whole.shape)} for {samples[0]} samples "
+        f"and {tuple(few.shape)} for {samples[1]}: it cannot be divided into samples"
+    )
 
 
 def close(one: Tensor, other: Tensor) -> bool:
