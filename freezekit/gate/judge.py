@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from freezekit.results.records import Result, Row
 
 Outcome = Literal["passed", "failed", "unclear"]
+OF_CACHED_ROWS = (
+    "time.ratio_to_uncached",
+    "time.fill_seconds_per_1000_samples",
+    "time.pays_after_epochs",
+)
+"""Figures that only cached rows have."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,11 @@ class Gate:
         )
 
     @property
+    def names_cache(self) -> bool:
+        """Whether it judges what a cache takes and saves; it then concerns cached rows only."""
+        return any(figure.name.startswith(OF_CACHED_ROWS) for figure in self.figures)
+
+    @property
     def names_time(self) -> bool:
         """Whether it needs step times."""
         return any(figure.name.startswith("time.") for figure in self.figures)
@@ -86,7 +97,8 @@ def judge(
     """Judge every row except stock `full`, because the other rows are compared with it.
 
     A gate that names `baseline` judges stock `full` too. A gate that names `stock` judges lean rows
-    only. A row with an error is not judged: it has failed the run already.
+    only, and one that names what a cache takes cached rows only. A row with an error is not judged:
+    it has failed the run already.
 
     Args:
         gates: The conditions under which a row fails.
@@ -113,8 +125,10 @@ def judge(
 
 
 def _concerns(gate: Gate, variant: Variant) -> bool:
-    if gate.names_stock:
-        return variant.lean
+    if gate.names_stock and not variant.lean:
+        return False
+    if gate.names_cache and not variant.cached:
+        return False
     return variant != BASELINE or gate.names_baseline
 
 
@@ -194,6 +208,8 @@ def check_gates(
 def _unconcerned(gate: Gate, variants: Collection[Variant], resumes: bool) -> str | None:
     """Return why a gate has nothing to judge, None if it has something."""
     judged = [variant for variant in variants if _concerns(gate, variant)]
+    if not judged and gate.names_cache and not any(variant.cached for variant in variants):
+        return "it judges caches, and no row has one; --cache both measures both"
     if not judged:
         return (
             "it compares lean rows with stock ones, and no row is lean; --lean both measures both"

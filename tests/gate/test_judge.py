@@ -11,6 +11,7 @@ from freezekit.errors import GateError
 from freezekit.gate.judge import Gate, Judgement, check_gates, judge
 from freezekit.results.records import (
     Control,
+    Filling,
     Flops,
     Memory,
     Parameters,
@@ -200,8 +201,10 @@ def test_a_strategy_that_no_row_has_is_refused(sign: str) -> None:
 
 
 HEAD, LEAN_HEAD = Variant("head-only"), Variant("head-only", lean=True)
+CACHED_HEAD = Variant("head-only", cached=True)
 NO_OTHER = "concerns no row: the other rows are compared with stock full"
 NOT_LEAN = "concerns no row: it compares lean rows with stock ones, and no row is lean; --lean both"
+NOT_CACHED = "concerns no row: it judges caches, and no row has one; --cache both"
 NO_STOCK = "with stock ones of the same strategy, and there are none; --lean both"
 
 
@@ -215,6 +218,8 @@ NO_STOCK = "with stock ones of the same strategy, and there are none; --lean bot
         ("peak_bytes > full * 2", [BASELINE, HEAD], None),
         ("peak_bytes > full * 2", [BASELINE, LEAN_HEAD], None),
         ("peak_bytes > baseline", [BASELINE], None),
+        ("time.pays_after_epochs > 3", [BASELINE, HEAD], NOT_CACHED),
+        ("time.pays_after_epochs > 3", [BASELINE, CACHED_HEAD], None),
         ("peak_bytes > stock", [BASELINE, HEAD, LEAN_HEAD], None),
         ("peak_bytes > stock", [BASELINE, Variant("full", lean=True), LEAN_HEAD], None),
     ],
@@ -227,6 +232,15 @@ def test_a_gate_that_concerns_no_row_is_refused(
         return
     with pytest.raises(GateError, match=message):
         check_gates([Gate.read(gate)], rows)
+
+
+def test_what_a_cache_takes_concerns_cached_rows_alone() -> None:
+    cached = replace(
+        _row("head-only", 300, 0.1, 0.1), cached=True, filling=Filling(9.0, pays_after_epochs=4)
+    )
+    result = _result(_row("head-only", 900, 1.0, 0.1), cached)
+    found = judge([Gate.read("time.pays_after_epochs > 3")], result)
+    assert [(one.label, one.outcome) for one in found] == [("head-only [cache]", "failed")]
 
 
 def test_a_stock_row_may_be_of_the_run_that_is_resumed() -> None:
