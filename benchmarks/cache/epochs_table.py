@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 HEADER = """\
-| model | trained but the prefix | bytes a sample | epoch: plain | cached | ratio | fill | \
+| model | spec | bytes a sample | epoch: plain | cached | ratio | fill | \
 step: limit | added | cached / limit |
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|"""
 
