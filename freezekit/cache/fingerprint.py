@@ -49,7 +49,7 @@ def fingerprint(
     return {
         "frozen weights": weights,
         "boundary": ", ".join(map(str, prefix.cut)),
-        "layout": ", ".join(f"{tuple(leaf.shape)} {leaf.dtype}" for leaf in prefix.leaves),
+        "layout": ", ".join(map(str, prefix.leaves)),
         "data": data,
         "torch": str(torch.__version__),
         **{name: str(value) for name, value in settings.items()},

@@ -50,9 +50,12 @@ class Leaf:
         return tuple(n * samples if i == self.dim else n for i, n in enumerate(self.shape))
 
     def stub(self, samples: int, device: torch.device) -> Tensor:
-        """Return a tensor that takes no memory, and says by NaN where it was used."""
-        value = float("nan") if self.dtype.is_floating_point else 0
-        one = torch.full((), value, dtype=self.dtype, device=device)
+        """Return a tensor that takes no memory, and shows where it was used.
+
+        Its numbers are NaN, or -1 where there is none: no class, no place in a table.
+        """
+        value = float("nan") if self.dtype.is_floating_point else -1
+        one = torch.full((), value, device=device).to(self.dtype)
         return one.expand(self.of(samples))
 
     def to_rows(self, tensor: Tensor, samples: int) -> Tensor:

@@ -52,8 +52,9 @@ class Filled:
         dtype: In which they are kept.
         batch_size: The size of batches in which it was filled. Kernels may give other last bits
             for other sizes.
-        size_error: The largest difference between features of batches of this size and of half of
-            it, relative to the largest feature: 0 where the bits do not depend on the size.
+        size_error: The largest difference between features of batches of this size and of a
+            smaller one (or, where that has one sample, a larger one), relative to the largest
+            feature: 0 where the bits do not depend on the size.
         feature_error: The largest difference of a feature through `dtype`, relative to the largest
             feature; 0 where it keeps all bits.
         output_error: The same of the outputs of the model in training, on one batch.

@@ -58,6 +58,8 @@ def with_image(sample: Any, place: Place, value: Any) -> Any:
     """Return a sample with another value where its image is."""
     if place is None:
         return value
+    if type(sample) is tuple and place == 0:  # mostly, and at each sample that is read
+        return (value, *sample[1:])
     if isinstance(sample, Mapping):
         return {**sample, place: value}
     values = [value if i == place else each for i, each in enumerate(sample)]
