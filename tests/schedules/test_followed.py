@@ -505,7 +505,12 @@ def test_a_state_is_taken_after_those_of_the_optimizer_and_its_scheduler() -> No
     again.load(saved)
     state = torch.load(io.BytesIO(saved), weights_only=True)["run"]
     again.run = again.frozen.follow(
-        TIMELINE, again.optimizer, again.schedulers, epochs=6, steps_per_epoch=PER_EPOCH, state=state
+        TIMELINE,
+        again.optimizer,
+        again.schedulers,
+        epochs=6,
+        steps_per_epoch=PER_EPOCH,
+        state=state,
     )
     assert not again.run.transitions
     go_on(again, range(12, STEPS))
