@@ -7,6 +7,7 @@ import re
 import shlex
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,19 @@ def test_trainings_from_a_cache_run(capsys: pytest.CaptureFixture[str]) -> None:
         exec(code, scope)
     assert repr(scope["cached"]) == "CachedDataset(images again)"
     assert "16 samples, features of avgpool, 2 KiB each, 32 KiB in all" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:`isinstance\\(treespec")
+@pytest.mark.filterwarnings("ignore:the plan now trains a part whose features were cached")
+def test_trainings_of_trainers_run(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {"__name__": "trainers"}
+    for code in blocks("python", (ROOT / "docs" / "trainers.md").read_text()):
+        exec(code, scope)
+    assert "8 step(s), 2 of 2 epoch(s), 1 change(s) of plan" in capsys.readouterr().out
+    assert scope["callback"].run.progress.step == 8
 
 
 def test_every_command_exists_with_its_options() -> None:

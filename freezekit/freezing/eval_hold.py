@@ -16,6 +16,8 @@ from freezekit.freezing.statistics_hold import keep_statistics, release_statisti
 from freezekit.freezing.wrapped import refuse_script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from freezekit.freezing.arrival import Arrivals
     from freezekit.freezing.plan import FreezePlan
     from freezekit.lean import Lean
@@ -125,6 +127,30 @@ def arrival_flags(model: nn.Module) -> dict[str, bool]:
     if record.arrivals is None:
         return {name: record.trainable_before.get(name, flag) for name, flag in now.items()}
     return now | record.arrivals.flags(model, record.trainable_before)
+
+
+def asked_modes(model: nn.Module) -> dict[nn.Module, bool]:
+    """Return for each held module the mode that it takes when it is thawed.
+
+    A trainer that sets modes one by one after a validation, and does not call `train()`, sets those
+    of held modules to what they were: eval. What was asked for before must be kept beside.
+
+    Example:
+        >>> from freezekit import freeze_
+        >>> net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+        >>> _ = freeze_(net, "by-name:glob=0.*")
+        >>> list(asked_modes(net.eval()).values()), list(asked_modes(net.train()).values())
+        ([False], [True])
+    """
+    held = ((module, module.__dict__.get("train")) for module in model.modules())
+    return {module: hold.wanted for module, hold in held if isinstance(hold, HeldInEval)}
+
+
+def ask_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Let modules that are still held take these modes when they are thawed."""
+    for module, mode in modes.items():
+        if isinstance(hold := module.__dict__.get("train"), HeldInEval):
+            hold.wanted = mode
 
 
 def carried(model: nn.Module) -> frozenset[str]:

@@ -60,7 +60,26 @@ def group_for_all_phases(
         key = (order.get(stage, 0), *scales, name not in decays)
         group = groups.setdefault(key, _group(stage, scales[0], name in decays, lr, weight_decay))
         group["params"].append(parameter)
-    return [groups[key] for key in sorted(groups)]
+    found = [groups[key] for key in sorted(groups)]
+    name_apart(found)
+    return found
+
+
+def name_apart(groups: Sequence[dict[str, Any]]) -> None:  # Any: the type of torch's groups
+    """Number groups of one name, as a stage can have several: loggers refuse two of the same.
+
+    Example:
+        >>> groups = [{"name": "stem"}, {"name": "layer1"}, {"name": "layer1"}]
+        >>> name_apart(groups)
+        >>> [group["name"] for group in groups]
+        ['stem', 'layer1', 'layer1 (2)']
+    """
+    seen: dict[str, int] = {}
+    for group in groups:
+        name = group["name"]
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            group["name"] = f"{name} ({seen[name]})"
 
 
 def _group(

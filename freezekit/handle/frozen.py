@@ -251,6 +251,7 @@ class Frozen:
         steps_per_epoch: int | None = None,
         sample: Any = None,  # Any: whatever the model takes
         moments: Moments = "keep",
+        state: Mapping[str, Any] | None = None,  # Any: what torch.save holds
     ) -> FollowedSchedule:
         """Follow a schedule: put its first plan in force, and the later ones as training goes on.
 
@@ -269,11 +270,14 @@ class Frozen:
             sample: A small fixed batch, such as 8 images, as the model takes it. Schedules that
                 observe outputs need it.
             moments: As in `change_`.
+            state: To resume in another order: the `state_dict()` of what this returned in the
+                earlier process. Model, optimizer and schedulers have their states already. Its plan
+                is put in force, and not the first one.
 
         Raises:
             SpecError: The text cannot be read, or names an unknown schedule or strategy.
             ScheduleError: The schedule needs a total that was not given, or a time lies outside of
-                the training.
+                the training. Or the state is not of this schedule and this model.
             PlanError, PluginError, StagingError, FreezeError: As `change_`, of the first phase.
 
         Example:
@@ -315,6 +319,7 @@ class Frozen:
                 self._registry,
                 progress=Progress(epochs=epochs, steps_per_epoch=steps_per_epoch),
                 sample=sample,
+                state=state,
                 thaw=self._thaw,
                 on_change=self._caches_follow,
             )

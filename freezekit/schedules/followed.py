@@ -102,6 +102,7 @@ class FollowedSchedule:
         *,
         progress: Progress,
         sample: Any = None,  # Any: whatever the model takes
+        state: Mapping[str, Any] | None = None,  # Any: what torch.save holds
         thaw: bool = False,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
@@ -147,7 +148,10 @@ class FollowedSchedule:
             )
             check_later_plans(backbone, schedule, optimizer, registry, thaw=thaw)
             self._warn(missing_parameters(backbone, optimizer, thaw=thaw))
-            self._decide(progress, is_first=True)
+            if state is None:
+                self._decide(progress, is_first=True)
+            else:
+                self.load_state_dict(state)
         except BaseException:
             self.close()
             raise

@@ -70,10 +70,29 @@ class Observer:
         if wants - {"metrics", "rate"}:  # a schedule of plans by name needs no stages
             self._stages = {stage.name: stage.parameters for stage in backbone.stages}
 
-    def before_step(self, *_: object) -> None:
-        """Take the gradients that the optimizer is about to use: its pre-hook."""
+    def before_step(
+        self, _: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:  # Any: the protocol of torch's hooks
+        """Take the gradients that the optimizer is about to use: its pre-hook.
+
+        Where the step is given a closure, as trainers do, its backward makes them first.
+        """
         if not self.is_due or not STEPS & self._wants:
-            return
+            return None
+        optimizer, *rest = args
+        closure = kwargs.get("closure", rest[0] if rest else None)
+        if closure is None:
+            self._take()
+            return None
+
+        def observed() -> object:
+            loss: object = closure()
+            self._take()
+            return loss
+
+        return (optimizer,), {**kwargs, "closure": observed}
+
+    def _take(self) -> None:
         trained = self._trained()
         if "weights" in self._wants:
             self._before = {n: [p.detach().clone() for p in ps] for n, ps in trained.items()}

@@ -65,7 +65,7 @@ def set_multipliers(
     if not ratios:
         return
     count = len(optimizer.param_groups)
-    for scheduler in _inner(schedulers):
+    for scheduler in with_inner(schedulers):
         for name in SCHEDULER_RATES:
             rates = getattr(scheduler, name, None)
             if isinstance(rates, list) and len(rates) == count:
@@ -74,7 +74,7 @@ def set_multipliers(
         _rescale_timm_warmup(scheduler)
 
 
-def _inner(schedulers: Sequence[Any]) -> Iterator[Any]:  # Any: as above
+def with_inner(schedulers: Sequence[Any]) -> Iterator[Any]:  # Any: as above
     """Yield schedulers with those inside them, each once."""
     seen: set[int] = set()
     waiting = list(schedulers)

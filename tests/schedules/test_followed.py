@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -494,3 +496,56 @@ def test_what_is_no_longer_followed_is_refused() -> None:
     training.frozen.undo()
     with pytest.raises(FreezeError, match="was undone or frozen again"):
         second.step()
+
+
+def test_a_state_is_taken_after_those_of_the_optimizer_and_its_scheduler() -> None:
+    whole = go_on(begin(TIMELINE, "adamw", cosine), range(STEPS), save=(11,))
+    saved = whole.saves["11 after"]
+    again = begin(TIMELINE, "adamw", cosine, seed=7)
+    again.load(saved)
+    state = torch.load(io.BytesIO(saved), weights_only=True)["run"]
+    again.run = again.frozen.follow(
+        TIMELINE,
+        again.optimizer,
+        again.schedulers,
+        epochs=6,
+        steps_per_epoch=PER_EPOCH,
+        state=state,
+    )
+    assert not again.run.transitions
+    go_on(again, range(12, STEPS))
+    assert again.losses == whole.losses
+    assert all(torch.equal(value, again.weights()[name]) for name, value in whole.weights().items())
+    with pytest.raises(ScheduleError, match="the state is of the schedule"):
+        again.frozen.follow("full then head-only at 1ep", again.optimizer, epochs=6, state=state)
+    again.run.step()  # what was followed before goes on
+
+
+@pytest.mark.parametrize("as_keyword", [True, False])
+def test_gradients_of_a_closure_are_observed_after_it(as_keyword: bool) -> None:
+    seen: list[list[dict[str, Any]]] = []
+    for with_closure in (False, True):
+        training = begin(Watching())
+        run, optimizer = training.run, training.optimizer
+
+        def compute(step: int, training: Trained = training) -> torch.Tensor:
+            training.optimizer.zero_grad()
+            loss = training.model.train()(batch(step)[0]).square().mean()
+            loss.backward()
+            return loss
+
+        states = []
+        for i in range(4):
+            closure = partial(compute, i)
+            if not with_closure:
+                closure()
+                optimizer.step()
+            elif as_keyword:
+                assert optimizer.step(closure=closure) is not None
+            else:
+                assert optimizer.step(closure) is not None
+            states.append(run.state_dict()["observer"]["observed"])
+            run.step()
+        seen.append(states)
+    assert seen[0] == seen[1]
+    assert seen[0][1]["gradient_norms"]

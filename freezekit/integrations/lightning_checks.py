@@ -1,0 +1,170 @@
+"""What a Lightning training must be like to be frozen by a callback, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from freezekit.errors import FreezeError, some
+from freezekit.freezing.departures import look, warning
+from freezekit.freezing.planning import warn
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freezekit.handle.frozen import Frozen
+
+TESTED = Version("2.4"), Version("3")
+"""Lightning from the first on, below the second."""
+PACKAGES = "lightning", "pytorch_lightning"
+
+
+def check_trainer(
+    trainer: Any,  # Any: the Trainer of either package
+    pl_module: Any,  # Any: the LightningModule of either package
+    callback: object,
+    *,
+    follows: bool,
+) -> None:
+    """Refuse a training that this callback cannot drive.
+
+    Raises:
+        FreezeError: Another callback freezes too, or a schedule would be followed under manual
+            optimization.
+
+    Warns:
+        FreezekitWarning: The version of Lightning was not tested.
+    """
+    for other in trainer.callbacks:
+        names = [cls.__name__ for cls in type(other).__mro__]
+        if other is not callback and "FreezeHooks" in names:
+            raise FreezeError(
+                "FreezeCallback was given twice: one model has one plan. Join specs with ' + ' in "
+                "one callback"
+            )
+        if "BaseFinetuning" in names:
+            raise FreezeError(
+                f"{type(other).__name__} freezes and thaws too, and each would undo the work of "
+                "the other; leave it out, and give FreezeCallback a schedule such as "
+                "'head-only then full at 10ep'"
+            )
+    if follows and not pl_module.automatic_optimization:
+        raise FreezeError(
+            "a schedule needs to know the steps of the optimizer, and this "
+            f"{type(pl_module).__name__} has automatic_optimization=False, where your own code "
+            "makes them. Give the callback the first plan, and follow the schedule in your "
+            "code: run = callback.frozen.follow(schedule, optimizer, ...), then run.step() after "
+            "each step and run.epoch() after each epoch"
+        )
+    package, found = _version(trainer)
+    if found is not None and not TESTED[0] <= found < TESTED[1]:
+        warn(
+            [
+                f"{package} {found} is installed, and this callback was tested with versions from "
+                f"{TESTED[0]} to below {TESTED[1]}"
+            ],
+            stacklevel=4,
+        )
+
+
+def model_in(pl_module: nn.Module, path: str | None) -> nn.Module:
+    """Return the model inside a LightningModule that is to be frozen.
+
+    Args:
+        pl_module: The LightningModule.
+        path: Where it is, such as "model"; "" stands for the LightningModule itself. None: the only
+            child with parameters, or else the LightningModule itself.
+
+    Raises:
+        FreezeError: There is no such module, or nothing has parameters.
+
+    Example:
+        >>> from torch import nn
+        >>> module = nn.ModuleDict({"net": nn.Linear(1, 1), "metric": nn.Identity()})
+        >>> model_in(module, None)
+        Linear(in_features=1, out_features=1, bias=True)
+    """
+    name = type(pl_module).__name__
+    if path is not None:
+        try:
+            return pl_module.get_submodule(path)
+        except AttributeError:
+            raise FreezeError(
+                f"module={path!r} was given, and this {name} has no such module; it has "
+                f"{_children(pl_module)}"
+            ) from None
+    if next(pl_module.parameters(), None) is None:
+        raise FreezeError(
+            f"this {name} has no parameters yet: they must be there when fit() begins. Build the "
+            "model in __init__, and not in setup() or configure_model()"
+        )
+    children = [child for _, child in _with_parameters(pl_module)]
+    has_own = next(pl_module.parameters(recurse=False), None) is not None
+    return children[0] if len(children) == 1 and not has_own else pl_module
+
+
+def staging_advice(pl_module: nn.Module, model: nn.Module) -> str:
+    """Return what to do where no stages were found in the model of a LightningModule."""
+    if model is not pl_module:
+        return ""
+    return (
+        f". The whole {type(pl_module).__name__} was looked at; it has {_children(pl_module)}. "
+        "Name one as module=, or give example_input= or example_input_array, if its forward "
+        "takes no images"
+    )
+
+
+def check_departures(frozen: Frozen) -> None:
+    """Warn of flags and modules that were changed between `setup` and the start of the training.
+
+    Warns:
+        FreezekitWarning: There are some, as after a conversion to SyncBatchNorm.
+    """
+    if departures := look(frozen.backbone, frozen.plan).departures:
+        warn([warning(departures)], stacklevel=4)
+
+
+def check_held(frozen: Frozen, optimizers: list[Any]) -> None:  # Any: of torch and of others
+    """Warn of trained parameters that no optimizer has.
+
+    Warns:
+        FreezekitWarning: There are some.
+    """
+    held = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
+    missing = [
+        name
+        for name, parameter in frozen.backbone.model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in held
+    ]
+    if missing:
+        warn(
+            [
+                f"no optimizer holds {len(missing)} parameter(s) that the plan trains: "
+                f"{some(missing)}. They will never move: give configure_optimizers "
+                "self.parameters(), or callback.frozen.param_groups(lr)"
+            ],
+            stacklevel=4,
+        )
+
+
+def _version(trainer: Any) -> tuple[str, Version | None]:  # Any: as above
+    for cls in type(trainer).__mro__:  # a Trainer of one's own has another module
+        package = cls.__module__.partition(".")[0]
+        if package in PACKAGES:
+            return package, Version(sys.modules[package].__version__)
+    return "", None
+
+
+def _with_parameters(pl_module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [
+        (name, child)
+        for name, child in pl_module.named_children()
+        if next(child.parameters(), None) is not None
+    ]
+
+
+def _children(pl_module: nn.Module) -> str:
+    named = [f"{name!r} ({type(child).__name__})" for name, child in _with_parameters(pl_module)]
+    return ", ".join(named) or "no module with parameters"

@@ -1,0 +1,24 @@
+"""`FreezeCallback` for `pytorch_lightning`; the one for `lightning.pytorch` has its own module."""
+
+from __future__ import annotations
+
+from pytorch_lightning import Callback
+
+from freezekit.integrations.lightning_hooks import FreezeHooks
+
+
+class FreezeCallback(FreezeHooks, Callback):
+    """Freezes the model of a Lightning training, and drives its schedule.
+
+    `FreezeHooks` documents the options. docs/trainers.md has a whole training.
+
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> from freezekit.integrations.pytorch_lightning import FreezeCallback
+        >>> callback = FreezeCallback("head-only then full at 3ep", lean=True)
+        >>> callback
+        FreezeCallback('head-only then full at 3ep')
+        >>> trainer = Trainer(callbacks=[callback], accelerator="cpu", logger=False)
+        >>> callback in trainer.callbacks
+        True
+    """

@@ -1,0 +1,333 @@
+"""A Lightning training with the callback has the bits of a plain loop, resumed at any step too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytorch_lightning
+import torch
+from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelSummary,
+)
+from lightning.pytorch.loggers import CSVLogger
+
+from freezekit import (
+    FreezeError,
+    FreezekitWarning,
+    ScheduleError,
+    StagingError,
+    UnknownStrategyError,
+)
+from freezekit.integrations import pytorch_lightning as other_package
+from freezekit.integrations.lightning import FreezeCallback
+from freezekit.integrations.lightning_checks import model_in
+from tests.integrations.lightning_training import (
+    BATCHES,
+    IGNORED,
+    Lit,
+    Saves,
+    equal,
+    loader,
+    network,
+    plain,
+    sgd,
+    steps,
+    trainer,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in IGNORED]
+AFTER_THE_LAST_BATCH = "04 batch.ckpt", "08 batch.ckpt"
+TIMELINE = "head-only then first-n-stages:n=2 at 3step then full at 6step"
+
+
+def fit(callback: FreezeCallback, lit: Lit | None = None, **options: Any) -> Lit:
+    lit = lit or Lit()
+    validates = options.pop("validates", False)
+    given = trainer(callback, *options.pop("callbacks", ()), **options)
+    given.fit(lit, loader(), loader() if validates else None)
+    return lit
+
+
+def test_a_schedule_has_the_bits_of_a_plain_loop_with_validations_between() -> None:
+    model, _, losses = plain("head-only", TIMELINE, validates=True)
+    callback = FreezeCallback(TIMELINE)
+    lit = fit(callback, validates=True, val_check_interval=2)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == [3, 6]
+    assert lit.losses == losses
+    assert equal(lit.model, model)
+    assert all(module.training for module in lit.model.modules())
+    assert not callback.frozen.plan.frozen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spec", "schedule", "options"),
+    [
+        ("discriminative-lr:decay=0.5,freeze_below=0.1", None, {"scheduler": steps}),
+        ("first-n-stages:n=2", None, {"lean": True, "optimizer": torch.optim.AdamW}),
+        ("head-only", "head-only then discriminative-lr:decay=0.5 at 5step", {"scheduler": steps}),
+        ("head-only", "head-only then layer-decay:decay=0.5 at 1ep", {"lean": True}),
+        (
+            "head-only",
+            "head-only then first-n-stages:n=2 at 2step then full at 50%",
+            {"accumulate": 3},
+        ),
+        ("full", "auto-rgn:batches=2", {"clip": 0.5}),
+        ("full", "freeze-out", {"scheduler": steps}),
+        ("head-only", "on-plateau:metric=loss,patience=1", {}),
+    ],
+)
+def test_the_bits_are_those_of_a_plain_loop(
+    spec: str, schedule: str | None, options: dict[str, Any]
+) -> None:
+    model, frozen, losses = plain(spec, schedule, **options)
+    callback = FreezeCallback(schedule or spec, lean=options.get("lean", False))
+    lit = Lit(options.get("optimizer", sgd), options.get("scheduler"))
+    fit(
+        callback,
+        lit,
+        accumulate_grad_batches=options.get("accumulate", 1),
+        gradient_clip_val=options.get("clip"),
+    )
+    assert lit.losses == losses
+    assert equal(lit.model, model)
+    assert callback.frozen.plan == frozen.plan
+    assert callback.frozen.lean == frozen.lean
+
+
+@pytest.mark.slow
+def test_groups_of_the_handle_and_a_rate_of_the_callback_give_the_same() -> None:
+    text = "head-only then discriminative-lr:decay=0.5 at 1ep"
+    trained = []
+    for way in ("usual", "groups", "rate"):
+        callback = FreezeCallback(text, lr=0.05 if way == "rate" else None)
+
+        def groups(callback: FreezeCallback = callback) -> Any:
+            return callback.frozen.param_groups(0.05, 0.01, all_phases=text)
+
+        def optimizer(given: Any, way: str = way) -> torch.optim.Optimizer:
+            made = torch.optim.SGD(given, lr=0.7 if way == "rate" else 0.05, momentum=0.9)
+            for group in made.param_groups:
+                group["weight_decay"] = 0.01
+            return made
+
+        trained.append(fit(callback, Lit(optimizer, groups=groups if way == "groups" else None)))
+    first, *others = trained
+    assert all(equal(first.model, other.model) for other in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (TIMELINE, {}),
+        ("auto-rgn:batches=2,freeze_below=0.2", {}),
+        ("on-plateau:metric=val_loss,patience=1,min_delta=1.0", {}),
+        (
+            "full then first-n-stages:n=2 at 1step then full at 4step",
+            {"accumulate_grad_batches": 3},
+        ),
+    ],
+)
+def test_a_training_resumes_at_any_step(tmp_path: Path, text: str, options: dict[str, Any]) -> None:
+    def begin(
+        seed: int, *callbacks: Any, ckpt_path: str | None = None
+    ) -> tuple[Lit, FreezeCallback]:
+        lit, callback = Lit(torch.optim.AdamW, steps, seed=seed), FreezeCallback(text)
+        given = trainer(callback, *callbacks, enable_checkpointing=bool(callbacks), **options)
+        given.fit(lit, loader(), loader(), ckpt_path=ckpt_path)
+        return lit, callback
+
+    whole, followed = begin(0, Saves(tmp_path))
+    assert followed.run is not None
+    assert followed.run.transitions
+    paths = sorted(tmp_path.glob("*.ckpt"))
+    assert len(paths) > BATCHES
+    for path in paths if text == TIMELINE else paths[1::3] + paths[3:6:2]:
+        if "val_loss" in text and path.name in AFTER_THE_LAST_BATCH:
+            with pytest.raises(
+                ScheduleError, match="before its validation, which Lightning leaves"
+            ):
+                begin(7, ckpt_path=str(path))
+            continue
+        again, resumed = begin(7, ckpt_path=str(path))
+        assert again.losses == whole.losses[len(whole.losses) - len(again.losses) :], path.name
+        assert equal(again.model, whole.model), path.name
+        assert resumed.frozen.plan == followed.frozen.plan
+        if again.losses:  # otherwise nothing was done
+            assert resumed.state_dict() == followed.state_dict(), path.name
+
+
+@pytest.mark.slow
+def test_a_resume_shows_the_plan_of_the_checkpoint(tmp_path: Path) -> None:
+    """Summary and rates are those of the phase in force, and groups have names."""
+
+    class Seen(ModelSummary):
+        trained = 0
+
+        def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+            self.trained = self._summary(trainer, pl_module).trainable_parameters
+
+    text = "head-only then discriminative-lr:decay=0.5 at 1ep"
+    saves = ModelCheckpoint(tmp_path / "saved", "{step}", save_top_k=-1, every_n_epochs=1)
+    found = []
+    for ckpt_path in (None, str(tmp_path / "saved" / "step=4.ckpt")):
+        seen, rates = Seen(), LearningRateMonitor("step")
+        callbacks = [FreezeCallback(text), seen, rates, *([] if ckpt_path else [saves])]
+        given = trainer(
+            *callbacks, logger=CSVLogger(tmp_path), log_every_n_steps=1, enable_checkpointing=True
+        )
+        given.fit(Lit(), loader(), ckpt_path=ckpt_path)
+        found.append((seen.trained, rates.lrs))
+    (at_first, first_rates), (later, later_rates) = found
+    model = network()
+    assert at_first == sum(p.numel() for p in model.get_classifier().parameters())
+    assert later == sum(p.numel() for p in model.parameters())
+    assert list(first_rates) == [
+        f"lr-SGD/{name}" for name in ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+    ]
+    assert first_rates["lr-SGD/stem"][4:] == later_rates["lr-SGD/stem"] == [0.05 / 32] * 8
+    assert first_rates["lr-SGD/head"] == [0.05] * 12
+
+
+@pytest.mark.slow
+def test_a_cache_gives_the_same_bits() -> None:
+    class Direct(Lit):
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch
+
+    text = "first-n-stages:n=3 then first-n-stages:n=1 at 1ep"
+    trained = []
+    for cache in (None, True, {"dtype": torch.float32}):
+        lit, callback = Direct(torch.optim.AdamW), FreezeCallback(text, cache=cache)
+        given = trainer(callback)
+        torch.manual_seed(5)
+        given.fit(lit, loader(shuffle=True), loader())
+        given.validate(lit, loader(), verbose=False)
+        trained.append(lit)
+    first, *others = trained
+    assert all(other.losses == first.losses for other in others)
+    assert all(equal(first.model, other.model) for other in others)
+
+
+def test_what_cannot_be_driven_is_refused() -> None:
+    with pytest.raises(UnknownStrategyError, match="did you mean 'head-only'"):
+        FreezeCallback("head-onl")
+    with pytest.raises(FreezeError, match="nothing is frozen yet"):
+        _ = FreezeCallback("head-only").frozen
+    with pytest.raises(RuntimeError, match="more than one stateful callback"):
+        trainer(FreezeCallback("head-only"), FreezeCallback("full"))
+    with pytest.raises(FreezeError, match="BackboneFinetuning freezes and thaws too"):
+        fit(FreezeCallback("head-only"), callbacks=[BackboneFinetuning()])
+    with pytest.raises(FreezeError, match="has no such module; it has 'model' \\(ResNet\\)"):
+        fit(FreezeCallback("head-only", module="net"))
+    lit = Lit()
+    lit.automatic_optimization = False
+    with pytest.raises(FreezeError, match=r"run = callback\.frozen\.follow"):
+        fit(FreezeCallback(TIMELINE), lit)
+    with pytest.raises(FreezeError, match="a learning-rate scheduler is attached"):
+        fit(FreezeCallback("head-only", lr=0.1), Lit(scheduler=steps))
+    lit = Lit()
+    lit.groups = lit.model.get_classifier().parameters
+    with pytest.raises(FreezeError, match="does not hold 21 parameter"):
+        fit(FreezeCallback(TIMELINE), lit)
+    lit = Lit()
+    lit.groups = lit.model.get_classifier().parameters
+    with pytest.warns(FreezekitWarning, match=r"no optimizer holds .* They will never move"):
+        fit(FreezeCallback("first-n-stages:n=2"), lit, max_epochs=1)
+
+
+def test_the_other_package_has_the_same() -> None:
+    class Other(pytorch_lightning.LightningModule):
+        training_step, forward = Lit.training_step, Lit.forward
+        on_before_batch_transfer = Lit.on_before_batch_transfer
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.losses = network(), []
+
+        def configure_optimizers(self) -> Any:
+            return sgd(self.parameters())
+
+    lit, callback = Other(), other_package.FreezeCallback(TIMELINE)
+    given = trainer(callback, of=pytorch_lightning.Trainer)
+    given.fit(lit, loader())
+    expected = fit(FreezeCallback(TIMELINE))
+    assert lit.losses == expected.losses
+    assert equal(lit.model, expected.model)
+
+
+def test_a_second_fit_begins_anew_and_a_test_run_stays_in_the_first_phase() -> None:
+    callback = FreezeCallback("head-only then full at 1ep", module="")
+    lit = fit(callback, max_epochs=2)
+    assert not callback.frozen.plan.frozen
+    assert set(callback.frozen.backbone.parameters) == {n for n, _ in lit.named_parameters()}
+    fit(callback, lit, max_epochs=2)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == [BATCHES]
+    fit(callback, Lit(), fast_dev_run=True)
+    assert callback.run is None
+    assert callback.frozen.plan.frozen
+
+
+def test_a_checkpoint_of_another_plan_is_told(tmp_path: Path) -> None:
+    given = trainer(FreezeCallback("head-only"), max_epochs=1)
+    given.fit(Lit(), loader())
+    path = tmp_path / "head.ckpt"
+    given.save_checkpoint(path)
+    callback = FreezeCallback("first-n-stages:n=2")
+    with pytest.warns(FreezekitWarning, match=r"another plan than that of FreezeCallback\('first"):
+        trainer(callback).fit(Lit(), loader(), ckpt_path=path)
+    assert callback.state_dict()["frozen"]["plan"] == callback.frozen.plan.to_json()
+
+
+def test_what_was_done_between_setup_and_the_training_is_told() -> None:
+    class Thaws(Lit):
+        def setup(self, stage: str) -> None:
+            self.model.conv1.requires_grad_(True)
+
+    with pytest.warns(FreezekitWarning, match="that the plan freezes are trained: 'conv1"):
+        fit(FreezeCallback("head-only"), Thaws(), max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [(None, "Both"), ("", "Both"), ("model", "ResNet"), ("model.layer1", "Sequential")],
+)
+def test_the_model_is_found_in_the_module(path: str | None, found: str) -> None:
+    class Both(Lit):
+        def __init__(self) -> None:
+            super().__init__()
+            self.projection = torch.nn.Linear(3, 3)
+
+    assert type(model_in(Both(), path)).__name__ == found
+    if path is None:
+        assert type(model_in(Lit(), path)).__name__ == "ResNet"
+
+
+def test_a_module_that_cannot_be_staged_names_its_children() -> None:
+    class Both(Lit):
+        forward = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.projection = torch.nn.Linear(3, 3)
+
+    with pytest.raises(StagingError, match=r"it has 'model' \(ResNet\), 'projection' \("):
+        fit(FreezeCallback("head-only"), Both())
+
+
+def test_a_version_that_was_not_tested_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning
+
+    monkeypatch.setattr(lightning, "__version__", "3.1.0")
+    with pytest.warns(FreezekitWarning, match=r"lightning 3\.1\.0 is installed, and .* 2\.4"):
+        fit(FreezeCallback("head-only"), max_epochs=1)
