@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from freezekit.cache.autocasting import Autocast
-from freezekit.cache.fingerprint import frozen_tensors, weights_digest
+from freezekit.cache.watched import Watched
 from freezekit.errors import CacheError, some
 from freezekit.freezing.eval_hold import RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from freezekit.cache.encoding import Encoding
     from freezekit.cache.prefix import Prefix
@@ -31,8 +34,10 @@ class TakesRows:
         model: The model.
         prefix: What is skipped.
         encoding: How rows are stored.
-        width: Elements of a row that the model takes. Where rows of another boundary have as many,
-            zeros at the end tell these from them.
+        width: Elements of a row that the model takes. Where other features have as many, zeros at
+            the end tell these from them.
+        argument: The argument of the forward that is the image, by its name or number; `prove`
+            finds it.
         before: An earlier `forward` of the instance, or None.
     """
 
@@ -43,19 +48,19 @@ class TakesRows:
         encoding: Encoding,
         image: Tensor,
         autocast: Autocast,
+        names: Iterable[str],
     ) -> None:
         self.model = model
         self.prefix = prefix
         self.encoding = encoding
-        self.width = encoding.width
+        self.argument: int | str | None = None
+        self._plan: FreezePlan = model.__dict__[RECORD].plan
+        self._watched = Watched(model, names)
+        key = (encoding, prefix.cut, prefix.leaves, self._watched.digest)
+        self.width = _width_of(key, encoding.width)
         self.before = model.__dict__.get("forward")
-        if isinstance(self.before, TakesRows) and self.before._is_of(prefix, encoding):
-            self.width = self.before.width
-            self.before = self.before.before  # of the same boundary: this one takes its place
-        else:
-            taken = {each.width for each in _chain(self.before)}
-            while self.width in taken:
-                self.width += 1
+        if isinstance(self.before, TakesRows) and self.before.width == self.width:
+            self.before = self.before.before  # of the same features: this one takes its place
         if image.dim() == 2 and image.shape[1] == self.width:
             raise CacheError(
                 f"features have the shape of the input, {tuple(image.shape[1:])}, so that the "
@@ -63,16 +68,43 @@ class TakesRows:
             )
         self._autocast = autocast
         self._image = image.shape[1:], image.dtype
-        self._plan: FreezePlan = model.__dict__[RECORD].plan
-        self._frozen = frozen_tensors(model, self._plan)
-        self._digest = weights_digest(self._frozen)
-        self._versions = self._versions_now()
+        parameters = inspect.signature(type(model).forward).parameters.values()
+        self._names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        self._looks_for: Tensor | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of the weights and statistics that features depend on."""
+        return self._watched.digest
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """Return stored rows as samples of the data set hold them: zeros fill them to the width."""
+        return nn.functional.pad(rows, (0, self.width - rows.shape[-1]))
+
+    @contextmanager
+    def looking_for(self, rows: Tensor) -> Iterator[None]:
+        """Let the model take rows within a context, and see which argument they are."""
+        attached = self.model.__dict__.get("forward")
+        self._looks_for = rows
+        self.attach()
+        try:
+            yield
+        finally:
+            self._looks_for = None
+            self.model.__dict__.pop("forward")
+            if attached is not None:
+                self.model.__dict__["forward"] = attached
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the forward of the model does."""
         values = [*args, *kwargs.values()]
-        place = next((i for i, value in enumerate(values) if self._is_rows(value)), None)
-        if place is None:
+        labels = [*self._labels(len(args)), *kwargs]
+        if self._looks_for is not None:
+            self._look(labels, values)
+        place = labels.index(self.argument) if self.argument in labels else None
+        if place is None or not self._is_rows(values[place]):
+            if place is not None:
+                self._check_foreign(values[place])
             return self._forward(*args, **kwargs)
         self.check()
         rows = values[place]
@@ -102,13 +134,7 @@ class TakesRows:
         """
         if not self.is_of_plan_in_force():
             self._check_plan()
-        if self._versions != self._versions_now():
-            if weights_digest(self._frozen) != self._digest:
-                raise CacheError(
-                    "the frozen weights or statistics have changed since the cache was filled; "
-                    "fill it anew: frozen.cache(...)"
-                )
-            self._versions = self._versions_now()
+        self._watched.check()
 
     def is_valid(self) -> bool:
         """Tell whether `check` passes."""
@@ -129,7 +155,8 @@ class TakesRows:
 
     def goes_on_with(self, prefix: Prefix) -> bool:
         """Tell whether rows are those of a prefix that was found for the plan in force."""
-        return self._is_of(prefix, self.encoding) and self.is_valid()
+        mine = self.prefix.calls, self.prefix.cut, self.prefix.leaves
+        return mine == (prefix.calls, prefix.cut, prefix.leaves) and self.is_valid()
 
     def comes_before(self, prefix: Prefix) -> bool:
         """Tell whether the outputs of a prefix can be computed from these rows, bit for bit."""
@@ -166,12 +193,28 @@ class TakesRows:
             and value.is_floating_point() == self.encoding.stored.is_floating_point
         )
 
-    def _is_of(self, prefix: Prefix, encoding: Encoding) -> bool:
-        mine = self.prefix.calls, self.prefix.cut, self.encoding
-        return mine == (prefix.calls, prefix.cut, encoding)
+    def _labels(self, count: int) -> list[int | str]:
+        """Return the names of the first arguments; a number where there is no name."""
+        named: list[int | str] = [*self._names[:count]]
+        return named + list(range(len(named), count))
 
-    def _versions_now(self) -> list[int]:
-        return [tensor._version for tensor in self._frozen.values()]
+    def _look(self, labels: list[int | str], values: list[Any]) -> None:
+        rows = self._looks_for
+        assert rows is not None
+        for label, value in zip(labels, values, strict=True):
+            is_alike = isinstance(value, Tensor) and value.shape == rows.shape
+            if is_alike and torch.equal(value.to(rows), rows):
+                self.argument = label
+
+    def _check_foreign(self, value: Any) -> None:
+        """Refuse features that nothing here takes: the model would take them for images."""
+        is_flat = isinstance(value, Tensor) and value.dim() == 2 and len(self._image[0]) > 1
+        if is_flat and not any(each._is_rows(value) for each in _chain(self.before)):
+            raise CacheError(
+                f"the model was given a tensor of shape {tuple(value.shape)} in place of images: "
+                "these are no features of its frozen part as it is now; take samples of a cache "
+                "that was filled with it"
+            )
 
     def _check_plan(self) -> None:
         plan, modules = _plan_of(self.model), dict(self.model.named_modules())
@@ -190,6 +233,18 @@ class TakesRows:
                 "where the plan changes within an epoch, or train with images"
             )
         self._plan = plan
+
+
+_WIDTHS: dict[object, int] = {}
+"""The width of each kind of features in this process. Those of another boundary, of other weights,
+or of another model never have the same, so that they are never taken for these."""
+
+
+def _width_of(key: object, least: int) -> int:
+    if key not in _WIDTHS:
+        taken = set(_WIDTHS.values())
+        _WIDTHS[key] = next(width for width in count(least) if width not in taken)
+    return _WIDTHS[key]
 
 
 def _plan_of(model: nn.Module) -> FreezePlan | None:

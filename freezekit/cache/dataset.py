@@ -40,6 +40,7 @@ class CachedDataset(Dataset[Any]):
         self._moves = 0
         self._features: Features | None = None
         self._attached: list[TakesRows] = []  # of all boundaries: rows of earlier ones may come
+        self._filled: Filled | None = None
         self._samples: Any = None  # all views with rows, or the data set itself
         self._take(features)
 
@@ -55,13 +56,20 @@ class CachedDataset(Dataset[Any]):
         Raises:
             CacheError: Samples have images again.
         """
-        if self._features is None:
+        if self._filled is None:
             raise CacheError("the cache was dropped when the plan changed: samples have images")
-        return self._features.filled
+        return self._filled
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """The model does not travel to workers of a data loader."""
         return {**vars(self), "_model": None, "_asked": None, "_features": None, "_attached": []}
+
+    def __getattr__(self, name: str) -> Any:  # Any: whatever the data set has
+        """Return an attribute of the data set, such as `classes` or `targets`."""
+        asked = self.__dict__.get("_asked")
+        if name.startswith("_") or asked is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(asked.dataset, name)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -87,7 +95,7 @@ class CachedDataset(Dataset[Any]):
         return self._samples[view * self._count + index]
 
     def __repr__(self) -> str:
-        return f"CachedDataset({self._features.filled if self._features else 'images again'})"
+        return f"CachedDataset({self._filled or 'images again'})"
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmented views of an epoch, before its data loader begins."""
@@ -127,16 +135,18 @@ class CachedDataset(Dataset[Any]):
             takes.detach()
 
     def _take(self, features: Features) -> None:
+        self._count = features.filled.samples  # a data set may have grown since
         count = self._count * self._views
         width = features.takes.width
-        self._features = features
+        self._features, self._filled = features, features.filled
         self._attached.append(features.takes)
         self._samples = FromRows(features.rows, features.place, width, count)
 
     def _drop(self, reason: str) -> None:
         if self._features is not None:
             self._features.rows.remove()
-        self._features, self._samples = None, self._asked.dataset
+        self._features, self._filled, self._samples = None, None, self._asked.dataset
+        self._count = len(self._samples)
         self._moves += 1
         self._shared[MOVES] = self._moves
         warnings.warn(

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,12 @@ from freezekit.cache.calls import outputs_of
 from freezekit.cache.candidates import SAMPLES
 from freezekit.cache.encoding import encoding_of
 from freezekit.cache.finding import find_prefix
-from freezekit.cache.fingerprint import fingerprint, frozen_tensors, weights_digest
+from freezekit.cache.fingerprint import fingerprint, frozen_tensors
 from freezekit.cache.folder import only_this_process_fills, open_folder
+from freezekit.cache.proving import feeding, prove
 from freezekit.cache.ranks import check_same_on_all_ranks, from_all_ranks, place_among_ranks
 from freezekit.cache.records import Filled
+from freezekit.cache.reopening import check_rows_there
 from freezekit.cache.rounding import apart, rounding
 from freezekit.cache.rows import RowsInMemory, unit_rows, units_of
 from freezekit.cache.samples import Viewed, check_samples, place_of
@@ -85,18 +87,26 @@ def fill(model: nn.Module, asked: Request, earlier: Features | None = None) -> F
     _check_whole(model)
     samples = _length(asked.dataset)
     place = place_of(asked.dataset[0], asked.image)
-    data = check_samples(asked.dataset, place, asked.views)
-    images = Source(model, Viewed(asked.dataset, asked.views, asked.seed), place, asked.call)
+    views = Viewed(asked.dataset, asked.views, asked.seed)
+    data = check_samples(views, place, is_vouched_for=asked.data_version is not None)
+    asked = replace(asked, batch_size=min(asked.batch_size, len(views)))
+    images = Source(model, views, place, asked.call)
     with in_training(model), asked.autocast.entered():
-        batch = images.batch(SAMPLES[0])
-        prefix = find_prefix(model, images.run, batch, images.batch(SAMPLES[1]))
+        batch, few = images.checked(SAMPLES)
+        prefix = find_prefix(model, images.run, batch, few)
         if earlier is not None and earlier.takes.goes_on_with(prefix):
             return earlier
         encoding = encoding_of(asked.dtype, prefix.dtype, prefix.numbers)
-        takes = TakesRows(model, prefix, encoding, images.image(batch), asked.autocast)
-        plan = model.__dict__[RECORD].plan
+        known = frozen_tensors(model, model.__dict__[RECORD].plan)
+        names = [*known, *feeding(images, known, batch, prefix.cut)]
+        takes, exact = (
+            TakesRows(model, prefix, each, images.image(batch), asked.autocast, names)
+            for each in (encoding, replace(encoding, stored=encoding.exact))
+        )
+        prove(images, exact, batch, SAMPLES[0])
+        takes.argument = exact.argument
         marks = fingerprint(
-            weights_digest(frozen_tensors(model, plan)),
+            takes.digest,
             prefix,
             asked.data_version or data,
             {
@@ -142,6 +152,7 @@ def _filled(
             only = only_this_process_fills(in_folder)  # and its rank 0 stands for all ranks
             from_all_ranks(lambda: filling.enter_context(only) if rank == 0 else None)
         missing = from_all_ranks(rows.missing)[0]
+        check_rows_there(source, rows, takes, missing, count)
         if asked.folder is not None:
             space = sum(map(len, missing)) * encoding.row_bytes
             from_all_ranks(lambda: _check_space(asked.folder, space))

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 # Any in this file: a model may take and return anything.
 
 
+OTHER_IMAGES = 0.0, 1e4
+"""Of what images are made to see whether the rest compares them with something: nothing that is
+compared with NaN shows."""
+IMAGES_TAKEN = "what is trained takes the images themselves, beside what is frozen"
+
+
 def find_prefix(model: nn.Module, run: Run, batch: Any, few: Any) -> Prefix:
     """Find what can be skipped, and prove on a batch that the rest is the same without it.
 
@@ -39,11 +45,20 @@ def find_prefix(model: nn.Module, run: Run, batch: Any, few: Any) -> Prefix:
     Raises:
         CacheError: Nothing comes before all that is trained, or it depends on more than the sample.
     """
-    hook = model.register_forward_pre_hook(_check_input, with_kwargs=True)
+    calls: list[None] = []
+    hooks = (
+        model.register_forward_pre_hook(lambda *_: calls.append(None)),
+        model.register_forward_pre_hook(_check_input, with_kwargs=True),
+    )
     try:
         found = find_candidates(model, run, batch, few)
+    except CacheError as error:
+        if not calls:
+            raise CacheError("call= did not call the model with the batch it was given") from error
+        raise
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return _least(model, run, batch, found)
 
 
@@ -103,8 +118,7 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Candidates) -> Prefix:
     prefix = next((each for cut in suffixes if (each := enough(cut, stub))), None)
     if prefix is None:
         raise CacheError(
-            "what is trained takes the images themselves, beside what is frozen; freeze all that "
-            "takes them"
+            f"{IMAGES_TAKEN}; freeze all that takes them"
             if enough(every, batch)
             else "what is trained uses values of the frozen part that no module returns"
             + (f"; {whole.reason}" if whole.reason else "")
@@ -115,6 +129,9 @@ def _least(model: nn.Module, run: Run, batch: Any, whole: Candidates) -> Prefix:
         if not any(True for _ in modules[call.module].parameters()):
             fewer.append(prefix.without(call))  # a pooling or an identity costs less than its row
         prefix = next((each for less in fewer if (each := enough(less, stub))), prefix)
+    for value in OTHER_IMAGES:
+        if not enough(prefix, _poisoned(batch, value)):
+            raise CacheError(f"{IMAGES_TAKEN}, such as a mask of what is empty in them")
     return prefix
 
 
@@ -140,15 +157,11 @@ def _result(model: nn.Module, run: Callable[[], Any]) -> list[Tensor | None]:
     return [loss.detach(), *gradients]
 
 
-def _poisoned(batch: Any) -> Any:
-    """Return a batch whose images are NaN: what reads them shows."""
+def _poisoned(batch: Any, value: float = float("nan")) -> Any:
+    """Return a batch whose images are one number, mostly NaN: what reads them shows."""
 
-    def poison(value: Any) -> Any:
-        is_image = isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 3
-        return (
-            torch.full((), float("nan"), device=value.device).expand_as(value)
-            if is_image
-            else value
-        )
+    def poison(given: Any) -> Any:
+        is_image = isinstance(given, Tensor) and given.is_floating_point() and given.dim() >= 3
+        return torch.full((), value, device=given.device).expand_as(given) if is_image else given
 
     return pytree.tree_map(poison, batch)

@@ -77,7 +77,7 @@ class RowsInFolder:
     def missing(self) -> list[range]:
         """Return the units that have no whole file."""
         units = units_of(self.header.count, self.header.rows_per_file)
-        return [u for n, u in enumerate(units) if not self._samples(n).exists()]  # written last
+        return [unit for number, unit in enumerate(units) if not self._is_whole(number)]
 
     def write(self, unit: range, rows: Tensor, kept: list[Any]) -> None:
         """Write the file of a unit.
@@ -89,7 +89,8 @@ class RowsInFolder:
         path = self._rows(number)
         try:
             # The file writer of safetensors makes files that other users cannot read.
-            self._write_whole(path, lambda p: p.write_bytes(save({"rows": rows.contiguous()})))
+            data = save({"rows": rows.contiguous()}, self._label(number))
+            self._write_whole(path, lambda p: p.write_bytes(data))
             path = self._samples(number)
             self._write_whole(path, lambda p: _save_samples(kept, p))
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -109,6 +110,20 @@ class RowsInFolder:
         if place_among_ranks()[0] == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _label(self, number: int) -> dict[str, str]:
+        """Return what a file says of itself: one of another place or cache is not taken."""
+        return {"file": str(number), **self.header.fingerprint}
+
+    def _is_whole(self, number: int) -> bool:
+        samples = self._samples(number)  # written last
+        if not samples.exists() or not samples.stat().st_size:
+            return False
+        try:
+            with safe_open(self._rows(number), "pt") as file:  # it compares sizes with its header
+                return bool(file.metadata() == self._label(number))
+        except (OSError, SafetensorError):
+            return False
+
     def _write_whole(self, path: Path, write: Callable[[Path], object]) -> None:
         draft = path.with_suffix(".draft")
         try:
@@ -125,7 +140,9 @@ class RowsInFolder:
             kept: list[Any] = torch.load(self._samples(number), weights_only=True)
         except Exception as error:  # safetensors and pickle raise errors of many kinds
             raise CacheError(
-                f"cannot read {str(path)!r}: {error}; delete the folder and fill it anew"
+                f"cannot read {str(path)!r} or its samples: {error or type(error).__name__}; call "
+                "frozen.cache(...) again, which fills what is damaged. Another training that uses "
+                "this folder may have moved it"
             ) from error
         size = min(header.rows_per_file, header.count - number * header.rows_per_file)
         if tuple(rows.shape) != (size, header.width) or len(kept) != size:
@@ -177,6 +194,11 @@ def open_folder(
         path = own / HEADER
         if path.exists():
             _check_same(_read_header(path), header, folder)
+        elif any(own.glob("rows-*")):
+            raise CacheError(
+                f"the folder {str(own)!r} has rows and no {HEADER}, so that nobody knows what they "
+                "are; delete it"
+            )
         else:
             write_text(path, msgspec.json.format(msgspec.json.encode(header)).decode())
     except (OSError, OutputError) as error:
@@ -225,7 +247,9 @@ def _read_header(path: Path) -> Header:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Header)
     except (OSError, msgspec.MsgspecError) as error:
-        raise CacheError(f"cannot read {str(path)!r}: {error}") from error
+        raise CacheError(
+            f"cannot read {str(path)!r}: {error}; delete its folder and fill it anew"
+        ) from error
 
 
 def _check_same(found: Header, wanted: Header, folder: Path) -> None:
@@ -237,7 +261,8 @@ def _check_same(found: Header, wanted: Header, folder: Path) -> None:
     }
     for name in mine:
         if facts.get(name) != mine[name]:
+            what = "other samples, labels or transforms" if name == "data" else "something else"
             raise CacheError(
-                f"the cache in {str(folder)!r} is of something else: {name} was "
+                f"the cache in {str(folder)!r} is of {what}: {name} was "
                 f"{facts.get(name)}, and is {mine[name]}; give another folder, or delete it"
             )

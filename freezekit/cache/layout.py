@@ -153,14 +153,20 @@ def leaf_by_shape(whole: Tensor, few: Tensor, samples: Sequence[int], whose: str
     )
 
 
-def close(one: Tensor, other: Tensor) -> bool:
-    """Tell whether tensors differ by rounding alone: kernels depend on the number of samples."""
+def close(one: Tensor, other: Tensor, most: float = 1e-4) -> bool:
+    """Tell whether tensors differ by rounding alone: kernels depend on the number of samples.
+
+    Args:
+        one: A tensor.
+        other: Another.
+        most: The largest difference, as a share of the largest number.
+    """
     if one.shape != other.shape:
         return False
     if not one.is_floating_point():
         return torch.equal(one, other)
     largest = one.abs().nan_to_num(0, 0, 0).max().item() if one.numel() else 0.0
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-4 * largest, equal_nan=True)
+    return torch.allclose(one, other, rtol=1e-3, atol=most * largest, equal_nan=True)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

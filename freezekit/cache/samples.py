@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset, default_collate
 
 from freezekit.errors import CacheError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # Any in this file: a data set may give anything.
 Place = int | str | None
 """Where the image of a sample is: an index, a key, or None where the sample is the image."""
+NEEDED = "let the data set give a float tensor for the image"
+ASKED = 16
+"""Samples that are looked at before a cache is filled: from all over the data set."""
 
 
 def place_of(sample: Any, given: int | str | None) -> Place:
@@ -31,21 +35,31 @@ def place_of(sample: Any, given: int | str | None) -> Place:
         CacheError: It is not where the user says, or cannot be told.
     """
     if isinstance(sample, Tensor) and given is None:
-        return None
-    if given is None:
+        if sample.is_floating_point():
+            return None
+        raise CacheError(f"a sample is a tensor of {sample.dtype}; {NEEDED}")
+    is_nest = isinstance(sample, (Mapping, tuple, list))
+    if is_nest and given is None:
         items = sample.items() if isinstance(sample, Mapping) else enumerate(sample)
-        given = next((key for key, v in items if isinstance(v, Tensor) and v.dim() >= 2), None)
+        floats = [(k, v.dim()) for k, v in items if _is_float(v) and v.dim() >= 2]
+        given = next((k for k, dim in floats if dim >= 3), next((k for k, _ in floats), None))
     try:
-        image = sample[given]
+        image = sample[given] if is_nest else None
     except (KeyError, IndexError, TypeError):
         image = None
-    if not isinstance(image, Tensor) or not image.is_floating_point():
+    if image is not None and not _is_float(image):
+        kind = str(image.dtype) if isinstance(image, Tensor) else type(image).__name__
+        raise CacheError(f"the image of a sample, at {given!r}, is {kind}; {NEEDED}")
+    if image is None:
         raise CacheError(
             f"a sample is {_text(sample)}: no image is found in it; say where it is, as in "
-            "cache(dataset, image=0) or image='pixel_values', and let the data set give a float "
-            "tensor"
+            f"cache(dataset, image=0) or image='pixel_values', and {NEEDED}"
         )
     return given
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def image_in(sample: Any, place: Place) -> Tensor:
@@ -90,50 +104,99 @@ class Viewed(Dataset[Any]):
             sys.modules["numpy"].random.seed(seeded)
         try:
             return self.dataset[index % self.samples]
+        except Exception as error:
+            error.add_note(f"This was sample {index % self.samples}, while a cache was filled.")
+            raise
         finally:
             before.restore()
 
 
-def check_samples(dataset: Any, place: Place, views: int) -> str:
-    """Return a digest of a few samples, which are the same each time unless there are views.
+def spread(count: int, most: int) -> list[int]:
+    """Return a few indices from all over a data set.
+
+    Example:
+        >>> spread(100, 4), spread(2, 4)
+        ([0, 33, 66, 99], [0, 1])
+    """
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def check_samples(views: Viewed, place: Place, *, is_vouched_for: bool) -> str:
+    """Return a digest of a few samples, which are the same each time.
+
+    Args:
+        views: Of the data set.
+        place: Where images are.
+        is_vouched_for: Whether the user gave a version of the data. Then a data set may draw random
+            numbers, as long as the samples that are looked at do not change.
 
     Raises:
-        CacheError: A sample differs when it is asked again, or it has another shape.
+        CacheError: A sample is at random and there is one view, or images have different shapes.
     """
-    count = len(dataset)
-    asked = sorted({0, 1 % count, count // 2, count - 1})
-    images = [image_in(dataset[index], place) for index in asked]
-    shapes = {tuple(image.shape) for image in images}
+    asked = spread(len(views), ASKED)
+    samples = [views[index] for index in asked]
+    shapes = {tuple(image_in(sample, place).shape) for sample in samples}
     if len(shapes) > 1:
         raise CacheError(
             f"the images have different shapes, such as {' and '.join(map(str, sorted(shapes)))}: "
             "resize or crop them alike; a cache has one row of one length for each"
         )
-    if views == 1:
-        for index, image in zip(asked, images, strict=True):
-            if not torch.equal(image, image_in(dataset[index], place)):
-                raise CacheError(
-                    f"sample {index} is another one when it is asked again: the data set augments "
-                    "at random. A cache would keep one draw for the whole training. Take the "
-                    "transforms of an evaluation, or say how many draws are kept: views=4"
-                )
-    found = hashlib.sha256(f"{count}".encode())
-    for part in digest(images) if views == 1 else ():
-        found.update(part)
+    for index in asked if views.views == 1 else ():
+        before = RandomState.now()
+        one = digest_of(views.dataset[index])
+        draws = before != RandomState.now()
+        is_same = one == digest_of(views.dataset[index])
+        before.restore()
+        if not is_same or (draws and not is_vouched_for):
+            what = "draws random numbers" if is_same else "is another one when it is asked again"
+            raise CacheError(
+                f"sample {index} {what}: the data set augments at random. A cache would keep one "
+                "draw for the whole training. Take the transforms of an evaluation, or say how "
+                "many draws are kept: views=4"
+            )
+    found = hashlib.sha256(f"{len(views)}".encode())
+    for sample in samples:
+        found.update(digest_of(sample))
     return found.hexdigest()[:16]
 
 
-class FirstOf:
-    """Collates samples, and gives beside them what is kept of each: all but the image."""
+def digest_of(sample: Any) -> bytes:
+    """Return a digest of all that a sample has: its image, its labels."""
+    found = hashlib.sha256()
+    parts: Sequence[bytes]
+    for value in pytree.tree_leaves(sample):
+        if isinstance(value, Tensor):
+            parts = digest([value])
+        elif isinstance(value, (int, float, str, bytes, bool)) or value is None:
+            parts = [repr(value).encode()]
+        elif hasattr(value, "tobytes"):  # of NumPy
+            parts = [value.tobytes()]
+        else:
+            parts = [type(value).__name__.encode()]
+        for part in parts:
+            found.update(part)
+    return found.digest()
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+
+class FirstOf:
+    """Collates samples, and gives beside them what is kept of each: all but the image.
+
+    Attributes:
+        place: Where the image is.
+        only_image: Whether a batch has the images alone, as nothing else is needed.
+    """
+
+    def __init__(self, place: Place, *, only_image: bool) -> None:
+        self.place, self.only_image = place, only_image
 
     def __call__(self, samples: Sequence[Any]) -> tuple[list[Any], Any]:
         """Return what is kept of each sample, and the batch."""
         kept = [with_image(sample, self.place, None) for sample in samples]
+        wanted = [image_in(s, self.place) for s in samples] if self.only_image else list(samples)
         try:
-            return kept, default_collate(list(samples))
+            return kept, default_collate(wanted)
         except (TypeError, RuntimeError) as error:
             raise CacheError(
                 f"samples make no batch: {error!s:.200}; give tensors of one shape, numbers, "

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
-from freezekit.cache.samples import FirstOf, image_in, with_image
+from freezekit.cache.samples import FirstOf, image_in, spread, with_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from freezekit.cache.rows import Rows
     from freezekit.cache.samples import Place
@@ -60,21 +61,44 @@ class Source:
     call: Callable[[nn.Module, Any], Any] | None
 
     @property
+    def only_image(self) -> bool:
+        """Whether a batch has the images alone."""
+        return self.call is None
+
+    @property
     def collate(self) -> FirstOf:
         """What makes batches."""
-        return FirstOf(self.place)
+        return FirstOf(self.place, only_image=self.only_image)
 
     def run(self, batch: Any) -> Any:
         """Call the model with a batch."""
         device = next(self.model.parameters()).device
         batch = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch)
-        return self.call(self.model, batch) if self.call else self.model(self.image(batch))
+        return self.call(self.model, batch) if self.call else self.model(batch)
 
     def batch(self, samples: int) -> Any:
-        """Return the first samples as a batch; a small data set is repeated."""
-        count = len(self.samples)  # type: ignore[arg-type]  # all of ours have a length
-        return self.collate([self.samples[i % count] for i in range(samples)])[1]
+        """Return samples from all over as a batch; a small data set is repeated."""
+        return self.collate([self.samples[i] for i in self._spread(samples)])[1]
+
+    def checked(self, samples: Sequence[int]) -> list[Any]:
+        """Return batches of the first of the same samples, with a little noise in the images.
+
+        With noise no image is constant, and no two are alike: what a model does with them shows.
+        """
+        noise = torch.Generator().manual_seed(0)
+        noisy = []
+        for index in self._spread(max(samples)):
+            sample = self.samples[index]
+            image = image_in(sample, self.place)
+            scale = 0.05 * (image.float().std(correction=0).item() or 1.0)
+            drawn = torch.randn(image.shape, generator=noise) * scale
+            noisy.append(with_image(sample, self.place, image + drawn.to(image)))
+        return [self.collate(noisy[:count])[1] for count in samples]
 
     def image(self, batch: Any) -> Tensor:
         """Return the images of a batch."""
-        return image_in(batch, self.place)
+        return image_in(batch, None if self.only_image else self.place)
+
+    def _spread(self, samples: int) -> list[int]:
+        found = spread(len(self.samples), samples)  # type: ignore[arg-type]  # ours have a length
+        return [found[i % len(found)] for i in range(samples)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from freezekit.errors import CacheError, FreezeError, PlanError, ScheduleError, SpecError
+from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
 from freezekit.freezing.apply import lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
@@ -15,7 +14,6 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import check_plan, decide, warn
 from freezekit.freezing.thawing import thaw_warnings
 from freezekit.plugins.registry import Registry, default_registry
-from freezekit.results.sizes import read_bytes
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
 from freezekit.schedules.followed import FollowedSchedule
 from freezekit.spec.progress import Progress
@@ -23,6 +21,7 @@ from freezekit.spec.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import torch
     from torch import nn
@@ -552,26 +551,21 @@ class Frozen:
             >>> features.dim()
             2
         """
+        from freezekit.cache.asking import request_of
         from freezekit.cache.autocasting import Autocast
         from freezekit.cache.dataset import CachedDataset
-        from freezekit.cache.records import Request
 
         self._check_in_force()
-        if on_thaw not in ("refill", "drop"):
-            raise CacheError(f"on_thaw is {on_thaw!r}, expected 'refill' or 'drop'")
-        for name, value in (("batch_size", batch_size), ("views", views)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise CacheError(f"{name} is {value!r}, expected a whole number of at least 1")
         model = self.backbone.model
         cached = CachedDataset(
             model,
-            Request(
+            request_of(
                 dataset=dataset,
                 batch_size=batch_size,
                 autocast=Autocast.now(next(model.parameters()).device),
                 image=image,
-                folder=None if folder is None else Path(folder),
-                limit_bytes=None if limit is None else read_bytes(limit),
+                folder=folder,
+                limit=limit,
                 views=views,
                 seed=seed,
                 workers=workers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -46,18 +47,25 @@ class EndsError(Exception):
     pass
 
 
-class Ending(Dataset[Any]):
+class Forty(Dataset[Any]):
+    """More samples than are looked at before a cache is filled."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return data()[index % SAMPLES]
+
+
+class Ending(Forty):
     """A data set whose disk fails at a sample, as long as it is told."""
 
     fails = True
 
-    def __len__(self) -> int:
-        return SAMPLES
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if index == SAMPLES - 2 and self.fails:
+        if index == 33 and self.fails:
             raise EndsError
-        return data()[index]
+        return super().__getitem__(index)
 
 
 def test_an_interrupted_fill_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,14 +74,14 @@ def test_an_interrupted_fill_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     frozen = freeze_(model, "head-only")
     with pytest.raises(EndsError):
         frozen.cache(Ending(), BATCH, folder=tmp_path)
-    assert len(list(tmp_path.rglob("rows-*"))) == 2
+    assert len(list(tmp_path.rglob("rows-*"))) == 8
     monkeypatch.setattr(Ending, "fails", False)
     calls = []
     hook = model.stem.register_forward_pre_hook(lambda *_: calls.append(1))
     cached = frozen.cache(Ending(), BATCH, folder=tmp_path)
     hook.remove()
     whole = frozen.cache(Ending(), BATCH)
-    for index in range(SAMPLES):
+    for index in range(len(whole)):
         assert torch.equal(cached[index][0], whole[index][0])
         assert torch.equal(cached[index][1], whole[index][1])
 
@@ -91,10 +99,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="is not empty and holds no cache"):
         frozen.cache(data(), BATCH, folder=tmp_path / "b")
     (rows,) = (tmp_path / "a").rglob("rows-*")
-    rows.write_bytes(b"broken")
+    written = rows.read_bytes()
+    whole = frozen.cache(data(), BATCH)
+    for damaged in (b"broken", b"", written[:-8]):
+        rows.write_bytes(damaged)
+        cached = frozen.cache(data(), BATCH, folder=tmp_path / "a")  # fills it again
+        assert len(rows.read_bytes()) == len(written)
+        assert all(torch.equal(cached[i][0], whole[i][0]) for i in range(SAMPLES))
     cached = frozen.cache(data(), BATCH, folder=tmp_path / "a")
-    with pytest.raises(CacheError, match=r"cannot read .*; delete the folder and fill it anew"):
-        _ = cached[0]
+    rows.write_bytes(b"broken")  # while it is in use
+    with pytest.raises(CacheError, match=r"cannot read .*which fills what is damaged"):
+        _ = pickle.loads(pickle.dumps(cached))[0]  # as a worker of a data loader has it
+    rows.with_name("cache.json").unlink()
+    with pytest.raises(CacheError, match=r"has rows and no cache.json.*delete it"):
+        frozen.cache(data(), BATCH, folder=tmp_path / "a")
 
 
 def test_two_processes_do_not_fill_one_folder(
@@ -109,13 +127,13 @@ def test_two_processes_do_not_fill_one_folder(
         while not list(tmp_path.rglob("samples-00001.pt")) and time.monotonic() < end:
             time.sleep(0.05)
         with pytest.raises(CacheError, match="another process fills the cache in"):
-            frozen.cache(data(), BATCH, folder=tmp_path)
+            frozen.cache(Forty(), BATCH, folder=tmp_path)
     finally:
         other.send_signal(signal.SIGKILL)
         other.wait()
-    cached = frozen.cache(data(), BATCH, folder=tmp_path)  # goes on where the other was killed
-    whole = frozen.cache(data(), BATCH)
-    assert all(torch.equal(cached[i][0], whole[i][0]) for i in range(SAMPLES))
+    cached = frozen.cache(Forty(), BATCH, folder=tmp_path)  # goes on where the other was killed
+    whole = frozen.cache(Forty(), BATCH)
+    assert all(torch.equal(cached[i][0], whole[i][0]) for i in range(len(whole)))
     assert not list(tmp_path.rglob("*.draft"))
 
 

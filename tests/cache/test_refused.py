@@ -188,5 +188,7 @@ def test_samples_that_make_no_batch_are_refused() -> None:
         def __getitem__(self, index: int) -> tuple[Tensor, Any]:
             return data()[index][0], slice(index)
 
+    frozen = freeze_(Branches(), "head-only")
+    assert frozen.cache(Odd(), BATCH)[3][1] == slice(3)  # nothing but images is needed
     with pytest.raises(CacheError, match="samples make no batch: default_collate"):
-        freeze_(Branches(), "head-only").cache(Odd(), BATCH)
+        frozen.cache(Odd(), BATCH, call=lambda model, batch: model(batch[0]))
