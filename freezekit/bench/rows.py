@@ -81,7 +81,10 @@ def take_rows(session: Session) -> PrefixForward:
     size = min(len(images[0]), AT_ONCE)
     with autocast(session.workload):
         cached = session.frozen.cache(_Samples(images), size, image=0, call=call)
+    takes = vars(session.model)["forward"]
+    takes.width = takes.encoding.width  # nobody else's features come here: no zeros tell them apart
     rows = default_collate([cached[index] for index in range(len(cached))])
+    rows[0] = rows[0][:, : takes.width].contiguous()
     session.inputs = tree_map_only(Tensor, lambda t: t.to(images[0].device), tuple(rows))
     return PrefixForward(session, images, tuple(map(_call, cached.filled.boundary)))
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -25,9 +22,15 @@ from freezekit.cache.finding import find_prefix
 from freezekit.cache.fingerprint import fingerprint, frozen_tensors
 from freezekit.cache.folder import only_this_process_fills, open_folder
 from freezekit.cache.proving import feeding, prove
-from freezekit.cache.ranks import check_same_on_all_ranks, from_all_ranks, place_among_ranks
+from freezekit.cache.ranks import (
+    check_same_on_all_ranks,
+    from_all_ranks,
+    on_this_rank,
+    place_among_ranks,
+)
 from freezekit.cache.records import Filled
 from freezekit.cache.reopening import check_rows_there
+from freezekit.cache.room import check_seen, check_size, check_space
 from freezekit.cache.rounding import apart, rounding
 from freezekit.cache.rows import RowsInMemory, unit_rows, units_of
 from freezekit.cache.samples import Viewed, check_samples, place_of
@@ -35,7 +38,6 @@ from freezekit.cache.source import FromRows, Source
 from freezekit.cache.untouched import in_training
 from freezekit.errors import CacheError, some
 from freezekit.freezing.eval_hold import RECORD
-from freezekit.results.sizes import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,9 +50,6 @@ if TYPE_CHECKING:
     from freezekit.cache.samples import Place
 
 # Any in this file: a data set may give anything.
-
-MEMORY_SHARE = 0.9
-"""Of the memory that is available, the ranks of a machine may take so much together."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,40 @@ def fill(model: nn.Module, asked: Request, earlier: Features | None = None) -> F
     Raises:
         CacheError: The prefix cannot be cached, the data set does not allow it, or it is too large.
     """
+    with in_training(model), asked.autocast.entered():
+        found = on_this_rank(lambda: _prepared(model, asked, earlier))
+        if found is None:
+            assert earlier is not None
+            return earlier
+        check_same_on_all_ranks(found.marks)
+        rows = _filled(found)
+    found.takes.attach()
+    return Features(rows, found.takes, found.filled, found.place)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that is known before anything is filled.
+
+    Attributes:
+        asked: What is to be cached.
+        source: Of images, or of earlier features.
+        takes: Lets the model take the features.
+        filled: What they will be.
+        marks: What they depend on.
+        place: Where the image of a sample is.
+    """
+
+    asked: Request
+    source: Source
+    takes: TakesRows
+    filled: Filled
+    marks: dict[str, str]
+    place: Place
+
+
+def _prepared(model: nn.Module, asked: Request, earlier: Features | None) -> _Prepared | None:
+    """Return what is to be filled; None where earlier features are of the same boundary."""
     _check_whole(model)
     samples = _length(asked.dataset)
     place = place_of(asked.dataset[0], asked.image)
@@ -91,54 +124,49 @@ def fill(model: nn.Module, asked: Request, earlier: Features | None = None) -> F
     data = check_samples(views, place, is_vouched_for=asked.data_version is not None)
     asked = replace(asked, batch_size=min(asked.batch_size, len(views)))
     images = Source(model, views, place, asked.call)
-    with in_training(model), asked.autocast.entered():
-        batch, few = images.checked(SAMPLES)
-        prefix = find_prefix(model, images.run, batch, few)
-        if earlier is not None and earlier.takes.goes_on_with(prefix):
-            return earlier
-        encoding = encoding_of(asked.dtype, prefix.dtype, prefix.numbers)
-        known = frozen_tensors(model, model.__dict__[RECORD].plan)
-        names = [*known, *feeding(images, known, batch, prefix.cut)]
-        takes, exact = (
-            TakesRows(model, prefix, each, images.image(batch), asked.autocast, names)
-            for each in (encoding, replace(encoding, stored=encoding.exact))
-        )
-        prove(images, exact, batch, SAMPLES[0])
-        takes.argument = exact.argument
-        marks = fingerprint(
-            takes.digest,
-            prefix,
-            asked.data_version or data,
-            {
-                "batch size": asked.batch_size,
-                "views": asked.views,
-                "seed": asked.seed,
-                "dtype": encoding.stored,
-                "autocast": asked.autocast,
-            },
-        )
-        check_same_on_all_ranks(marks)
-        error = rounding(model, images.run, prefix, encoding, batch, SAMPLES[0])
-        filled = Filled(
-            samples,
-            asked.views,
-            tuple(str(call) for call in prefix.cut),
-            encoding.row_bytes,
-            encoding.stored,
-            asked.batch_size,
-            _size_error(images, prefix, asked.batch_size),
-            *error,
-        )
-        from_all_ranks(lambda: _check_size(filled, asked))
-        source = _after(earlier, prefix, images, samples * asked.views) or images
-        rows = _filled(source, takes, filled, asked, marks)
-    takes.attach()
-    return Features(rows, takes, filled, place)
+    batch, few = images.checked(SAMPLES)
+    prefix = find_prefix(model, images.run, batch, few)
+    if earlier is not None and earlier.takes.goes_on_with(prefix):
+        return None
+    encoding = encoding_of(asked.dtype, prefix.dtype, prefix.numbers)
+    known = frozen_tensors(model, model.__dict__[RECORD].plan)
+    names = [*known, *feeding(images, known, batch, prefix.cut)]
+    takes, exact = (
+        TakesRows(model, prefix, each, images.image(batch), asked.autocast, names)
+        for each in (encoding, replace(encoding, stored=encoding.exact))
+    )
+    prove(images, exact, batch, SAMPLES[0])
+    takes.argument = exact.argument
+    settings = {
+        "batch size": asked.batch_size,
+        "views": asked.views,
+        "seed": asked.seed,
+        "dtype": encoding.stored,
+        "autocast": asked.autocast,
+    }
+    filled = Filled(
+        samples,
+        asked.views,
+        tuple(str(call) for call in prefix.cut),
+        encoding.row_bytes,
+        encoding.stored,
+        asked.batch_size,
+        _size_error(images, prefix, asked.batch_size),
+        *rounding(model, images.run, prefix, encoding, batch, SAMPLES[0]),
+    )
+    check_size(filled, asked)
+    return _Prepared(
+        asked,
+        _after(earlier, prefix, images, samples * asked.views) or images,
+        takes,
+        filled,
+        fingerprint(takes.digest, prefix, asked.data_version or data, settings),
+        place,
+    )
 
 
-def _filled(
-    source: Source, takes: TakesRows, filled: Filled, asked: Request, marks: dict[str, str]
-) -> Rows:
+def _filled(found: _Prepared) -> Rows:
+    source, takes, filled, asked = found.source, found.takes, found.filled, found.asked
     count, encoding = filled.samples * filled.views, takes.encoding
     rank, ranks = place_among_ranks()
     with ExitStack() as filling:
@@ -146,16 +174,18 @@ def _filled(
             unit = unit_rows(encoding.row_bytes, asked.batch_size)
             rows: Rows = RowsInMemory(count, encoding.width, encoding.stored, unit)
         else:
-            opened = partial(open_folder, asked.folder, count, encoding, asked.batch_size, marks)
+            opened = partial(
+                open_folder, asked.folder, count, encoding, asked.batch_size, found.marks
+            )
             from_all_ranks(lambda: opened() if rank == 0 else None)  # one makes it
             rows = in_folder = opened()
             only = only_this_process_fills(in_folder)  # and its rank 0 stands for all ranks
             from_all_ranks(lambda: filling.enter_context(only) if rank == 0 else None)
         missing = from_all_ranks(rows.missing)[0]
-        check_rows_there(source, rows, takes, missing, count)
+        from_all_ranks(lambda: check_rows_there(source, rows, takes, missing, count))
         if asked.folder is not None:
             space = sum(map(len, missing)) * encoding.row_bytes
-            from_all_ranks(lambda: _check_space(asked.folder, space))
+            from_all_ranks(lambda: check_space(asked.folder, space))
         computed = _computed(source, takes, asked, missing[rank::ranks])
 
         def write_next() -> tuple[range, Tensor, list[Any]] | None:
@@ -168,7 +198,7 @@ def _filled(
             for made in from_all_ranks(write_next):
                 if made is not None:
                     rows.write(*made)
-        from_all_ranks(lambda: _check_seen(rows, asked.folder))
+        from_all_ranks(lambda: check_seen(rows, asked.folder))
     return rows
 
 
@@ -252,37 +282,4 @@ def _check_whole(model: nn.Module) -> None:
         raise CacheError(
             f"{some(sharded)} is sharded over ranks (fully_shard), and a cache needs the whole "
             "model; train with DistributedDataParallel, or without a cache"
-        )
-
-
-def _check_size(filled: Filled, asked: Request) -> None:
-    total = filled.total_bytes
-    size = f"the cache would take {size_text(total)}, {size_text(filled.bytes_per_sample)} a sample"
-    advice = "freeze more stages, whose features may be smaller, or take fewer views"
-    if asked.limit_bytes is not None and total > asked.limit_bytes:
-        raise CacheError(
-            f"{size}, and the limit is {size_text(asked.limit_bytes)}; {advice}, or raise the limit"
-        )
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    free = int(psutil.virtual_memory().available * MEMORY_SHARE / processes)
-    if asked.folder is None and total > free:
-        raise CacheError(
-            f"{size}, and {size_text(free)} of memory are available; {advice}, or give a folder"
-        )
-
-
-def _check_space(folder: Any, wanted: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if wanted > free:
-        raise CacheError(
-            f"the cache needs {size_text(wanted)} more in {str(folder)!r}, where "
-            f"{size_text(free)} are free; give another folder"
-        )
-
-
-def _check_seen(rows: Rows, folder: Any) -> None:
-    if rows.is_shared and rows.missing():
-        raise CacheError(
-            f"files that other ranks wrote in {str(folder)!r} are not seen on this one; give a "
-            "folder on a file system of all ranks, or keep the cache in memory"
         )

@@ -52,6 +52,17 @@ def from_all_ranks(make: Callable[[], Value]) -> list[Value]:
     return [value for value, _ in found]
 
 
+def on_this_rank(make: Callable[[], Value]) -> Value:
+    """Return what is made here; an error of another rank is an error here too.
+
+    Raises:
+        CacheError: Another rank has raised an error.
+    """
+    made: list[Value] = []
+    from_all_ranks(lambda: made.append(make()))
+    return made[0]
+
+
 def check_same_on_all_ranks(marks: Mapping[str, str]) -> None:
     """Refuse what ranks would fill differently.
 
