@@ -185,7 +185,7 @@ def _filled(found: _Prepared) -> Rows:
         from_all_ranks(lambda: check_rows_there(source, rows, takes, missing, count))
         if asked.folder is not None:
             space = sum(map(len, missing)) * encoding.row_bytes
-            from_all_ranks(lambda: check_space(asked.folder, space))
+            from_all_ranks(partial(check_space, asked.folder, space))
         computed = _computed(source, takes, asked, missing[rank::ranks])
 
         def write_next() -> tuple[range, Tensor, list[Any]] | None:
