@@ -23,7 +23,7 @@ def filling_notes(result: Result) -> tuple[str, ...]:
         >>> row = Row("head-only", cached=True, cache=CacheFigures(2048), filling=filling)
         >>> print(*filling_notes(Result("0.1.0", Workload("timm:resnet18"), {}, (row,))))
         head-only [cache] pays after 2 epochs: 0.12 [0.12, 0.13] of the step time on images; 1,000
-        samples take 5.20 s to fill and 2 MiB
+        samples take 5.20 s to fill and 1.95 MiB
     """
     return tuple(
         f"{row.label} {_pays(row.filling)}; {_costs(row.filling, row.cache)}"
