@@ -35,7 +35,9 @@ def made(make: Callable[[], nn.Module], *, used: bool = False) -> nn.Module:
 
 def state(model: nn.Module, hooked: ModuleType) -> list[Tensor]:
     """Return all tensors that the model, its hooks and the variables of `hooked` refer to."""
-    variables = dict(vars(hooked)), dict(vars(hooked.ClassVariable))
+    # Not its loader, which is pytest's, and refers to all tests of the run.
+    own = {name: value for name, value in vars(hooked).items() if not name.startswith("__")}
+    variables = own, dict(vars(hooked.ClassVariable))
     return [item for item in reachable(model, *variables) if isinstance(item, Tensor)]
 
 
