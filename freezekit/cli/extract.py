@@ -166,8 +166,10 @@ def extract(
             with _bar() as progress:
                 index = run(built, work, output, progress)
     except KeyboardInterrupt:
-        said = f"interrupted; whole files stay in {output!r}, and the same command goes on"
-        click.echo(f"\n{said}", err=True)
+        has_files = any(Path(output).glob("features-*.safetensors"))
+        kept = f"whole files stay in {output!r}, and the same command goes on"
+        said = kept if has_files else "the first file was not whole yet, so that nothing is kept"
+        click.echo(f"\ninterrupted; {said}", err=True)
         click.get_current_context().exit(ExitCode.INTERRUPTED)
     _say(output, index, work)
 

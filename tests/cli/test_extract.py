@@ -133,7 +133,7 @@ def test_an_interrupted_command_goes_on(folder: Path, invoke: Invoke) -> None:
     done = invoke(*command.split())
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.splitlines()[-1] == (
-        "interrupted; whole files stay in 'out/features', and the same command goes on"
+        "interrupted; the first file was not whole yet, so that nothing is kept"
     )
     assert list((folder / "out").rglob("*")) == [folder / "out" / "features"]
     (folder / "interrupt").unlink()
