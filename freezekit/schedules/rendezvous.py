@@ -106,24 +106,21 @@ class _Round:
         """
         call, ranks = self.party.call, self.party.ranks
         is_last = self.store.add(self.key("arrived"), 1) == len(ranks)
-        timed_out = False
-        if not is_last:
-            try:
-                self.store.wait([self.key("state")], timedelta(seconds=seconds))
-            except RuntimeError:
-                timed_out = True
-        # The first decision stands, and all ranks learn the same.
-        state = self.store.compare_set(self.key("state"), "", "on" if is_last else "off")
-        if state == b"on":
+        decision = "on" if is_last else "off"
+        if is_last or self.store.check([self.key("state")]):  # nothing to wait for
+            # The first decision stands, and all ranks learn the same.
+            return bool(self.store.compare_set(self.key("state"), "", decision) == b"on")
+        with suppress(RuntimeError):  # in time nobody has decided
+            self.store.wait([self.key("state")], timedelta(seconds=seconds))
+        if self.store.compare_set(self.key("state"), "", decision) == b"on":
             return True
-        if timed_out:
-            missing = [r for r in ranks if not self.store.check([self.key(r)])]
-            raise FreezeError(
-                f"{call} was called on rank {self.party.rank}, but within {seconds:g} s not on "
-                f"{ranks_text(missing)}: it {self.party.does} on all {len(ranks)} ranks; call it "
-                "on every rank, or before the process group is initialized"
-            )
-        return False
+        # Also where another rank, which waited for the same ones, was the first to call it off.
+        missing = [r for r in ranks if not self.store.check([self.key(r)])]
+        raise FreezeError(
+            f"{call} was called on rank {self.party.rank}, but within {seconds:g} s not on "
+            f"{ranks_text(missing)}: it {self.party.does} on all {len(ranks)} ranks; call it "
+            "on every rank, or before the process group is initialized"
+        )
 
     def forget(self) -> None:
         """Remove what this rank and all ranks left in the store; all of them are done with it."""

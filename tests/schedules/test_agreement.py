@@ -59,7 +59,7 @@ def test_a_rank_that_does_not_call_is_named(found: Found) -> None:
     assert absent is None
     for rank, said in ((0, first), (2, third)):
         assert said == (
-            f"FreezeError: change_ was called on rank {rank}, but within 8 s not on rank 1: it "
+            f"FreezeError: change_ was called on rank {rank}, but within 4 s not on rank 1: it "
             "compares what it was given on all 3 ranks; call it on every rank, or before the "
             "process group is initialized"
         )
@@ -67,9 +67,9 @@ def test_a_rank_that_does_not_call_is_named(found: Found) -> None:
 
 def test_ranks_in_different_functions_do_not_meet(found: Found) -> None:
     first, second, third = found["another call"]
-    assert "change_ was called on rank 0, but within 8 s not on rank 1:" in first
-    assert "follow was called on rank 1, but within 8 s not on ranks 0, 2:" in second
-    assert "change_ was called on rank 2, but within 8 s not on rank 1:" in third
+    assert "change_ was called on rank 0, but within 4 s not on rank 1:" in first
+    assert "follow was called on rank 1, but within 4 s not on ranks 0, 2:" in second
+    assert "change_ was called on rank 2, but within 4 s not on rank 1:" in third
 
 
 def test_only_the_ranks_of_the_group_take_part(found: Found) -> None:
