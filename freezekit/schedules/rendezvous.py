@@ -99,7 +99,7 @@ class _Round:
         return f"freezekit/{digest}/{self.number}/{what}"
 
     def is_on(self, seconds: float) -> bool:
-        """Arrive and wait for the others; False if another rank called the round off.
+        """Arrive and wait for the others; False if the round was called off before this rank came.
 
         Raises:
             FreezeError: Not all came in time. The round is called off.
