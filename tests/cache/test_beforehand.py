@@ -13,36 +13,17 @@ from torchvision.models import DenseNet, GoogLeNet, SwinTransformer
 
 from freezekit import Backbone, FreezePlan, freeze_, plan
 from freezekit.cache.beforehand import Forwards
-from freezekit.cache.finding import SAMPLES, find_prefix
+from freezekit.cache.candidates import SAMPLES
+from freezekit.cache.finding import find_prefix
 from freezekit.cache.untouched import in_training
 from freezekit.errors import CacheError
 from freezekit.model.flops import forward_flops
+from tests.cache.test_cached_training import Branches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE = 32
-
-
-class Skips(nn.Module):
-    """A user's own: skips, code between modules, a parameter of the root, two outputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.a = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU()) for _ in range(2))
-        self.b = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.Dropout2d(0.1))
-        self.c = nn.Sequential(nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(inplace=True))
-        self.skip = nn.Conv2d(8, 16, 1, 2)
-        self.scale = nn.Parameter(torch.ones(8, 1, 1))
-        self.head = nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.stem(x) * self.scale
-        for block in self.a:
-            x = x + block(x)
-        y = (self.c(self.b(x)) + self.skip(x)).mean((2, 3))
-        return self.head(y), y
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -55,7 +36,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     ),
     "swin": lambda: SwinTransformer([4, 4], 12, [2, 2], [2, 2], [4, 4], num_classes=5),
     "densenet": lambda: DenseNet(4, (2, 2, 2), 8, num_classes=5),
-    "own": Skips,
+    "own": Branches,
 }
 
 
@@ -120,7 +101,7 @@ def test_what_is_not_held_in_eval_mode_has_no_cache(
     change: Callable[[nn.Module], FreezePlan], reason: str | None
 ) -> None:
     """A live dropout ends the prefix before it; live statistics at the start leave nothing."""
-    model = Skips().train()
+    model = Branches().train()
     seen, decided = Forwards(model, model, batch_of), change(model)
     if reason is None:
         assert seen.expected(decided).boundary == ("stem", "a.0", "a.1")
