@@ -75,7 +75,7 @@ def test_trainings_from_a_cache_run(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.filterwarnings("ignore:the plan now trains a part whose features were cached")
 def test_trainings_of_trainers_run(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, Any] = {"__name__": "trainers"}
-    for code in blocks("python", (ROOT / "docs" / "trainers.md").read_text()):
+    for code in blocks("python", (ROOT / "docs" / "guides" / "lightning.md").read_text()):
         exec(code, scope)
     assert "8 step(s), 2 of 2 epoch(s), 1 change(s) of plan" in capsys.readouterr().out
     assert scope["callback"].run.progress.step == 8

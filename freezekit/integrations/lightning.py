@@ -10,7 +10,7 @@ from freezekit.integrations.lightning_hooks import FreezeHooks
 class FreezeCallback(FreezeHooks, Callback):
     """Freezes the model of a Lightning training, and drives its schedule.
 
-    `FreezeHooks` documents the options. docs/trainers.md has a whole training.
+    `FreezeHooks` documents the options. docs/guides/lightning.md has a whole training.
 
     Example:
         >>> from lightning.pytorch import Trainer
