@@ -34,7 +34,8 @@ def rest_alone(
     samples = len(rows)
     counts = Counter(call.module for call in prefix.calls)
     assert all(prefix.times[name] == count for name, count in counts.items()), "the rest calls one"
-    parts = iter(rows.split([leaf.numbers for leaf in prefix.leaves], 1))
+    numbers = [leaf.numbers for leaf in prefix.leaves]
+    parts = iter(rows[:, : sum(numbers)].split(numbers, 1))  # wider than those of other features
     values: dict[str, list[Any]] = {}
     for call in prefix.calls:
         output = prefix.outputs[call]

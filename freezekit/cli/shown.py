@@ -97,7 +97,7 @@ def show_plan(
     as_json: bool,
 ) -> None:
     """Show a plan; without figures of its cache, what becomes of each parameter."""
-    from freezekit.freezing.describe import describe, summarise
+    from freezekit.freezing.describe import describe, freeze_map, summarise
 
     trained = {name: name not in plan.frozen for name in backbone.parameters}
     if as_json:
@@ -110,5 +110,5 @@ def show_plan(
         for text in plan.warnings:
             click.echo(f"warning: {text}", err=True)
     else:
-        click.echo(describe(backbone, plan))
+        click.echo(describe(freeze_map(backbone, plan)))
         click.echo(textwrap.fill(sentence(caches[0]), _width(), break_on_hyphens=False))

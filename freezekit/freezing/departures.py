@@ -61,6 +61,7 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
     modules = dict(model.named_modules())
     held = {n for n, m in modules.items() if isinstance(vars(m).get("train"), HeldInEval)}
     wanted = plan.eval_modules or frozenset()
+    live = {name for name in held & wanted if modules[name].training}  # `training` was set by hand
     reshaped = {
         name
         for name, p in model.named_parameters()
@@ -76,6 +77,7 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
             ("parameter(s) have another shape", reshaped),
             ("parameter(s) have left the model", backbone.parameters.keys() - names.values()),
             ("module(s) are no longer held in eval mode under this name", wanted - held),
+            ("held module(s) are in training mode until the next train() or eval()", live),
         )
         if found
     )
@@ -90,9 +92,9 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
     trained: AbstractSet[str] = floats - frozen
     scales = {n: plan.lr_scales[names[n]] for n in trained if names[n] in plan.lr_scales}
     warnings = (*plan.warnings, *([warning(departures)] if departures else []))
-    live = FreezePlan(frozen | whole, held - {""}, scales, plan.notes, warnings)
+    now = FreezePlan(frozen | whole, held - {""}, scales, plan.notes, warnings)
     view = backbone if is_same else Backbone(model, backbone.example_input)
-    return Live(view, live, departures)
+    return Live(view, now, departures)
 
 
 def warning(departures: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -13,6 +14,12 @@ from freezekit.freezing.parameter_groups import group_for_all_phases, group_para
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import check_plan, decide, warn
 from freezekit.freezing.thawing import thaw_warnings
+from freezekit.handle.in_groups import (
+    HandedOut,
+    rates,
+    warning_of_groups,
+    warnings_of_optimizer,
+)
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
 from freezekit.schedules.followed import FollowedSchedule
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.cache.dataset import CachedDataset
     from freezekit.cache.records import OnThaw
+    from freezekit.freezing.describe import FreezeMap
     from freezekit.model.loss import LossFunction
     from freezekit.spec.strategy import Strategy
     from freezekit.verify.records import ScheduleVerification, Verification
@@ -52,12 +60,19 @@ class Frozen:
         self._thaw = thaw
         self._record: Record = backbone.model.__dict__[RECORD]
         self._followed: FollowedSchedule | None = None
+        self._handed_out: HandedOut | None = None
         self._caches: list[ref[CachedDataset]] = []
         self.lean = self._record.lean is not None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """A copy has the plan of its model; plugins and a live training do not travel."""
-        return vars(self) | {"_given_registry": None, "_followed": None, "_caches": []}
+        left: dict[str, Any] = {
+            "_given_registry": None,
+            "_followed": None,
+            "_handed_out": None,
+            "_caches": [],
+        }
+        return vars(self) | left
 
     @property
     def _registry(self) -> Registry:
@@ -81,30 +96,71 @@ class Frozen:
             f"{', departed from its plan' if live.departures else ''})"
         )
 
-    def report(self) -> str:
+    def __str__(self) -> str:
+        return self.report()
+
+    def _repr_html_(self) -> str:
+        """Return the report as HTML; a notebook shows it for a cell that ends with the handle."""
+        from freezekit.handle.notebook import as_html  # it imports jinja2
+
+        return as_html(*self._reported(None))
+
+    def report(self, optimizer: Optimizer | None = None) -> str:
         """Return a table with one row per stage: trainable, frozen, held in eval, learning rate.
 
         The table tells what is true of the model now. Where that is no longer what the plan says, a
         warning under the table says so: flags that were changed, a new head, modules that were
-        replaced. A handle that is no longer in force reports its plan, and says that first.
+        replaced, parameters that came after `param_groups`. A handle that is no longer in force
+        reports its plan, and says that first. `print(frozen)` shows the report too, and a notebook
+        shows it as a table.
+
+        Args:
+            optimizer: The optimizer that trains the model. The column of learning rates is then of
+                its groups, and a warning tells what they lack, or hold of another model.
 
         Example:
+            >>> import torch
             >>> from freezekit import freeze_, load_backbone
             >>> model = load_backbone("torchvision:resnet18", num_classes=10, device="meta")
-            >>> print(freeze_(model, "head-only").report().splitlines()[0])
+            >>> frozen = freeze_(model, "head-only")
+            >>> print(frozen.report().splitlines()[0])
             ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
+            >>> optimizer = torch.optim.SGD(frozen.param_groups(lr=0.1))
+            >>> model.fc = torch.nn.Linear(512, 10, device="meta")
+            >>> print(frozen.report(optimizer))
+            ResNet: 5,130 of 11,181,642 parameters trained (0.0 %)
+            ...
+            warning: 2 trained parameter(s) are in no group of the SGD: 'fc.bias', ...
         """
         from freezekit.freezing.describe import describe  # it imports rich; freezing does not
 
+        shown, beside = self._reported(optimizer)
+        first = () if self._is_in_force() else ("no longer in force; this was the plan:",)
+        return "\n".join((*first, describe(shown), *beside))
+
+    def _reported(self, optimizer: Optimizer | None) -> tuple[FreezeMap, tuple[str, ...]]:
+        """Return the map of what is true now, and lines about all beside the plan."""
+        from freezekit.freezing.describe import freeze_map
+
         live = self._look()
         if live is None:
-            return f"no longer in force; this was the plan:\n{describe(self.backbone, self.plan)}"
-        text = describe(live.backbone, live.plan)
-        if not self.lean:
-            return text
-        if self._lean_acts():
-            return f"{text}\nlean: autograd keeps only what gradients need"
-        return f"{text}\nlean: no effect, as torch.compile decides what autograd keeps"
+            return freeze_map(self.backbone, self.plan), ()
+        warnings = self._about_groups() if optimizer is None else ()
+        if optimizer is not None:
+            warnings = warnings_of_optimizer(live.backbone, live.plan, optimizer)
+        shown = freeze_map(
+            live.backbone, live.plan, None if optimizer is None else rates(optimizer)
+        )
+        beside = [
+            *(f"schedule: {each!r}" for each in (self._followed,) if each is not None),
+            *(f"cache: {cached!r}" for cached in self._live_caches()),
+        ]
+        if self.lean:
+            acts = self._lean_acts()
+            kept = "autograd keeps only what gradients need"
+            lost = "no effect, as torch.compile decides what autograd keeps"
+            beside.append(f"lean: {kept if acts else lost}")
+        return replace(shown, warnings=(*shown.warnings, *warnings)), tuple(beside)
 
     def param_groups(
         self,
@@ -164,13 +220,15 @@ class Frozen:
             warn([warning(live.departures)], stacklevel=3)
         if all_phases:
             others = self._later_plans(all_phases)
-            return group_for_all_phases(live.backbone, live.plan, others, lr, weight_decay)
-        groups = group_parameters(live.backbone, live.plan, lr, weight_decay)
+            groups = group_for_all_phases(live.backbone, live.plan, others, lr, weight_decay)
+        else:
+            groups = group_parameters(live.backbone, live.plan, lr, weight_decay)
         if not groups:
             raise FreezeError(
                 f"no parameter of this {type(self.backbone.model).__name__} is trained now: its "
                 "flags were changed after it was frozen; call freeze_() again"
             )
+        self._handed_out = HandedOut(groups)
         return groups
 
     def change_(
@@ -417,9 +475,11 @@ class Frozen:
         from freezekit.verify import verify_frozen
 
         self._check_in_force()
-        return verify_frozen(
+        found = verify_frozen(
             self.backbone, self.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
         )
+        notes = self._about_groups() if optimizer is None else ()
+        return replace(found, notes=(*found.notes, *notes))
 
     def verify_schedule(
         self,
@@ -618,6 +678,12 @@ class Frozen:
         if isinstance(given, str):
             given = self._registry.schedule(given).plans()
         return [decide(self.backbone, each, self._registry, thaw=self._thaw) for each in given]
+
+    def _about_groups(self) -> tuple[str, ...]:
+        """Return a warning where parameters came after `param_groups` was called."""
+        handed = self._handed_out
+        lacking = [] if handed is None else handed.lack(self.backbone.model)
+        return (warning_of_groups(lacking),) if lacking else ()
 
     def _look(self) -> Live | None:
         """Return what is true of the model now; None where this handle is no longer in force."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError
+from freezekit.freezing.departures import look, warning
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.parameter_groups import MULTIPLIER, group_parameters
 from freezekit.model.copies import eagerly
@@ -124,7 +125,9 @@ def verify_frozen(
     _check(backbone.model, steps, optimizer)
     inputs = example_or(backbone, inputs)
     claims = claims_of_plan(backbone, plan)
-    return _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
+    found = _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
+    departures = look(backbone, plan).departures
+    return replace(found, notes=(warning(departures),)) if departures else found
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Verification:
     Attributes:
         checks: One record for each claim.
         conditions: How the copy was trained, in words: steps, optimizer, shape of the input.
+        notes: What else to know, in words: where the model has departed from its plan.
 
     Example:
         >>> weights = Check("frozen-weights", False, "1 of 2 changed", ("conv1.weight",))
@@ -53,6 +54,7 @@ class Verification:
 
     checks: tuple[Check, ...]
     conditions: str
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -69,18 +71,21 @@ class Verification:
 
     def __str__(self) -> str:
         lines = [line for check in self.checks for line in _check_lines(check)]
-        return "\n".join([*lines, "", *textwrap.wrap(self.summary, _WIDTH)])
+        said = [
+            line for text in (*self.notes, self.summary) for line in textwrap.wrap(text, _WIDTH)
+        ]
+        return "\n".join([*lines, "", *said])
 
     def to_json(self) -> str:
         """Return the checks as one JSON object.
 
         Example:
             >>> Verification((), "3 steps of SGD").to_json()
-            '{"passed": true, "conditions": "3 steps of SGD", "checks": []}'
+            '{"passed": true, "conditions": "3 steps of SGD", "checks": [], "notes": []}'
         """
         checks = [asdict(check) for check in self.checks]
         result = {"passed": self.passed, "conditions": self.conditions, "checks": checks}
-        return json.dumps(result)
+        return json.dumps(result | {"notes": self.notes})
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,10 @@ class ScheduleVerification(Verification):
     Attributes:
         phases: The phases that were trained through, in their order.
         not_reached: The specs of phases that the training was too short for.
-        notes: What else limits the proof, in words.
     """
 
     phases: tuple[VerifiedPhase, ...] = ()
     not_reached: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = ["phase  begins  steps    trained  plan"]
@@ -140,7 +143,7 @@ class ScheduleVerification(Verification):
         """Return the checks and phases as one JSON object."""
         phases = [asdict(phase) for phase in self.phases]
         result = json.loads(super().to_json())
-        result |= {"phases": phases, "not_reached": self.not_reached, "notes": self.notes}
+        result |= {"phases": phases, "not_reached": self.not_reached}
         return json.dumps(result)
 
 

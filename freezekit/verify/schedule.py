@@ -105,9 +105,9 @@ def verify_schedule(
     return ScheduleVerification(
         tuple(checks),
         _conditions(run, len(phases), shapes_text((args, kwargs))),
+        _notes(run, len(phases), is_cut_off=not is_given and bool(not_reached)),
         phases,
         not_reached,
-        _notes(run, len(phases), is_cut_off=not is_given and bool(not_reached)),
     )
 
 
