@@ -135,8 +135,7 @@ class Frozen:
         from freezekit.freezing.describe import describe  # it imports rich; freezing does not
 
         shown, beside = self._reported(optimizer)
-        first = () if self._is_in_force() else ("no longer in force; this was the plan:",)
-        return "\n".join((*first, describe(shown), *beside))
+        return "\n".join((describe(shown), *beside))
 
     def _reported(self, optimizer: Optimizer | None) -> tuple[FreezeMap, tuple[str, ...]]:
         """Return the map of what is true now, and lines about all beside the plan."""
@@ -144,7 +143,9 @@ class Frozen:
 
         live = self._look()
         if live is None:
-            return freeze_map(self.backbone, self.plan), ()
+            shown = freeze_map(self.backbone, self.plan)
+            said = f"no longer in force; this was the plan:\n{shown.headline}"
+            return replace(shown, headline=said), ()
         warnings = self._about_groups() if optimizer is None else ()
         if optimizer is not None:
             warnings = warnings_of_optimizer(live.backbone, live.plan, optimizer)

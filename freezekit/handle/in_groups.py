@@ -7,12 +7,12 @@ from weakref import ref
 
 from freezekit.errors import some
 from freezekit.freezing.apply import can_train
-from freezekit.freezing.parameter_groups import MULTIPLIER
+from freezekit.verify.learning_rates import ignored_multipliers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
     from freezekit.backbone.view import Backbone
@@ -88,11 +88,8 @@ def warnings_of_optimizer(
             f"{len(foreign)} parameter(s) of the {kind} are not in the model: it was made before "
             "the model changed, or for another one"
         )
-    if not lacking and _ignores_multipliers(model, plan, optimizer):
-        found.append(
-            f"the plan multiplies learning rates, and the {kind} has one rate for all that is "
-            "trained: make it of param_groups(lr)"
-        )
+    if ignored := ignored_multipliers(optimizer, dict(_trained(model)), plan.lr_scales):
+        found.append(str(ignored))
     return tuple(found)
 
 
@@ -101,14 +98,5 @@ def rates(optimizer: Optimizer) -> dict[int, float]:
     return {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
 
 
-def _ignores_multipliers(model: nn.Module, plan: FreezePlan, optimizer: Optimizer) -> bool:
-    if any(MULTIPLIER in group for group in optimizer.param_groups):
-        return False
-    held = rates(optimizer)
-    trained = _trained(model)
-    wanted = {plan.lr_scales.get(name, 1.0) for name, _ in trained}
-    return len(wanted) > 1 and len({held[id(p)] for _, p in trained}) == 1
-
-
-def _trained(model: nn.Module) -> list[tuple[str, Tensor]]:
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(n, p) for n, p in model.named_parameters() if p.requires_grad and can_train(p)]
