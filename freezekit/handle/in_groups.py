@@ -7,7 +7,6 @@ from weakref import ref
 
 from freezekit.errors import some
 from freezekit.freezing.apply import can_train
-from freezekit.verify.learning_rates import ignored_multipliers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +72,8 @@ def warnings_of_optimizer(
         2 trained parameter(s) are in no group of the SGD: '1.bias', '1.weight'. They never ...
         2 parameter(s) of the SGD are not in the model: it was made before the model changed, ...
     """
+    from freezekit.verify.learning_rates import ignored_multipliers  # as in Frozen.verify
+
     model, kind = backbone.model, type(optimizer).__name__
     held = rates(optimizer)
     lacking = sorted(name for name, p in _trained(model) if id(p) not in held)
