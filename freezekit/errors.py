@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     """The exit codes of all commands. Scripts and CI can rely on them.
 
     Attributes:
-        meaning: What the code says, as docs/ci.md and `freezekit --help` print it.
+        meaning: What the code says, as docs/guides/ci.md and `freezekit --help` print it.
 
     Example:
         >>> ExitCode.USAGE == 2, ExitCode.USAGE.meaning

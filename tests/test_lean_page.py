@@ -10,7 +10,7 @@ from benchmarks.lean.records import OUT
 from benchmarks.lean.show import as_page
 from benchmarks.lean.targets import checked
 
-PAGE = Path(__file__).parents[1] / "docs" / "lean.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "lean.md"
 
 
 def test_the_tables_are_those_of_the_results():

@@ -49,7 +49,7 @@ def test_the_plugin_in_ten_lines_works() -> None:
 
 
 def test_a_training_under_a_schedule_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "schedules.md").read_text()
+    page = (ROOT / "docs" / "guides" / "schedules.md").read_text()
     names: dict[str, object] = {}
     for block in blocks("python", page):
         exec(block, names)
@@ -62,7 +62,7 @@ def test_a_training_under_a_schedule_runs(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.filterwarnings("ignore::freezekit.FreezekitWarning")  # of what the code is about
 def test_trainings_from_a_cache_run(capsys: pytest.CaptureFixture[str]) -> None:
     scope: dict[str, object] = {}
-    for code in blocks("python", (ROOT / "docs" / "cache.md").read_text()):
+    for code in blocks("python", (ROOT / "docs" / "guides" / "cache.md").read_text()):
         exec(code, scope)
     assert repr(scope["cached"]) == "CachedDataset(images again)"
     assert "16 samples, features of avgpool, 2 KiB each, 32 KiB in all" in capsys.readouterr().out

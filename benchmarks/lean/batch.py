@@ -1,7 +1,7 @@
 """The largest batch that trains in a fixed memory, lean against stock.
 
     python -m benchmarks.lean.batch [--model NAME]... [--out FILE.json]
-    python -m benchmarks.lean.batch --page       # the table of docs/lean.md, from the results
+    python -m benchmarks.lean.batch --page       # the tables of the page about lean
 
 The peak is that of live storages under fake tensors. The search is that of `freezekit fit`, for 4
 and 8 GiB. The result holds the batch that fits and the next one, which does not fit. Workspace and
@@ -139,7 +139,7 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def as_page() -> str:
-    """Return the table of docs/lean.md."""
+    """Return the table of the page about lean."""
     heads = (f"stock, {limit // GIB} GiB | lean" for limit in LIMITS)
     lines = [f"| model | strategy | {' | '.join(heads)} |", "|---|---" + "|---:|---:" * 2 + "|"]
     for row in json.loads(OUT.read_text())["rows"]:

@@ -1,7 +1,7 @@
 """Lean compared with stock on a CUDA device: bits, memory, the largest batch, step times.
 
     python -m benchmarks.lean.cuda [--part PART]... [--model NAME]... [--kernels] [--out FILE.jsonl]
-    python -m benchmarks.lean.cuda --page       # the tables of docs/lean.md, from the results
+    python -m benchmarks.lean.cuda --page       # the tables of the page about lean
 
 - `memory`: two copies are trained side by side in float32, under bfloat16 autocast, and under
   autocast in channels-last, with deterministic kernels. Losses, gradients and buffers must have the
@@ -309,7 +309,7 @@ def _line(line: Row) -> str:
 
 
 def as_page(lines: list[Row]) -> str:
-    """Return the tables of docs/lean.md: peaks, then step times."""
+    """Return the tables of the page about lean: peaks, then step times."""
     heads = [f"{name}, {way}" for name in ("resnet50", "efficientnet_b0") for way in _SHOWN]
     heads.append("vit_small, float32")
     peaks, times = ([_row("lean / stock", heads), "|---" * (len(heads) + 1) + "|"] for _ in "12")

@@ -1,4 +1,4 @@
-"""Rows of the lean benchmark as text for the terminal and for docs/lean.md."""
+"""Rows of the lean benchmark as text for the terminal and for the page about lean."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def as_page(rows: Sequence[Row]) -> str:
-    """Return the tables of docs/lean.md: a summary of all models, and resnet50 in full."""
+    """Return the tables of the page about lean: a summary of all models, and resnet50 in full."""
     first, *_ = MODELS
     return f"{_summary(rows)}\n\n{_table([row for row in rows if row['model'] == first])}"
 

@@ -1,7 +1,7 @@
 """What lean costs: step times of lean and stock, in one interleaved run for each model.
 
     python -m benchmarks.lean.steps [--model NAME]... [--budget SECONDS]
-    python -m benchmarks.lean.steps --page       # the table of docs/lean.md, from the results
+    python -m benchmarks.lean.steps --page       # the tables of the page about lean
 
 Runs `freezekit bench MODEL -s SPEC... --lean both`. Its rows hold the ratio to the stock row of the
 same strategy, with a 95 % interval. Writes benchmarks/results/lean-steps-MODEL.json with all raw
@@ -76,7 +76,7 @@ def show(name: str) -> None:
 
 
 def as_page() -> str:
-    """Return the table of docs/lean.md."""
+    """Return the table of the page about lean."""
     times = {name: lean_times(name) for name in MODELS}
     lines = [f"| lean / stock | {' | '.join(MODELS)} |", "|---" * (len(MODELS) + 1) + "|"]
     for spec in SPECS:

@@ -3,7 +3,7 @@
     python -m benchmarks.lean.table [--model NAME]... [--fresh]    the static part
     python -m benchmarks.lean.table --compile [--fresh]            what torch.compile keeps
     python -m benchmarks.lean.table --markdown                     all tables, nothing counted
-    python -m benchmarks.lean.table --page                         those of docs/lean.md
+    python -m benchmarks.lean.table --page                         those of the page about lean
 
 The static part is deterministic, under fake tensors. It counts saved activations and peak in stock
 PyTorch, with `lean=True` and with `FrozenBatchNorm2d` (`frozen_batch_norm.py`), and the least that
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="the compile phase instead")
     parser.add_argument("--fresh", action="store_true", help="count known rows again")
     parser.add_argument("--markdown", action="store_true", help="print a table for each model")
-    parser.add_argument("--page", action="store_true", help="print the tables of docs/lean.md")
+    parser.add_argument("--page", action="store_true", help="print those of the page about lean")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -40,8 +40,8 @@ fail_if_option = click.option(
     metavar="CONDITION",
     type=GateType(),
     help="Exit with 1 where the condition holds for a row, and with 3 where noise leaves it open. "
-    "Example: 'peak_bytes > full * 0.6'. May be given several times; docs/ci.md describes the "
-    "language.",
+    "Example: 'peak_bytes > full * 0.6'. May be given several times; docs/guides/ci.md "
+    "describes the language.",
 )
 
 

@@ -47,8 +47,8 @@ def freeze_(
         model: Any module.
         spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
         lean: Keep between forward and backward only the tensors that gradients need. Kernels,
-            losses and gradients stay the same to the last bit. docs/lean.md lists what is kept of
-            each layer.
+            losses and gradients stay the same to the last bit. docs/explanation/lean.md lists what
+            is kept of each layer.
         thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`. With it, two forwards of a copy in train mode tell whether
             the forward itself changes frozen parts, which is warned of. The copy is on "meta"; a

@@ -1,4 +1,4 @@
-"""What the columns and words of a result mean; docs/figures.md says the same at length."""
+"""What the columns and words of a result mean; docs/reference/figures.md says it at length."""
 
 from __future__ import annotations
 

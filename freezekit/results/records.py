@@ -126,7 +126,7 @@ class Parameters(Record, frozen=True):
 
 
 class Memory(Record, frozen=True):
-    """Bytes in one training step; `docs/figures.md` says how they are counted.
+    """Bytes in one training step; `docs/reference/figures.md` says how they are counted.
 
     Attributes:
         peak_bytes: The highest device-allocator total in the step.

@@ -12,7 +12,7 @@ from freezekit import errors
 from freezekit.cli import main
 from freezekit.errors import ExitCode, FreezekitError
 
-DOCS = Path(__file__).parents[2] / "docs" / "ci.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "ci.md"
 MEANINGS = [(int(code), code.meaning) for code in ExitCode]
 
 

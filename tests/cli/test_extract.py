@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Invoke = Callable[..., subprocess.CompletedProcess[str]]
 
-DOCS = Path(__file__).parents[2] / "docs" / "extract.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "extract.md"
 OWN = """
 import os, signal, torch
 from torch import nn

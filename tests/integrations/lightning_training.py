@@ -134,7 +134,7 @@ def plain(
     validates: bool = False,
     clip: float | None = None,
 ) -> tuple[nn.Module, Frozen, list[float]]:
-    """Train as docs/schedules.md does it, without Lightning."""
+    """Train as docs/guides/schedules.md does it, without Lightning."""
     model = network()
     frozen = freeze_(model, begin, lean=lean)
     made = optimizer(grouped(frozen, optimizer, schedule))

@@ -13,7 +13,7 @@ from freezekit.results.figures import FIGURES
 from freezekit.results.records import Result, Row
 
 MakeResult = Callable[..., Result]
-PAGE = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "figures.md").read_text()
 
 
 def test_the_docs_define_each_word_in_the_same_words() -> None:

@@ -25,6 +25,6 @@ To add a rule:
    listed itself.
 5. Add the function to `tests/lean/test_functions.py`, with the bytes that its formula needs. The
    test compares gradients with stock bit by bit.
-6. Add a line to the table in `docs/lean.md`; and, for the lower bound of the benchmark, the
-   formula to `benchmarks/lean/needs.py`.
+6. Add a line to the table in `docs/explanation/lean.md`; and, for the lower bound of the
+   benchmark, the formula to `benchmarks/lean/needs.py`.
 """
