@@ -76,10 +76,6 @@ class Source:
         batch = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch)
         return self.call(self.model, batch) if self.call else self.model(batch)
 
-    def batch(self, samples: int) -> Any:
-        """Return samples from all over as a batch; a small data set is repeated."""
-        return self.collate([self.samples[i] for i in self._spread(samples)])[1]
-
     def checked(self, samples: Sequence[int]) -> list[Any]:
         """Return batches of the first of the same samples, with a little noise in the images.
 

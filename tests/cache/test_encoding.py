@@ -46,6 +46,12 @@ def test_what_is_lost_is_told() -> None:
         assert f"{str(dtype)[6:]} moves a feature by up to" in str(filled)
 
 
+def test_another_batch_size_is_compared_on_the_same_samples() -> None:
+    """There are more samples than in a batch: so few and so many, from all over, are others."""
+    filled = freeze_(Branches(), "head-only").cache(data(), 4).filled
+    assert filled.size_error < 1e-5, "rounding alone"
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_model_trains_on_bytes(folder: bool, tmp_path: Any) -> None:
     model = Branches()
