@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench test quick check format zoo clean
+.PHONY: bench test quick check format docs zoo clean
 
 bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
 	$(BIN)/freezekit bench $(ARGS)
@@ -25,6 +25,10 @@ format: .venv/.installed-dev  ## correct the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# From scratch each time: Sphinx does not repeat the warnings of a page that it has read before.
+docs: .venv/.installed-dev build/docs/.installed  ## the documentation in build/site; warnings are errors
+	build/docs/bin/python -m sphinx --quiet --fresh-env --fail-on-warning -c docs -d build/doctrees . build/site
+
 zoo: .venv/.installed build/peers/.installed  ## stage, check and try every model; ARGS="--fresh"
 	$(BIN)/python -m benchmarks.zoo $(ARGS)
 
@@ -43,10 +47,11 @@ clean:  ## remove the virtual environment and caches
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ .venv/.installed
 
-# What other tools reach is asked in an environment of its own, on top of .venv: one torch for both.
-build/peers/.installed: .venv/.installed pyproject.toml
-	$(BIN)/python -m venv build/peers
-	$(BIN)/python -c 'import site, sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > "$$(build/peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/above.pth"
-	build/peers/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	build/peers/bin/python -m pip install --quiet --group peers
+# Tools that the package does not need have an environment of their own, on top of .venv: one torch
+# for all. Each is the dependency group of its name.
+build/%/.installed: .venv/.installed pyproject.toml
+	$(BIN)/python -m venv build/$*
+	$(BIN)/python -c 'import site, sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > "$$(build/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/above.pth"
+	build/$*/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	build/$*/bin/python -m pip install --quiet --group $*
 	touch $@

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
+import types
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import freezekit_strategies
 from freezekit import errors, load_registry
 from freezekit.plugins import hookspecs
 from freezekit.plugins.scaffold import SCHEDULE, plugin_files
+from freezekit.spec.options import option_infos
 from freezekit.testing import ScheduleContract, StrategyContract
 
 if TYPE_CHECKING:
@@ -141,6 +143,18 @@ def test_strategies_and_the_example_import_public_names_alone(path: Path) -> Non
             assert all(name in promised for name in names if name.startswith("freezekit."))
 
 
+def test_the_plugin_in_ten_lines_works() -> None:
+    block, *_ = code(README.split("## Write a strategy")[0])
+    module = types.ModuleType("my_strategies")
+    exec(block, module.__dict__)
+    (cls,) = module.freezekit_strategies()
+    assert option_infos(cls) == ()
+    model = freezekit.load_backbone("torchvision:resnet18", device="meta")
+    decided = cls().plan(freezekit.Backbone(model))
+    assert isinstance(decided, freezekit.FreezePlan)
+    assert "fc.bias" in decided.frozen
+
+
 def test_a_built_in_strategy_is_a_class_with_a_public_name() -> None:
     (block,) = code(README.split("## Define the stages")[0].split("## What a plugin can import")[1])
     names: dict[str, Any] = {}
@@ -184,7 +198,9 @@ def test_kinds_of_stages_and_norms_are_all_named() -> None:
 def test_excerpts_of_the_readme_are_those_of_the_example() -> None:
     files = (PLUGINS / "example-plugin").iterdir()
     check_excerpts(
-        README.split("## Write a schedule")[0], [f.read_text() for f in files if f.is_file()], 5
+        README.split("## Write a strategy")[1].split("## Write a schedule")[0],
+        [f.read_text() for f in files if f.is_file()],
+        5,
     )
 
 
