@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from benchmarks.lean import batch, cuda, steps
@@ -10,13 +11,26 @@ from benchmarks.lean.records import OUT
 from benchmarks.lean.show import as_page
 from benchmarks.lean.targets import checked
 
-PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "lean.md"
+PAGES = Path(__file__).parents[1] / "docs" / "explanation"
+PAGE = PAGES / "lean.md"
 
 
 def test_the_tables_are_those_of_the_results():
     rows = json.loads(OUT.read_text())["rows"]
     page = PAGE.read_text()
     assert all(table in page for table in as_page(rows).split("\n\n"))
+
+
+def test_the_page_about_memory_has_the_same_figures():
+    stock = {
+        row["strategy"]: f"{row['stock']['saved_activations_bytes'] / 2**20:.1f} MiB"
+        for row in json.loads(OUT.read_text())["rows"]
+        if row["model"] == "resnet50" and "stock" in row
+    }
+    page = (PAGES / "memory.md").read_text()
+    said = dict(re.findall(r"^\| `(.*?)`.* \| (.* MiB) \|$", page, re.MULTILINE))
+    assert len(said) == 6
+    assert said == {strategy: stock[strategy] for strategy in said}
 
 
 def test_the_step_times_are_those_of_the_results():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -157,6 +158,19 @@ def test_the_output_shown_is_that_of_the_result_file() -> None:
     tutorial = blocks((DOCS / "tutorial.md").read_text())
     (shown,) = [text for _, text in tutorial if text.startswith("torchvision:resnet18")]
     assert shown == out.getvalue(), "whole, untrimmed"
+
+
+def test_the_page_about_time_says_what_was_measured() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "timing-coverage.json").read_text())
+    page = " ".join((DOCS / "explanation" / "time.md").read_text().split())
+    right = {
+        way: [found[way][spec]["verdict_right"] for spec in found["truth"]]
+        for way in ("freezekit", "one after the other")
+    }
+    assert right == {"freezekit": [59, 39], "one after the other": [18, 32]}, "and so says the page"
+    assert "was right in 59 of 60 runs, and the usual script with a Welch test in 18 of 60" in page
+    assert "the difference in 39 of 60 runs, and in all others no difference" in page
+    assert "the usual script was right in 32" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
