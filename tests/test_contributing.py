@@ -28,7 +28,7 @@ def commands(program: str) -> list[str]:
 def test_every_path_exists() -> None:
     in_rooms = {name for _, files in FILES_OF_ROOMS for name in re.findall(r"`(\w+/)`", files)}
     paths = {text for text in QUOTED if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", text) and "/" in text}
-    paths -= in_rooms
+    paths = {path for path in paths - in_rooms if not path.startswith("build/")}  # made by make
     top = {text for text in QUOTED if re.fullmatch(r"\w+\.(md|toml)", text)}
     assert len(paths) > 40
     assert [path for path in sorted(paths | top) if not (ROOT / path).exists()] == []
