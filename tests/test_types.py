@@ -1,4 +1,4 @@
-"""Code of users type-checks with the types of freezekit: the guides, and all public names."""
+"""Code of users type-checks with the types of freezekit: of the guides, and of a plugin."""
 
 from __future__ import annotations
 
@@ -59,13 +59,15 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # With a prefix, so that no page hides a package: one is called `timm`.
     for page in PAGES:
         (folder / f"guide_{re.sub(r'[^a-z]', '_', page.stem)}.py").write_text(module_of(page))
+    for file in (ROOT / "plugins" / "example-plugin").glob("*.py"):  # as the scaffold writes it
+        (folder / file.name).write_text(file.read_text())
     return folder
 
 
 @pytest.mark.slow
 def test_the_code_of_the_guides_passes_mypy_strict(recipes: Path) -> None:
     files = sorted(str(file) for file in recipes.glob("*.py"))
-    assert len(files) >= 4
+    assert len(files) >= 6
     # It is strict, and its cache is that of `make check`.
     options = ["--config-file", str(ROOT / "pyproject.toml")]
     text = said("mypy", *options, *files, cwd=ROOT)
