@@ -57,7 +57,7 @@ class TakesRows:
         self._plan: FreezePlan = model.__dict__[RECORD].plan
         self._watched = Watched(model, names)
         key = (encoding, prefix.cut, prefix.leaves, self._watched.digest)
-        self.width = _width_of(key, encoding.width)
+        self.width: int = _width_of(key, encoding.width)
         self.before = model.__dict__.get("forward")
         if isinstance(self.before, TakesRows) and self.before.width == self.width:
             self.before = self.before.before  # of the same features: this one takes its place

@@ -64,7 +64,8 @@ class RowsInFolder:
     is_shared = True
 
     def __init__(self, folder: Path, header: Header) -> None:
-        self.folder, self.header = folder, header
+        self.folder = folder
+        self.header = header
         self._open = lru_cache(maxsize=None)(self._read_file)
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle

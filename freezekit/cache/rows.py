@@ -61,7 +61,7 @@ class RowsInMemory:
     is_shared = False
 
     def __init__(self, count: int, width: int, dtype: torch.dtype, rows_in_unit: int) -> None:
-        self.rows = torch.empty(count, width, dtype=dtype)
+        self.rows: Tensor = torch.empty(count, width, dtype=dtype)
         self.kept: list[Any] = [None] * count  # Any: whatever the data set gives
         self._units = units_of(count, rows_in_unit)
 

@@ -87,8 +87,10 @@ class Viewed(Dataset[Any]):
     """
 
     def __init__(self, dataset: Any, views: int, seed: int) -> None:
-        self.dataset, self.views, self.seed = dataset, views, seed
-        self.samples = len(dataset)
+        self.dataset = dataset
+        self.views = views
+        self.seed = seed
+        self.samples: int = len(dataset)
 
     def __len__(self) -> int:
         """Return the number of all views."""
@@ -189,7 +191,8 @@ class FirstOf:
     """
 
     def __init__(self, place: Place, *, only_image: bool) -> None:
-        self.place, self.only_image = place, only_image
+        self.place = place
+        self.only_image = only_image
 
     def __call__(self, samples: Sequence[Any]) -> tuple[list[Any], Any]:
         """Return what is kept of each sample, and the batch."""

@@ -25,7 +25,10 @@ class FromRows(Dataset[Any]):
     """Samples with features of an earlier boundary: views in turn, as in `Viewed`."""
 
     def __init__(self, rows: Rows, place: Place, width: int, count: int) -> None:
-        self.rows, self.place, self.width, self.count = rows, place, width, count
+        self.rows = rows
+        self.place = place
+        self.width = width
+        self.count = count
 
     def __len__(self) -> int:
         """Return the number of all views."""

@@ -31,7 +31,7 @@ class Watched:
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         self._model, self._names = model, sorted(names)
         self._look_up()
-        self.digest = weights_digest(self._tensors)
+        self.digest: str = weights_digest(self._tensors)
         self._seen = self._now()
 
     def check(self) -> None:

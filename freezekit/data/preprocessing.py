@@ -92,7 +92,7 @@ def _of_timm(model: nn.Module, image_size: int | None) -> Preprocessing:
     from timm.data.config import resolve_model_data_config
     from timm.data.transforms_factory import create_transform
 
-    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]  # timm has no types
+    config = resolve_model_data_config(model)
     if image_size is not None:
         config["input_size"] = (config["input_size"][0], image_size, image_size)
     transform = create_transform(**config, is_training=False)

@@ -57,7 +57,8 @@ class ReadImages(Dataset["tuple[int, Tensor | Unreadable]"]):
     """The images of a list as a model takes them, by their place."""
 
     def __init__(self, images: ImageList, preprocessing: Preprocessing) -> None:
-        self.images, self.preprocessing = images, preprocessing
+        self.images = images
+        self.preprocessing = preprocessing
 
     def __len__(self) -> int:
         """Return the number of images."""

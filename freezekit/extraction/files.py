@@ -104,7 +104,8 @@ class FeatureFolder:
     """
 
     def __init__(self, folder: Path, metadata: Mapping[str, str]) -> None:
-        self.folder, self.metadata = folder, {"format": str(VERSION), **metadata}
+        self.folder = folder
+        self.metadata: dict[str, str] = {"format": str(VERSION), **metadata}
         names = check_output(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -40,8 +40,8 @@ class HeldInEval:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.wanted = module.training
-        self.before = module.__dict__.get("train")
+        self.wanted: bool = module.training
+        self.before: Any = module.__dict__.get("train")  # Any: whatever somebody put there
 
     def __call__(self, mode: bool = True) -> nn.Module:
         """Do what `module.train(mode)` does, but leave the mode of the module itself."""

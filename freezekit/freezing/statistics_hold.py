@@ -38,7 +38,7 @@ class StatisticsKept:
     def __init__(self, module: nn.Module, name: str) -> None:
         self.module = module
         self.name = name
-        self.before = module.__dict__.get(name)
+        self.before: Any = module.__dict__.get(name)  # Any: whatever somebody put there
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Any: whatever the method takes
         """Call the method, and restore the buffers of the module."""

@@ -62,7 +62,7 @@ class Frozen:
         self._followed: FollowedSchedule | None = None
         self._handed_out: HandedOut | None = None
         self._caches: list[ref[CachedDataset]] = []
-        self.lean = self._record.lean is not None
+        self.lean: bool = self._record.lean is not None
 
     def __getstate__(self) -> dict[str, Any]:  # Any: the protocol of pickle
         """A copy has the plan of its model; plugins and a live training do not travel."""

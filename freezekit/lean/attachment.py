@@ -58,8 +58,8 @@ class _ForwardReplacement(ABC):
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.previous = module.__dict__.get("forward")  # one that somebody else put there
-        self.is_active = False
+        self.previous: Any = module.__dict__.get("forward")  # Any: whatever somebody put there
+        self.is_active: bool = False
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # Any: whatever the module takes

@@ -56,7 +56,7 @@ class LeanMode(TorchFunctionMode):
         super().__init__()
         self._rules = rules
         self._recomputations: dict[int, tuple[weakref.ref[Tensor], int, Recomputation]] = {}
-        self.deferred_packing = DeferredPacking()
+        self.deferred_packing: DeferredPacking = DeferredPacking()
 
     def __exit__(self, *exception: object) -> None:
         """Pack what can be packed, and forget the tensors."""

@@ -32,8 +32,8 @@ class SavedAsIs:
 
     def __init__(self, tensor: Tensor) -> None:
         # Detached, because an output that is saved with its graph would keep itself alive.
-        self.tensor = tensor if tensor.is_leaf else tensor.detach()
-        self.version = tensor._version
+        self.tensor: Tensor = tensor if tensor.is_leaf else tensor.detach()
+        self.version: int = tensor._version
 
     @property
     def is_modified(self) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 GROUP = "freezekit"
 """The entry-point group, and pluggy's project name."""
 
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker(GROUP)
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker(GROUP)
 
 
 @hookspec

@@ -107,7 +107,7 @@ class FollowedSchedule:
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
         self.schedule = schedule
-        self.progress = progress
+        self.progress: Progress = progress
         self.transitions: list[Transition] = []
         self._backbone = backbone
         self._record: Record = backbone.model.__dict__[RECORD]

@@ -47,9 +47,9 @@ class Observer:
         sample: Any,  # Any: whatever the model takes
         group: ProcessGroup | None,
     ) -> None:
-        self.is_due = False
-        self.observed = Observed()
-        self.sample = sample
+        self.is_due: bool = False
+        self.observed: Observed = Observed()
+        self.sample: Any = sample  # Any: whatever the model takes
         self._similarities: dict[str, Tensor] = {}
         self._backbone = backbone
         self._optimizer = optimizer

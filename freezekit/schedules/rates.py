@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 GROUP_RATES = "lr", "initial_lr", "max_lr", "min_lr", "base_lr", "swa_lr"
 """Keys of a group under which torch's and timm's schedulers keep absolute rates."""
-SCHEDULER_RATES = "base_lrs", "max_lrs", "min_lrs", "base_values", "_last_lr"
-"""Lists of a scheduler with one absolute rate for each group; `base_values` is timm's."""
+SCHEDULER_RATES = "base_lrs", "max_lrs", "min_lrs", "base_values", "restore_lr", "_last_lr"
+"""Lists of a scheduler with one absolute rate for each group; `base_values` and `restore_lr` are
+timm's."""
 SCHEDULED = "initial_lr"
 """The key that each scheduler of torch and timm puts into all groups."""
 
@@ -84,8 +85,9 @@ def with_inner(schedulers: Sequence[Any]) -> Iterator[Any]:  # Any: as above
             continue
         seen.add(id(scheduler))
         waiting += getattr(scheduler, "_schedulers", ())
-        if (wrapped := getattr(scheduler, "scheduler", None)) is not None:  # Accelerate's
-            waiting.append(wrapped)
+        for name in ("scheduler", "lr_scheduler"):  # Accelerate's, and of timm's plateau
+            if (wrapped := getattr(scheduler, name, None)) is not None:
+                waiting.append(wrapped)
         yield scheduler
 
 

@@ -49,7 +49,7 @@ class Anatomy:
             calls[call.module].append(call)
         self._width_out = trace.output.width
         self._calls: Mapping[str, Sequence[Call]] = calls
-        self.sources = Sources(trace, self._uses)
+        self.sources: Sources = Sources(trace, self._uses)
 
     @cached_property
     def _children(self) -> Mapping[str, tuple[str, ...]]:

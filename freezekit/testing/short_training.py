@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from freezekit.schedules.followed import FollowedSchedule
     from freezekit.spec.schedule import Schedule
 
 LEARNING_RATE, WEIGHT_DECAY = 0.01, 0.05
@@ -38,7 +39,7 @@ class ShortTraining:
             LEARNING_RATE, WEIGHT_DECAY, all_phases=schedule.plans() or True
         )
         self._optimizer = torch.optim.AdamW(groups)
-        self.run = frozen.follow(
+        self.run: FollowedSchedule = frozen.follow(
             schedule, self._optimizer, epochs=EPOCHS, steps_per_epoch=STEPS, sample=images()
         )
 
