@@ -253,11 +253,10 @@ def _size_error(source: Source, prefix: Prefix, batch_size: int) -> float:
     """Return how far features depend on the size of the batch, relative to the largest."""
     # One sample alone is not taken by a batch norm that is trained between two parts of the prefix.
     other = batch_size // 2 if batch_size > 3 else batch_size + 1
+    sizes = batch_size, other
     whole, part = (
-        prefix.rows(
-            outputs_of(source.model, partial(source.run, source.batch(size)), prefix.cut), size
-        )
-        for size in (batch_size, other)
+        prefix.rows(outputs_of(source.model, partial(source.run, batch), prefix.cut), size)
+        for size, batch in zip(sizes, source.checked(sizes), strict=True)
     )
     both = min(batch_size, other)
     return apart(whole[:both], part[:both]) if whole.is_floating_point() else 0.0
