@@ -28,7 +28,12 @@ from benchmarks.facts import environment, write_whole
 from benchmarks.trainers import task as tasks
 from benchmarks.zoo.pool import ROOT
 
-TRAINERS = {"plain": "freezekit", "lightning": "lightning"}
+TRAINERS = {
+    "plain": "freezekit",
+    "lightning": "lightning",
+    "hugging_face": "transformers",
+    "timm": "timm",
+}
 """Modules here, and the package whose version counts."""
 LIMIT_SECONDS = 400
 
