@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint
+from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
@@ -80,6 +81,13 @@ class Classifier(LightningModule):
         if self.attached is None:
             return optimizer
         return [optimizer], [self.attached(optimizer)]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:  # Any: of torch and timm
+        """Step timm's schedulers too, as Lightning asks for."""
+        if isinstance(scheduler, CosineLRScheduler):
+            scheduler.step_update(self.global_step)
+        else:
+            super().lr_scheduler_step(scheduler, metric)
 
 
 def trained(module: LightningModule) -> list[nn.Parameter]:

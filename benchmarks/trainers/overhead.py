@@ -1,0 +1,287 @@
+"""What does a callback add to a step, beside what its trainer adds?
+
+    python -m benchmarks.trainers.overhead
+
+A model so small that a step of a plain loop takes about a millisecond, its head trained. In one training,
+the callback and what it registered at the optimizer are taken away and put back from step to step, in
+pairs whose order is drawn: the differences within pairs are what it adds. The median is robust against
+other programs on the machine; its 95 % interval is that of the sign test. Beside it, a callback of which no
+hook does anything, and a control in which nothing is taken away. Between two steps, a plain loop makes
+one, for the scale. CPU time of the process, in one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import time
+import warnings
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+from scipy.stats import binom
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.facts import environment, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SIZE, SKIPPED, PAIRS = 4, 50, 2000
+STEPS = SKIPPED + 2 * PAIRS + 10
+SPEC = "head-only"
+FREEZES = {"control": None, "empty": None, "spec": SPEC, "schedule": f"{SPEC} then full at {STEPS - 2}step"}
+"""What the callback is given; it is asked for nothing in the first two. The schedule changes nothing while
+steps are counted."""
+
+
+class Net(nn.Module):
+    """Two convolutions with batch norm, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts = (nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2))
+        self.body = nn.Sequential(*parts, nn.BatchNorm2d(8), nn.ReLU())
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits of shape (batch, classes)."""
+        return self.fc(self.pool(self.body(images)).flatten(1))  # type: ignore[no-any-return]
+
+
+class Switch:
+    """Takes a callback away and puts it back, and times the steps of a trainer with and without it.
+
+    Attributes:
+        seconds: The step without, the one with, and the plain loop's, for each pair.
+    """
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self.seconds: list[tuple[float, float, float]] = []
+        self._drawn = random.Random(0)
+        self._order, self._done = [False, True], dict[bool, float]()
+        self._kept: dict[str, Any] = {}  # Any: hooks
+        self._count, self._begin, self._plain = 0, 0.0, Plain()
+
+    def step(self, holder: Any, callback: object, optimizer: Any) -> None:
+        """Note the step that has ended, and prepare the next one.
+
+        Args:
+            holder: What has the list `callbacks`. It gets another list, as it goes through this one.
+            callback: The one that is taken away and put back.
+            optimizer: What a schedule has registered hooks at.
+        """
+        took = time.process_time() - self._begin
+        self._count += 1
+        if self._count > SKIPPED and len(self.seconds) < PAIRS:
+            self._done[self._order[len(self._done)]] = took
+            if len(self._done) == 2:
+                self.seconds.append((self._done[False], self._done[True], self._plain.step()))
+                self._order, self._done = self._drawn.sample([False, True], 2), {}
+        is_next = len(self.seconds) == PAIRS or self._order[len(self._done)]
+        if self.case != "control" and self._count >= SKIPPED:
+            others = [each for each in holder.callbacks if each is not callback]
+            if (len(others) < len(holder.callbacks)) != is_next:
+                holder.callbacks = [callback, *others] if is_next else others
+                self._swap_hooks(optimizer)
+        self._begin = time.process_time()
+
+    def _swap_hooks(self, optimizer: Any) -> None:
+        """Exchange the hooks that a schedule registered for none, and back."""
+        if self.case != "schedule":
+            return
+        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            hooks = getattr(optimizer, name)
+            kept = dict(self._kept.pop(name, {}))
+            if not kept:
+                self._kept[name] = dict(hooks)
+            hooks.clear()
+            hooks.update(kept)
+
+
+class Plain:
+    """A plain loop, a step at a time."""
+
+    def __init__(self) -> None:
+        self.net = by_hand(Net())
+        self.optimizer = torch.optim.SGD(self.net.parameters(), 0.01)
+        self._batches = iter(DataLoader(data(), SIZE))
+
+    def step(self) -> float:
+        """Train for a step; return the CPU seconds."""
+        begin = time.process_time()
+        images, labels = next(self._batches)
+        self.optimizer.zero_grad()
+        functional.cross_entropy(self.net(images), labels).backward()
+        self.optimizer.step()
+        return time.process_time() - begin
+
+
+def data() -> TensorDataset:
+    """Return images with labels for all steps."""
+    return TensorDataset(torch.rand(STEPS * SIZE, 3, 16, 16), torch.arange(STEPS * SIZE) % 3)
+
+
+def by_hand(net: Net) -> Net:
+    """Freeze all but the head, without freezekit."""
+    net.body.requires_grad_(False).eval()
+    return net
+
+
+def lightning(case: str, switch: Switch) -> None:
+    """Train by Lightning."""
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    from freezekit.integrations.lightning import FreezeCallback
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = Net()
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            return functional.cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.01)
+
+    class Steps(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            switch.step(trainer, callback, trainer.optimizers[0])
+
+    module, freeze = Module(), FREEZES[case]
+    callback = Callback() if freeze is None else FreezeCallback(freeze)
+    if freeze is None:
+        by_hand(module.model)
+    trainer = Trainer(
+        max_epochs=1,
+        callbacks=[callback, Steps()],
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(module, DataLoader(data(), SIZE))
+
+
+def hugging_face(case: str, switch: Switch) -> None:
+    """Train by Hugging Face's Trainer."""
+    from tempfile import TemporaryDirectory
+
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    from benchmarks.trainers.hugging_face import Classifier, Named
+    from freezekit.integrations.hugging_face import FreezeCallback
+
+    class Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            switch.step(trainer.callback_handler, callback, optimizer)
+
+    freeze = FREEZES[case]
+    model = Classifier(Net() if freeze else by_hand(Net()))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    example = torch.zeros(2, 3, 16, 16)
+    callback = FreezeCallback(freeze, example_input=example) if freeze else TrainerCallback()
+    with TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            num_train_epochs=1,
+            per_device_train_batch_size=SIZE,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            remove_unused_columns=False,
+        )
+        trainer = Trainer(
+            model,
+            arguments,
+            train_dataset=Named(data()),
+            callbacks=[callback, Steps()],
+            optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)),
+        )
+        trainer.train()
+
+
+TRAINERS: dict[str, Callable[[str, Switch], None]] = {
+    "lightning": lightning,
+    "hugging_face": hugging_face,
+}
+
+
+def middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval by the sign test.
+
+    Example:
+        >>> middle(range(101))
+        (50, 40, 60)
+    """
+    ordered = sorted(values)
+    rank = int(binom.ppf(0.025, len(ordered), 0.5))
+    return median(ordered), ordered[rank], ordered[-1 - rank]
+
+
+def summary(seconds: Sequence[tuple[float, float, float]]) -> dict[str, Any]:  # Any: JSON
+    """Return the median steps, and what the callback adds, with its interval."""
+    return {
+        "plain_seconds": median(plain for _, _, plain in seconds),
+        "trainer_seconds": median(without for without, _, _ in seconds),
+        "added_seconds": list(middle([having - without for without, having, _ in seconds])),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:  # Any: JSON
+    """Return the summary in Markdown."""
+    lines = [
+        "| trainer | | plain loop | the trainer alone | added to a step |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in rows:
+        plain, alone = 1e6 * row["plain_seconds"], 1e6 * row["trainer_seconds"]
+        added = [1e6 * value for value in row["added_seconds"]]
+        lines.append(
+            f"| {row['trainer']} | {row['case']} | {plain:.0f} µs | {alone:.0f} µs | "
+            f"{added[0]:.1f} µs ({added[1]:.1f} to {added[2]:.1f}), {added[0] / alone:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__)
+@click.option("--only", type=click.Choice(tuple(TRAINERS)), help="One trainer; other rows stay.")
+@click.option(
+    "-o",
+    "--output",
+    default=Path("benchmarks/results/trainers-overhead.json"),
+    type=click.Path(path_type=Path),
+)
+def main(only: str | None, output: Path) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
+    chosen = (only,) if only else tuple(TRAINERS)
+    rows = [row for row in rows if row["trainer"] not in chosen]
+    for trainer in chosen:
+        for case in FREEZES:
+            load = os.getloadavg()[0]
+            TRAINERS[trainer](case, switch := Switch(case))
+            row = {"trainer": trainer, "case": case, **summary(switch.seconds)}
+            row |= {"load_before": load, "load_after": os.getloadavg()[0]}
+            raw = [[round(1e6 * value) for value in each] for each in switch.seconds]
+            rows.append(row | {"raw_microseconds": raw})
+    write_whole(output, {"environment": environment(), "pairs": PAIRS, "rows": rows})
+    click.echo(table(rows))
+
+
+if __name__ == "__main__":
+    main()
