@@ -34,7 +34,6 @@ from benchmarks.trainers.side_by_side import (
     PER_EPOCH,
     RATE,
     TOOLS,
-    Classifier,
     fit,
     trained,
 )

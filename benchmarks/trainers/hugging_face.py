@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from benchmarks.trainers import task as tasks
-from freezekit.integrations.hugging_face import FreezeCallback
+from freezekit.integrations import hugging_face as integration
 
 if TYPE_CHECKING:
     from benchmarks.trainers.task import Task
@@ -94,7 +94,7 @@ def train(task: Task, net: nn.Module, data: Dataset[Any], watch: Watch) -> None:
         ddp_backend="gloo" if task.processes > 1 else None,
         remove_unused_columns=False,
     )
-    callback = FreezeCallback(
+    callback = integration.FreezeCallback(
         task.freeze, lean=task.lean, example_input=torch.zeros(2, 3, tasks.SIZE, tasks.SIZE)
     )
     model, named = Classifier(net), Named(data)

@@ -40,36 +40,46 @@ class KeepsItsPlace(DataLoader[Any]):  # Any: a sample
         self.given = 0
 
     def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were given."""
         return {"given": self.given % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave these out at the next time."""
         self.first = state["given"]
 
 
 class Classifier(LightningModule):
+    """The model, with its loss and its optimizer."""
+
     def __init__(self, task: Task, net: nn.Module) -> None:
         super().__init__()
         self.task, self.model = task, net
 
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Return the loss."""
         images, labels = batch
         torch.manual_seed(self.global_step)
         return functional.cross_entropy(self.model(images), labels)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> Any:  # Any: as Lightning has it
+        """Return the optimizer and its cosine."""
         optimizer = tasks.optimizer(self.parameters())
         scheduler = {"scheduler": tasks.rates(self.task, optimizer), "interval": "step"}
         return [optimizer], [scheduler]
 
 
 class Look(Callback):
+    """Shows each step to a watch."""
+
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:  # Any: not looked at
+        """Look before it."""
         self.watch.before()
 
     def on_train_batch_end(self, trainer: LightningTrainer, *_: Any) -> None:
+        """Look after it."""
         self.watch.after(trainer.global_step)
 
 

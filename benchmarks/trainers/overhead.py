@@ -37,7 +37,12 @@ if TYPE_CHECKING:
 SIZE, SKIPPED, PAIRS = 4, 50, 2000
 STEPS = SKIPPED + 2 * PAIRS + 10
 SPEC = "head-only"
-FREEZES = {"control": None, "empty": None, "spec": SPEC, "schedule": f"{SPEC} then full at {STEPS - 2}step"}
+FREEZES = {
+    "control": None,
+    "empty": None,
+    "spec": SPEC,
+    "schedule": f"{SPEC} then full at {STEPS - 2}step",
+}
 """What the callback is given; it is asked for nothing in the first two. The schedule changes nothing while
 steps are counted."""
 
@@ -177,10 +182,10 @@ def hugging_face(case: str, switch: Switch) -> None:
     """Train by Hugging Face's Trainer."""
     from tempfile import TemporaryDirectory
 
+    from freezekit.integrations.hugging_face import FreezeCallback
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from benchmarks.trainers.hugging_face import Classifier, Named
-    from freezekit.integrations.hugging_face import FreezeCallback
 
     class Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
         def on_step_end(self, *_: Any, **__: Any) -> None:

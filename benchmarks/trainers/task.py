@@ -1,4 +1,4 @@
-"""The fine-tune that all trainers make: its photographs, model, optimizer, and what is frozen when."""
+"""The fine-tune that all trainers make: photographs, model, optimizer, and what is frozen when."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SIZE, BATCH, STEPS_PER_EPOCH, EPOCHS, TESTED = 96, 8, 6, 3, 100
 STEPS = EPOCHS * STEPS_PER_EPOCH
 RATE, DECAY, DROPOUT = 5e-4, 0.01, 0.2
 SAVED_EVERY, KILLED_AT = 4, 10
-"""So that a killed training goes on from step 8: in the middle of an epoch, after one change of plan and
-before another."""
+"""So that a killed training goes on from step 8: in the middle of an epoch, after one change of plan
+and before another."""
 
 FROZEN = "first-n-stages:n=4"
 SCHEDULE = "head-only then first-n-stages:n=3 at 1ep then first-n-stages:n=1 at 9step"
@@ -36,8 +36,8 @@ PHASES: Mapping[str, tuple[tuple[int, str], ...]] = {
     FROZEN: ((0, FROZEN),),
     SCHEDULE: ((0, "head-only"), (6, "first-n-stages:n=3"), (9, "first-n-stages:n=1")),
 }
-"""The steps that were made when each spec comes into force: said again here, and not computed from the
-text, as this is what freezekit is held against."""
+"""The steps that were made when each spec comes into force: said again here, and not computed from
+the text, as this is what freezekit is held against."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def reference(task: Task) -> Task:
 class Trainer(Protocol):
     """What a module of a trainer has.
 
-    `train` trains `net` in place. It calls `watch.before()` before each step and `watch.after()` after
-    it, and `torch.manual_seed(step)` before each forward, as a resume would have to restore random
+    `train` trains `net` in place. It calls `watch.before()` before each step and `watch.after()`
+    after it, and `torch.manual_seed(step)` before each forward, as a resume would have to restore random
     numbers otherwise. It writes a checkpoint each `SAVED_EVERY` steps.
     """
 
