@@ -3,9 +3,9 @@
     PYTHON -m benchmarks.trainers.beside_finetuning_scheduler
 
 PYTHON has finetuning-scheduler 2.14.1 beside freezekit: `build/peers` of `make zoo`, then
-`build/peers/bin/python -m pip install finetuning-scheduler==2.14.1`. All train the same small network
-with Lightning, on the CPU, in one thread: the head for an epoch, then a part of the backbone, then
-all (`BackboneFinetuning`: all from the second epoch on). Replicas on several ranks are in
+`build/peers/bin/python -m pip install finetuning-scheduler==2.14.1`. All train the same small
+network with Lightning, on the CPU, in one thread: the head for an epoch, then a part of the backbone,
+then all (`BackboneFinetuning`: all from the second epoch on). Replicas on several ranks are in
 `benchmarks/phases/trainers.py`.
 """
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.trainers.overhead
 
-A model so small that a step of a plain loop takes about a millisecond, its head trained. In one training,
-the callback and what it registered at the optimizer are taken away and put back from step to step, in
-pairs whose order is drawn: the differences within pairs are what it adds. The median is robust against
-other programs on the machine; its 95 % interval is that of the sign test. Beside it, a callback of which no
-hook does anything, and a control in which nothing is taken away. Between two steps, a plain loop makes
-one, for the scale. CPU time of the process, in one thread.
+A model so small that a step of a plain loop takes about a millisecond, its head trained. In one
+training, the callback and what it registered at the optimizer are taken away and put back from step
+to step, in pairs whose order is drawn: the differences within pairs are what it adds. The median is
+robust against other programs on the machine; its 95 % interval is that of the sign test. Beside it, a
+callback of which no hook does anything, and a control in which nothing is taken away. Between two
+steps, a plain loop makes one, for the scale. CPU time of the process, in one thread.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FREEZES = {
     "spec": SPEC,
     "schedule": f"{SPEC} then full at {STEPS - 2}step",
 }
-"""What the callback is given; it is asked for nothing in the first two. The schedule changes nothing while
-steps are counted."""
+"""What the callback is given; in the first two it is none of freezekit's. The schedule changes
+nothing while steps are counted."""
 
 
 class Net(nn.Module):
@@ -80,7 +80,7 @@ class Switch:
         """Note the step that has ended, and prepare the next one.
 
         Args:
-            holder: What has the list `callbacks`. It gets another list, as it goes through this one.
+            holder: What has the list `callbacks`. It gets another list: it goes through this one.
             callback: The one that is taken away and put back.
             optimizer: What a schedule has registered hooks at.
         """
@@ -182,10 +182,10 @@ def hugging_face(case: str, switch: Switch) -> None:
     """Train by Hugging Face's Trainer."""
     from tempfile import TemporaryDirectory
 
-    from freezekit.integrations.hugging_face import FreezeCallback
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from benchmarks.trainers.hugging_face import Classifier, Named
+    from freezekit.integrations import hugging_face as integration
 
     class Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -195,7 +195,9 @@ def hugging_face(case: str, switch: Switch) -> None:
     model = Classifier(Net() if freeze else by_hand(Net()))
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     example = torch.zeros(2, 3, 16, 16)
-    callback = FreezeCallback(freeze, example_input=example) if freeze else TrainerCallback()
+    callback = TrainerCallback()
+    if freeze:
+        callback = integration.FreezeCallback(freeze, example_input=example)
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

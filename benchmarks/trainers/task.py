@@ -27,8 +27,8 @@ SIZE, BATCH, STEPS_PER_EPOCH, EPOCHS, TESTED = 96, 8, 6, 3, 100
 STEPS = EPOCHS * STEPS_PER_EPOCH
 RATE, DECAY, DROPOUT = 5e-4, 0.01, 0.2
 SAVED_EVERY, KILLED_AT = 4, 10
-"""So that a killed training goes on from step 8: in the middle of an epoch, after one change of plan
-and before another."""
+"""So that a killed training goes on from step 8: in the middle of an epoch, after one change of
+plan and before another."""
 
 FROZEN = "first-n-stages:n=4"
 SCHEDULE = "head-only then first-n-stages:n=3 at 1ep then first-n-stages:n=1 at 9step"
@@ -86,8 +86,8 @@ class Trainer(Protocol):
     """What a module of a trainer has.
 
     `train` trains `net` in place. It calls `watch.before()` before each step and `watch.after()`
-    after it, and `torch.manual_seed(step)` before each forward, as a resume would have to restore random
-    numbers otherwise. It writes a checkpoint each `SAVED_EVERY` steps.
+    after it, and `torch.manual_seed(step)` before each forward: not each trainer restores random
+    numbers when it resumes. It writes a checkpoint each `SAVED_EVERY` steps.
     """
 
     SPLIT: str

@@ -1,4 +1,4 @@
-"""A loop of timm's parts: its optimizers by `param_group_fn`, its cosine, its scaler and its average."""
+"""A loop of timm's parts: optimizer by `param_group_fn`, cosine, scaler and average."""
 
 from __future__ import annotations
 
