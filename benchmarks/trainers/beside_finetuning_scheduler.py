@@ -4,9 +4,9 @@
 
 PYTHON has finetuning-scheduler 2.14.1 beside freezekit: `build/peers` of `make zoo`, then
 `build/peers/bin/python -m pip install finetuning-scheduler==2.14.1`. All train the same small
-network with Lightning, on the CPU, in one thread: the head for an epoch, then a part of the backbone,
-then all (`BackboneFinetuning`: all from the second epoch on). Replicas on several ranks are in
-`benchmarks/phases/trainers.py`.
+network with Lightning, on the CPU, in one thread: the head for an epoch, then a part of the
+backbone, then all (`BackboneFinetuning`: all from the second epoch on). Replicas on ranks are
+in `benchmarks/phases/trainers.py`.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ TRAINERS = {
     "plain": "freezekit",
     "lightning": "lightning",
     "hugging_face": "transformers",
+    "accelerate": "accelerate",
     "timm": "timm",
 }
 """Modules here, and the package whose version counts."""
