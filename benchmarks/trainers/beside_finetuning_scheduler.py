@@ -170,18 +170,22 @@ def resumed_by_argument(tool: str, folder: Path) -> dict[str, Any]:  # Any: JSON
     return resumed(tool, folder, by_argument=True)
 
 
-def apart_from_decay(tool: str, folder: Path) -> dict[str, Any]:  # Any: JSON
+def apart_from_decay(
+    tool: str, folder: Path, *, no_decay: tuple[str, ...] = ()
+) -> dict[str, Any]:  # Any: JSON
     """Give weights a decay, and norms and biases none: does each keep its own when it is thawed?"""
 
     def optimizer(module: LightningModule) -> Optimizer:
         everything = any(isinstance(each, FreezeCallback) for each in module.trainer.callbacks)
         chosen = list(module.parameters()) if everything else trained(module)
+        module.no_decay = list(no_decay)
         return torch.optim.AdamW(
             [
                 {"params": [p for p in chosen if p.ndim > 1], "weight_decay": DECAY},
                 {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
             ],
             lr=RATE,
+            weight_decay=DECAY if no_decay else 0.01,  # torch's default
         )
 
     rates = Rates()
@@ -190,6 +194,11 @@ def apart_from_decay(tool: str, folder: Path) -> dict[str, Any]:  # Any: JSON
     wanted = {name: DECAY if p.ndim > 1 else 0.0 for name, p in module.named_parameters()}
     other = sorted(name for name in wanted if last[name] != wanted[name])
     return {"parameters": len(wanted), "with_another_decay": other, "decays": last}
+
+
+def apart_by_name(tool: str, folder: Path) -> dict[str, Any]:  # Any: JSON
+    """Do the same with the names that finetuning-scheduler asks for, and the decay as a default."""
+    return apart_from_decay(tool, folder, no_decay=("bias", ".1.weight"))
 
 
 def schedulers(tool: str, folder: Path) -> dict[str, Any]:  # Any: JSON
@@ -218,6 +227,7 @@ QUESTIONS = {
     "resumed, trainer.ckpt_path": resumed,
     "resumed, fit(ckpt_path=)": resumed_by_argument,
     "weight decay": apart_from_decay,
+    "weight decay, no_decay": apart_by_name,
     "schedulers": schedulers,
 }
 
