@@ -36,7 +36,7 @@ def resumed(rows: list[dict[str, Any]]) -> list[str]:  # Any: JSON
     for key in keys:
         kind, _, step = key.rpartition(" ")
         cells = [_cell(row[key]) for row in rows]
-        lines.append(f"| {kind}: {step} of 15 steps | " + " | ".join(cells) + " |")
+        lines.append(f"| {kind}, {step} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -46,7 +46,7 @@ def _cell(found: dict[str, Any]) -> str:  # Any: JSON
     if not found["differing"]:
         return "equal"
     stays = found["frozen_at_the_end"] - found["frozen_at_the_end_of_the_whole"]
-    still = f"; {stays} of 11 parameters still frozen at the end" if stays else ""
+    still = f", {stays} parameters still frozen at the end" if stays else ""
     return f"{found['largest']:.1g} apart{still}"
 
 
@@ -62,35 +62,35 @@ def rates(row: dict[str, Any]) -> list[str]:  # Any: JSON
     return [row["tool"], *cells]
 
 
-def main() -> None:
-    rows = json.loads(PATH.read_text(encoding="utf-8"))["rows"]
-    by = {}
+def tables(rows: list[dict[str, Any]]) -> list[str]:  # Any: JSON
+    """Return the tables in Markdown."""
+    by: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by.setdefault(row["question"], []).append(row)
-    print(
+    frozen = [
         "| | moved in an epoch in which the backbone is frozen | its modules in train mode | "
-        "features of one image in two batches apart |"
-    )
-    print("|---|---|---:|---:|")
-    print("\n".join(while_frozen(row) for row in by["while frozen"]), end="\n\n")
-    chosen = [by["resumed, trainer.ckpt_path"], by["resumed, fit(ckpt_path=)"]]
-    print("\n".join(resumed([*chosen[1][:2], chosen[0][2], chosen[1][2]])), end="\n\n")
-    print("| weight decay 0.05 of weights, 0 of norms and biases | parameters with another one |")
-    print("|---|---|")
+        "features of an image apart, in two batches |",
+        "|---|---|---:|---:|",
+        *(while_frozen(row) for row in by["while frozen"]),
+    ]
+    documented, usual = by["resumed, trainer.ckpt_path"], by["resumed, fit(ckpt_path=)"]
+    decays = ["| | parameters with another weight decay than given |", "|---|---:|"]
     for row in (*by["weight decay"], by["weight decay, no_decay"][-1]):
-        how = ", `no_decay` and a default" if row["question"].endswith("no_decay") else ""
+        how = ", with `no_decay`" if row["question"].endswith("no_decay") else ""
         other = len(row["with_another_decay"])
-        print(f"| {row['tool']}{how} | {other} of {row['parameters']} |")
-    print()
+        decays.append(f"| {row['tool']}{how} | {other} of {row['parameters']} |")
     names = [name for name, value in by["schedulers"][0].items() if isinstance(value, dict)]
-    print(
-        "| rate of the first block, by that of the head, when it is thawed | "
-        + " | ".join(names)
-        + " |"
-    )
-    print("|---|" + "---:|" * len(names))
-    for row in by["schedulers"]:
-        print("| " + " | ".join(rates(row)) + " |")
+    ratios = [
+        "| | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+        *("| " + " | ".join(rates(row)) + " |" for row in by["schedulers"]),
+    ]
+    parts = (frozen, resumed([*usual[:2], documented[2], usual[2]]), decays, ratios)
+    return ["\n".join(lines) for lines in parts]
+
+
+def main() -> None:
+    print("\n\n".join(tables(json.loads(PATH.read_text(encoding="utf-8"))["rows"])))
 
 
 if __name__ == "__main__":

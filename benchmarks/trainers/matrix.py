@@ -36,6 +36,13 @@ TRAINERS = {
     "timm": "timm",
 }
 """Modules here, and the package whose version counts."""
+TITLES = {
+    "plain": "plain loop, freezekit",
+    "lightning": "Lightning",
+    "hugging_face": "Hugging Face Trainer, transformers",
+    "accelerate": "loop with Accelerate",
+    "timm": "loop of timm's parts, timm",
+}
 LIMIT_SECONDS = 400
 
 
@@ -118,8 +125,6 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def cell(row: dict[str, Any]) -> str:  # Any: JSON
     """Return what a row says, in a few words."""
-    if "failed" in row:
-        return "failed"
     worst = max(row["apart_from_by_hand"], key=lambda each: len(each["differing"]))
     said = "equal"
     if worst["differing"]:
@@ -134,10 +139,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| trainer | " + " | ".join(tasks.VARIANTS) + " |",
         "|---|" + "---|" * len(tasks.VARIANTS),
     ]
-    for trainer in dict.fromkeys(row["trainer"] for row in rows):
+    for trainer in (name for name in TITLES if any(row["trainer"] == name for row in rows)):
         mine = {row["variant"]: row for row in rows if row["trainer"] == trainer}
         cells = [cell(mine[name]) if name in mine else "" for name in tasks.VARIANTS]
-        lines.append(f"| {trainer} | " + " | ".join(cells) + " |")
+        of = next(iter(mine.values()))["version"]
+        lines.append(f"| {TITLES[trainer]} {of} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
