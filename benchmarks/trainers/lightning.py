@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from benchmarks.trainers import task as tasks
 from freezekit.integrations.lightning import FreezeCallback
@@ -97,10 +97,13 @@ def train(task: Task, net: nn.Module, data: Dataset[Any], watch: Watch) -> None:
         accelerator="cpu",
         devices=task.processes,
         strategy="ddp" if task.processes > 1 else "auto",
+        use_distributed_sampler=False,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loader = KeepsItsPlace(data, tasks.BATCH // task.processes)
+    # Under DistributedDataParallel, Lightning's own sampler shuffles, whatever the loader does.
+    sampler = DistributedSampler(data, shuffle=False) if task.processes > 1 else None
+    loader = KeepsItsPlace(data, tasks.BATCH // task.processes, sampler=sampler)
     last = max(map(str, task.folder.glob("*.ckpt"))) if task.resumes else None
     trainer.fit(Classifier(task, net), loader, ckpt_path=last)

@@ -142,7 +142,10 @@ def main(only: str | None, output: Path) -> None:
             TRAINERS[trainer](case, switch := Switch(case))
             row = {"trainer": trainer, "case": case, **summary(switch.seconds)}
             row |= {"load_before": load, "load_after": os.getloadavg()[0]}
-            raw = [[round(1e6 * value) for value in each] for each in switch.seconds]
+            columns = zip(
+                ("without", "with", "plain"), zip(*switch.seconds, strict=True), strict=True
+            )
+            raw = {name: " ".join(f"{1e6 * s:.0f}" for s in column) for name, column in columns}
             rows.append(row | {"raw_microseconds": raw})
     write_whole(output, {"environment": environment(), "pairs": PAIRS, "rows": rows})
     click.echo(table(rows))
