@@ -7,7 +7,8 @@ training, the callback and what it registered at the optimizer are taken away an
 to step, in pairs whose order is drawn: the differences within pairs are what it adds. The median is
 robust against other programs on the machine; its 95 % interval is that of the sign test. Beside it,
 a callback of which no hook does anything, and a control in which nothing is taken away. Between two
-steps, a plain loop makes one, for the scale. CPU time of the process, in one thread.
+steps, a plain loop makes one, for the scale. CPU time of the process, in one thread. A run adds its
+pairs to those in the file.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import random
 import time
 import warnings
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,9 @@ from benchmarks.trainers.overhead_trainings import FREEZES, PAIRS, SKIPPED, TRAI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+PARTS = "without", "with", "plain"
 
 
 class Switch:
@@ -123,32 +128,50 @@ def table(rows: Sequence[dict[str, Any]]) -> str:  # Any: JSON
 
 @click.command(help=__doc__)
 @click.option("--only", type=click.Choice(tuple(TRAINERS)), help="One trainer; other rows stay.")
+@click.option("--fresh", is_flag=True, help="Leave out the pairs that are in the file.")
 @click.option(
     "-o",
     "--output",
     default=Path("benchmarks/results/trainers-overhead.json"),
     type=click.Path(path_type=Path),
 )
-def main(only: str | None, output: Path) -> None:
+def main(only: str | None, fresh: bool, output: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    rows = json.loads(output.read_text(encoding="utf-8"))["rows"] if output.exists() else []
-    chosen = (only,) if only else tuple(TRAINERS)
-    rows = [row for row in rows if row["trainer"] not in chosen]
-    for trainer in chosen:
+    done = {}
+    if output.exists():
+        rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
+        done = {(row["trainer"], row["case"]): row for row in rows}
+    for trainer in (only,) if only else TRAINERS:
         for case in FREEZES:
             load = os.getloadavg()[0]
             TRAINERS[trainer](case, switch := Switch(case))
-            row = {"trainer": trainer, "case": case, **summary(switch.seconds)}
-            row |= {"load_before": load, "load_after": os.getloadavg()[0]}
-            columns = zip(
-                ("without", "with", "plain"), zip(*switch.seconds, strict=True), strict=True
-            )
-            raw = {name: " ".join(f"{1e6 * s:.0f}" for s in column) for name, column in columns}
-            rows.append(row | {"raw_microseconds": raw})
-    write_whole(output, {"environment": environment(), "pairs": PAIRS, "rows": rows})
+            before = {} if fresh else done.get((trainer, case), {})
+            loads = [*before.get("loads", ()), load, os.getloadavg()[0]]
+            done[trainer, case] = pooled(trainer, case, before, switch.seconds) | {"loads": loads}
+        rows = [done[key] for key in product(TRAINERS, FREEZES) if key in done]
+        write_whole(output, {"environment": environment(), "rows": rows})
     click.echo(table(rows))
+
+
+def pooled(
+    trainer: str, case: str, before: dict[str, Any], seconds: Sequence[tuple[float, float, float]]
+) -> dict[str, Any]:  # Any: JSON
+    """Return a row of the pairs of all runs."""
+    raw = {
+        name: " ".join(
+            [
+                *before.get("raw_microseconds", {}).get(name, "").split(),
+                *(f"{1e6 * s:.0f}" for s in column),
+            ]
+        )
+        for name, column in zip(PARTS, zip(*seconds, strict=True), strict=True)
+    }
+    columns = ([1e-6 * float(value) for value in raw[name].split()] for name in PARTS)
+    pairs = list(zip(*columns, strict=True))
+    row = {"trainer": trainer, "case": case, "pairs": len(pairs), **summary(pairs)}
+    return row | {"raw_microseconds": raw}
 
 
 if __name__ == "__main__":
