@@ -32,7 +32,8 @@ class Beside:
             the head.
         ops: Modules without parameters that work on what ends and exits make.
         idle: Units on which no output depends, as the layers of an encoder after the last map that
-            a hook takes. They go with the stage before them.
+            a hook takes. They go with the stage before them, and with the head if they take what
+            it makes, as a pooling does whose output nobody uses.
     """
 
     units: tuple[Unit, ...]

@@ -119,11 +119,13 @@ def group_units(anatomy: Anatomy, area_out: int | None) -> Grouping:
     tail = cut_tail(after, area_out, trunk)
     groups = [Group("stem", (*beside.first, *cut.stem)), *_stages(cut.body)]
     groups += [Group("neck", tail.neck)] if tail.neck else []
-    for unit in beside.idle:  # without a layout: the stage does not return what they make
+    of_head = anatomy.sources.needing(tail.head, beside.idle)
+    for unit in (u for u in beside.idle if u not in of_head):
         at = max(at for at, group in enumerate(groups) if _starts(group) <= unit.start or not at)
+        # Without a layout: the stage does not return what it makes.
         groups[at] = _joined(groups[at], replace(unit, grid_out=None, area_out=None))
     end = max(unit.stop for unit in expanded.units) + 1
-    head = Group("head", (*tail.head, *beside.last(end)))
+    head = Group("head", (*tail.head, *of_head, *beside.last(end)))
     return Grouping(
         groups=(*groups, head),
         openings=tuple(openings),

@@ -162,9 +162,24 @@ def _shapes(model: nn.Module, image_size: int | None) -> list[tuple[int, ...]]:
     told = next((size for size in built_for if isinstance(size, tuple) and len(size) == 2), None)
     if told and told not in sizes:
         sizes.insert(0, told)
+    if not told and len(sizes) > 1 and (configured := _configured_size(model)):
+        sizes = list(dict.fromkeys([configured, *sizes]))
     if image_size:
         sizes = [(image_size, image_size)]
     return [(count, *size) for count in channels for size in sizes]
+
+
+def _configured_size(model: nn.Module) -> tuple[int, int] | None:
+    """Return the image size in a configuration of the model or of a part, in transformers' way."""
+    for module in model.modules():
+        for holder in (module, getattr(module, "config", None)):
+            said = getattr(holder, "image_size", None)
+            size = (said, said) if isinstance(said, int) else said
+            if isinstance(size, (tuple, list)) and len(size) == 2:
+                height, width = size
+                if isinstance(height, int) and isinstance(width, int):
+                    return height, width
+    return None
 
 
 def _needs_data(error: Exception) -> bool:
@@ -196,8 +211,18 @@ def _refusal(model: nn.Module, candidates: list[Any], given: bool, error: Except
     images = [tree_leaves(candidate)[0] for candidate in candidates]
     sizes = "/".join(str(size) for size in dict.fromkeys(image.shape[-1] for image in images))
     shape = tuple(images[0].shape)
-    said = f"{said!r}; {hooks}give {advice}"
+    said = f"{said!r}; {hooks}{_part_text(model)}give {advice}"
     return f"{name} refuses images of {sizes} pixels; of shape {shape}: {said}"
+
+
+def _part_text(model: nn.Module) -> str:
+    """Say which part takes images alone, where the whole says that it takes something else."""
+    said = ((n, getattr(m, "main_input_name", None)) for n, m in model.named_modules())
+    taken = {name: main for name, main in said if isinstance(main, str)}
+    part = next((name for name, main in taken.items() if main == "pixel_values"), None)
+    if not part or "" not in taken:
+        return ""
+    return f"it takes {taken['']!r}, and its part {part!r} takes images: freeze that part; or "
 
 
 def _hooks_text(model: nn.Module) -> str:
