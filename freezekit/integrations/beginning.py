@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import (
     ScheduleError,
@@ -11,6 +11,7 @@ from freezekit.errors import (
     UnknownStrategyError,
 )
 from freezekit.freezing.plan import FreezePlan
+from freezekit.handle.freeze import freeze_
 from freezekit.schedules.asking import ask, plan_of
 from freezekit.spec.progress import Progress
 from freezekit.spec.schedule import Schedule
@@ -18,7 +19,10 @@ from freezekit.spec.strategy import Strategy
 from freezekit.spec.timeline import Timeline
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from freezekit.backbone.view import Backbone
+    from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
 
 LONG = 10**6
@@ -57,6 +61,47 @@ def schedule_or_spec(
         raise
     is_spec = isinstance(schedule, Timeline) and len(schedule.phases) == 1
     return given if is_spec else schedule
+
+
+def freeze_at_first(
+    model: nn.Module,
+    given: str | Strategy | FreezePlan | Schedule,
+    registry: Registry,
+    *,
+    epochs: int | None = None,
+    lean: bool = False,
+    thaw: bool = False,
+    example_input: Any = None,  # Any: whatever the model takes
+) -> Frozen:
+    """Freeze a model as a training begins: by a spec, or by the first plan of a schedule.
+
+    Args:
+        model: The model.
+        given: As `schedule_or_spec` returns it.
+        registry: The strategies that phases can name.
+        epochs: As in `first_plan`.
+        lean: As in `freeze_`.
+        thaw: As in `freeze_`.
+        example_input: As in `freeze_`.
+
+    Example:
+        >>> from freezekit import load_backbone, load_registry
+        >>> model = load_backbone("torchvision:resnet18", device="meta")
+        >>> registry = load_registry()
+        >>> freeze_at_first(model, schedule_or_spec("lp-ft", registry), registry)
+        Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)
+    """
+    frozen = freeze_(
+        model,
+        "full" if isinstance(given, Schedule) else given,
+        lean=lean,
+        thaw=thaw,
+        example_input=example_input,
+        registry=registry,
+    )
+    if isinstance(given, Schedule):
+        frozen.change_(first_plan(given, frozen.backbone, epochs, registry))
+    return frozen
 
 
 def first_plan(

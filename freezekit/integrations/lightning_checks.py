@@ -5,20 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from packaging.version import Version
-
-from freezekit.errors import FreezeError, some
-from freezekit.freezing.departures import look, warning
-from freezekit.freezing.planning import warn
+from freezekit.errors import FreezeError
+from freezekit.integrations.common_checks import check_version
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from freezekit.handle.frozen import Frozen
-
-TESTED = Version("2.4"), Version("3")
+TESTED = "2.4", "3"
 """Lightning from the first on, below the second."""
 PACKAGES = "lightning", "pytorch_lightning"
+HELD_ADVICE = "give configure_optimizers self.parameters(), or callback.frozen.param_groups(lr)"
 
 
 def check_trainer(
@@ -58,15 +54,11 @@ def check_trainer(
             "code: run = callback.frozen.follow(schedule, optimizer, ...), then run.step() after "
             "each step and run.epoch() after each epoch"
         )
-    package, found = _version(trainer)
-    if found is not None and not TESTED[0] <= found < TESTED[1]:
-        warn(
-            [
-                f"{package} {found} is installed, and this callback was tested with versions from "
-                f"{TESTED[0]} to below {TESTED[1]}"
-            ],
-            stacklevel=4,
-        )
+    for cls in type(trainer).__mro__:  # a Trainer of one's own has another module
+        package = cls.__module__.partition(".")[0]
+        if package in PACKAGES:
+            check_version(package, sys.modules[package].__version__, TESTED)
+            return
 
 
 def model_in(pl_module: nn.Module, path: str | None) -> nn.Module:
@@ -114,47 +106,6 @@ def staging_advice(pl_module: nn.Module, model: nn.Module) -> str:
         "Name one as module=, or give example_input= or example_input_array, if its forward "
         "takes no images"
     )
-
-
-def check_departures(frozen: Frozen) -> None:
-    """Warn of flags and modules that were changed between `setup` and the start of the training.
-
-    Warns:
-        FreezekitWarning: There are some, as after a conversion to SyncBatchNorm.
-    """
-    if departures := look(frozen.backbone, frozen.plan).departures:
-        warn([warning(departures)], stacklevel=4)
-
-
-def check_held(frozen: Frozen, optimizers: list[Any]) -> None:  # Any: of torch and of others
-    """Warn of trained parameters that no optimizer has.
-
-    Warns:
-        FreezekitWarning: There are some.
-    """
-    held = {id(p) for each in optimizers for group in each.param_groups for p in group["params"]}
-    missing = [
-        name
-        for name, parameter in frozen.backbone.model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in held
-    ]
-    if missing:
-        warn(
-            [
-                f"no optimizer holds {len(missing)} parameter(s) that the plan trains: "
-                f"{some(missing)}. They will never move: give configure_optimizers "
-                "self.parameters(), or callback.frozen.param_groups(lr)"
-            ],
-            stacklevel=4,
-        )
-
-
-def _version(trainer: Any) -> tuple[str, Version | None]:  # Any: as above
-    for cls in type(trainer).__mro__:  # a Trainer of one's own has another module
-        package = cls.__module__.partition(".")[0]
-        if package in PACKAGES:
-            return package, Version(sys.modules[package].__version__)
-    return "", None
 
 
 def _with_parameters(pl_module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING, Any
 from freezekit.errors import FreezeError, StagingError
 from freezekit.freezing.eval_hold import ask_modes, asked_modes
 from freezekit.freezing.plan import FreezePlan
-from freezekit.handle.freeze import freeze_
-from freezekit.integrations.beginning import first_plan, schedule_or_spec
+from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
+from freezekit.integrations.common_checks import check_departures, check_held
 from freezekit.integrations.lightning_checks import (
-    check_departures,
-    check_held,
+    HELD_ADVICE,
     check_trainer,
     model_in,
     staging_advice,
 )
 from freezekit.integrations.lightning_data import FeaturesForTraining
 from freezekit.integrations.lightning_optimizer import fit_optimizers
-from freezekit.integrations.lightning_resume import (
+from freezekit.integrations.lightning_trainer import lengths_of, schedulers_of, wrapper_of
+from freezekit.integrations.resuming import (
     end_missed_epoch,
     warn_of_anew,
     warn_of_another_plan,
 )
-from freezekit.integrations.lightning_trainer import lengths_of, schedulers_of, wrapper_of
 from freezekit.plugins.registry import default_registry
 from freezekit.spec.schedule import Schedule
 
@@ -145,7 +144,7 @@ class FreezeHooks:
         frozen, optimizers = self.frozen, trainer.optimizers
         check_departures(frozen)
         if self._schedule is None:  # follow() looks through all phases
-            check_held(frozen, optimizers)
+            check_held(frozen, optimizers, HELD_ADVICE)
         fit_optimizers(
             trainer, frozen, self._schedule, default_registry(), lr=self._lr, thaw=self._thaw
         )
@@ -164,7 +163,9 @@ class FreezeHooks:
             self._state = None
             return
         state = None if self._state is None else self._state["frozen"]["followed"]
-        warn_of_anew(trainer, state)
+        warn_of_anew(
+            trainer.global_step, state, "give fit() the ckpt_path of a training with this callback"
+        )
         sample = self._sample
         if sample is not None:
             sample = trainer.strategy.batch_to_device(sample)
@@ -182,7 +183,8 @@ class FreezeHooks:
         )
         if self._state is not None:
             self._metrics, self._state = dict(self._state["metrics"]), None
-            if end_missed_epoch(self.run, trainer.current_epoch, self._metrics):
+            ended = trainer.current_epoch
+            if end_missed_epoch(self.run, ended, self._metrics, "Lightning"):
                 self._metrics = {}
         self._modes = asked_modes(self.frozen.backbone.model)
 
@@ -243,21 +245,17 @@ class FreezeHooks:
         if example is None:
             example = getattr(pl_module, "example_input_array", None)
         try:
-            frozen = freeze_(
+            return freeze_at_first(
                 model,
-                self._begin,
+                self._schedule or self._begin,
+                default_registry(),
+                epochs=epochs,
                 lean=self._lean,
                 thaw=self._thaw,
                 example_input=example,
-                registry=default_registry(),
             )
-            if self._schedule is not None:
-                frozen.change_(
-                    first_plan(self._schedule, frozen.backbone, epochs, default_registry())
-                )
         except StagingError as error:
             raise StagingError(f"{error}{staging_advice(pl_module, model)}") from error
-        return frozen
 
     def _saved_plan(self) -> FreezePlan | None:
         return None if self._state is None else FreezePlan.from_json(self._state["frozen"]["plan"])

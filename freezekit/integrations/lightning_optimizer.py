@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from freezekit.freezing.planning import decide
 from freezekit.integrations.lightning_trainer import schedulers_of
 from freezekit.integrations.regrouping import (
     divide_groups,
     is_grouped,
-    places_by_rate,
-    places_by_stage,
+    places_for,
     set_rate,
 )
 
 if TYPE_CHECKING:
     from freezekit.handle.frozen import Frozen
-    from freezekit.integrations.regrouping import Place
     from freezekit.plugins.registry import Registry
     from freezekit.spec.schedule import Schedule
 
@@ -39,22 +36,10 @@ def fit_optimizers(
         FreezeError: A rate was given, and the optimizer has its rates from elsewhere.
         SpecError, PlanError: A later plan of the schedule cannot be made.
     """
-    places = _places(frozen, schedule, registry, thaw=thaw)
+    places = places_for(frozen, schedule, registry, thaw=thaw)
     for optimizer in trainer.optimizers:
         if lr is not None:
             set_rate(optimizer, lr)
         if places and not is_grouped(optimizer):
             its = [each for each in schedulers_of(trainer) if each.optimizer is optimizer]
             divide_groups(optimizer, its, places)
-
-
-def _places(
-    frozen: Frozen, schedule: Schedule | None, registry: Registry, *, thaw: bool
-) -> dict[int, Place]:
-    """Return where parameters belong; {} where groups can stay."""
-    backbone, plan = frozen.backbone, frozen.plan
-    if schedule is not None:
-        later = [decide(backbone, each, registry, thaw=thaw) for each in schedule.plans()]
-        return places_by_stage(backbone, [plan, *later])
-    is_needed = any(scale != 1 for scale in plan.lr_scales.values())
-    return places_by_rate(backbone, plan) if is_needed else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from freezekit.backbone.staged import stages_or_reason
 from freezekit.errors import FreezeError
 from freezekit.freezing.parameter_groups import MULTIPLIER, name_apart
+from freezekit.freezing.planning import decide
 from freezekit.schedules.rates import SCHEDULED, SCHEDULER_RATES, set_multipliers, with_inner
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from freezekit.backbone.view import Backbone
     from freezekit.freezing.plan import FreezePlan
+    from freezekit.handle.frozen import Frozen
+    from freezekit.plugins.registry import Registry
+    from freezekit.spec.schedule import Schedule
 
 PER_GROUP = *SCHEDULER_RATES, "lr_lambdas", "base_momentums", "max_momentums", "warmup_steps"
 """Lists of torch's and timm's schedulers with one entry for each group."""
@@ -124,6 +128,31 @@ def places_by_stage(backbone: Backbone, plans: Sequence[FreezePlan]) -> dict[int
         )
         for name, parameter in backbone.model.named_parameters()
     }
+
+
+def places_for(
+    frozen: Frozen, schedule: Schedule | None, registry: Registry, *, thaw: bool
+) -> dict[int, Place]:
+    """Return the place of each parameter; {} where groups can stay.
+
+    Under a schedule, groups are divided by stage, as it may set the rates of stages at any time.
+    Under one plan they stay, if it has no multipliers.
+
+    Args:
+        frozen: The handle, with the first plan in force.
+        schedule: What will be followed, or None.
+        registry: The strategies that its phases can name.
+        thaw: As in `freeze_`.
+
+    Raises:
+        SpecError, PlanError: A later plan of the schedule cannot be made.
+    """
+    backbone, plan = frozen.backbone, frozen.plan
+    if schedule is not None:
+        later = [decide(backbone, each, registry, thaw=thaw) for each in schedule.plans()]
+        return places_by_stage(backbone, [plan, *later])
+    is_needed = any(scale != 1 for scale in plan.lr_scales.values())
+    return places_by_rate(backbone, plan) if is_needed else {}
 
 
 def set_rate(optimizer: Optimizer, lr: float) -> None:

@@ -1,8 +1,8 @@
-"""A Lightning training that goes on from a checkpoint, and what Lightning leaves out of it."""
+"""A training that goes on from a checkpoint, and what its trainer leaves out of that."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from freezekit.errors import ScheduleError
 from freezekit.freezing.planning import warn
@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from freezekit.schedules.followed import FollowedSchedule
 
 
-def warn_of_anew(trainer: Any, state: object) -> None:  # Any: of either package
+def warn_of_anew(step: int, state: object, advice: str) -> None:
     """Warn where a training goes on and its schedule begins anew.
+
+    Args:
+        step: Steps that were made before.
+        state: Of the schedule, or None.
+        advice: How a state is loaded.
 
     Warns:
         FreezekitWarning: Steps were made before, and no state of the schedule was loaded.
     """
-    if state is None and trainer.global_step:
+    if state is None and step:
         warn(
             [
-                f"the training goes on at step {trainer.global_step}, and the schedule begins "
-                "anew: no state of it was loaded; give fit() the ckpt_path of a training with "
-                "this callback"
+                f"the training goes on at step {step}, and the schedule begins anew: no state of "
+                f"it was loaded; {advice}"
             ],
             stacklevel=4,
         )
@@ -42,16 +46,19 @@ def warn_of_another_plan(callback: object) -> None:
     )
 
 
-def end_missed_epoch(run: FollowedSchedule, epoch: int, metrics: Mapping[str, float]) -> bool:
+def end_missed_epoch(
+    run: FollowedSchedule, epoch: int, metrics: Mapping[str, float], trainer: str
+) -> bool:
     """End the epoch of a checkpoint that was written after its last batch.
 
-    Lightning counts that epoch as ended, and calls no hook for it. Without such an epoch this does
+    Trainers count that epoch as ended, and call no hook for it. Without such an epoch this does
     nothing, and returns False.
 
     Args:
         run: The schedule, with the state of the checkpoint.
         epoch: The epochs that have ended, as the trainer counts them.
         metrics: What the checkpoint knows of the epoch.
+        trainer: Its name.
 
     Raises:
         ScheduleError: The schedule needs metrics of it that nobody knows.
@@ -63,7 +70,7 @@ def end_missed_epoch(run: FollowedSchedule, epoch: int, metrics: Mapping[str, fl
     except ScheduleError as error:
         raise ScheduleError(
             f"the checkpoint was written after the last batch of epoch {epoch}, and before its "
-            f"validation, which Lightning leaves out when it resumes: {error}. Resume from a "
+            f"validation, which {trainer} leaves out when it resumes: {error}. Resume from a "
             "checkpoint of another step, or of the end of a validation or of an epoch"
         ) from error
     return True
