@@ -11,6 +11,7 @@ from freezekit.errors import (
     UnknownStrategyError,
 )
 from freezekit.freezing.plan import FreezePlan
+from freezekit.freezing.planning import view
 from freezekit.handle.freeze import freeze_
 from freezekit.schedules.asking import ask, plan_of
 from freezekit.spec.progress import Progress
@@ -91,17 +92,11 @@ def freeze_at_first(
         >>> freeze_at_first(model, schedule_or_spec("lp-ft", registry), registry)
         Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)
     """
-    frozen = freeze_(
-        model,
-        "full" if isinstance(given, Schedule) else given,
-        lean=lean,
-        thaw=thaw,
-        example_input=example_input,
-        registry=registry,
-    )
     if isinstance(given, Schedule):
-        frozen.change_(first_plan(given, frozen.backbone, epochs, registry))
-    return frozen
+        given = first_plan(given, view(model, example_input, registry), epochs, registry)
+    return freeze_(
+        model, given, lean=lean, thaw=thaw, example_input=example_input, registry=registry
+    )
 
 
 def first_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from accelerate.utils import send_to_device
 from transformers import TrainerCallback
@@ -27,10 +27,11 @@ from freezekit.spec.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import nn
+    from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from freezekit.freezing.plan import FreezePlan
     from freezekit.handle.frozen import Frozen
+    from freezekit.integrations.cached_loader import CacheOptions
     from freezekit.schedules.change import Moments
     from freezekit.schedules.followed import FollowedSchedule
     from freezekit.spec.strategy import Strategy
@@ -45,7 +46,7 @@ HELD_ADVICE = "make the optimizer with optimizers(model, args), or after the mod
 RESUME_ADVICE = "give train() a checkpoint of a training with this callback, and with its optimizer"
 
 
-class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
+class FreezeCallback(TrainerCallback):
     """Freezes the model of a Trainer, and drives its schedule.
 
     The model is frozen when the Trainer is made: before its optimizer and its wrapper. A schedule
@@ -121,7 +122,7 @@ class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             )
         return self._frozen
 
-    def features_of(self, dataset: Any, **options: Any) -> FeaturesForTrainer:
+    def features_of(self, dataset: Any, **options: Unpack[CacheOptions]) -> FeaturesForTrainer:
         """Return a data set for `Trainer(train_dataset=...)`, with features once training begins.
 
         The frozen prefix is computed once for each sample: `Frozen.cache` documents what can be
@@ -136,11 +137,15 @@ class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         return features
 
     def on_init_end(
-        self, *_: Any, model: nn.Module, optimizer: Any, lr_scheduler: Any, **__: Any
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **given: Any,
     ) -> None:
         """Freeze, and divide the groups of the optimizer where rates need it."""
         check_trainer()
-        part = part_of(model, self._module)
+        part, optimizer = part_of(given["model"], self._module), given["optimizer"]
         frozen = freeze_at_first(
             part,
             self._given,
@@ -150,31 +155,27 @@ class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             example_input=self._example_input,
         )
         self._frozen, self._record = frozen, part.__dict__[RECORD]
-        fit_optimizer(optimizer, lr_scheduler, frozen, self._schedule, thaw=self._thaw)
+        fit_optimizer(optimizer, given["lr_scheduler"], frozen, self._schedule, thaw=self._thaw)
         if self._schedule is not None:
             optimizer.register_state_dict_post_hook(self._put_state)
             optimizer.register_load_state_dict_pre_hook(self._take_state)
 
     def on_train_begin(
         self,
-        args: Any,
-        state: Any,
-        *_: Any,
-        model: nn.Module,
-        optimizer: Any,
-        lr_scheduler: Any,
-        train_dataloader: Any,
-        **__: Any,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **given: Any,
     ) -> None:
         """Follow the schedule, and fill caches, now that data, optimizer and states are there."""
         frozen = self.frozen
-        check_in_force(part_of(model, self._module), self._record)
+        check_in_force(part_of(given["model"], self._module), self._record)
         check_departures(frozen)
         check_checkpointing(frozen.backbone.model, frozen.plan, self._schedule)
         if self._schedule is None:  # follow() looks through all phases
-            check_held(frozen, [optimizer], HELD_ADVICE)
+            check_held(frozen, [given["optimizer"]], HELD_ADVICE)
         else:
-            self._follow(self._schedule, args, state, optimizer, lr_scheduler, train_dataloader)
+            self._follow(self._schedule, args, state, given)
         for features in self._features:
             features.fill(frozen, state.train_batch_size or args.train_batch_size)
 
@@ -183,22 +184,34 @@ class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         if self.run is not None:
             self.run.step()
 
-    def on_log(self, *_: Any, logs: Any, **__: Any) -> None:
+    def on_log(self, *_: Any, **given: Any) -> None:
         """Keep what was logged, where the schedule looks at it: ranks may log other names."""
         if self.run is not None and "metrics" in self.run.schedule.observes:
-            self._metrics |= numbers_in(logs)
+            self._metrics |= numbers_in(given["logs"])
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """Wait for the evaluation of this epoch, which comes after this hook."""
         self._has_epoch_ended = True
 
-    def on_epoch_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
         """Tell the schedule of the epoch before; choose the augmented views of this one."""
         self._end_epoch()
         for features in self._features:
             features.set_epoch(int(state.epoch))
 
-    def on_train_end(self, args: Any, *_: Any, **__: Any) -> None:
+    def on_train_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
         """End the schedule. The model stays frozen."""
         if not args.load_best_model_at_end:  # a schedule may restore other weights
             self._end_epoch()
@@ -206,15 +219,19 @@ class FreezeCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             self.run.close()
 
     def _follow(
-        self, schedule: Schedule, args: Any, state: Any, optimizer: Any, rates: Any, loader: Any
+        self,
+        schedule: Schedule,
+        args: TrainingArguments,
+        state: TrainerState,
+        given: Mapping[str, Any],
     ) -> None:
         saved, self._state = self._state if state.global_step else None, None
         warn_of_anew(state.global_step, saved, RESUME_ADVICE)
-        epochs, steps_per_epoch = lengths_of(args, state, loader)
+        epochs, steps_per_epoch = lengths_of(args, state, given["train_dataloader"])
         self.run = self.frozen.follow(
             schedule,
-            optimizer,
-            [rates],
+            given["optimizer"],
+            [given["lr_scheduler"]],
             wrapper_of(self.frozen.backbone.model),
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,

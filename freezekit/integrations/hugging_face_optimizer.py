@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.optim import Optimizer
 from transformers import Trainer
@@ -13,7 +13,7 @@ from freezekit.plugins.registry import default_registry
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import TrainingArguments
+    from transformers import PreTrainedModel, TrainingArguments
 
     from freezekit.handle.frozen import Frozen
     from freezekit.spec.schedule import Schedule
@@ -41,7 +41,9 @@ def optimizers(model: nn.Module, args: TrainingArguments) -> tuple[Optimizer, No
         >>> [group["weight_decay"] for group in optimizer.param_groups]
         [0.05, 0.0]
     """
-    cls, options = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    # Trainer declares its own base class, and takes any module.
+    its = cast("PreTrainedModel", model)
+    cls, options = Trainer.get_optimizer_cls_and_kwargs(args, its)
     own = {"params", "model", "optimizer_dict"} & options.keys()
     if own or not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise FreezeError(
@@ -49,7 +51,7 @@ def optimizers(model: nn.Module, args: TrainingArguments) -> tuple[Optimizer, No
             "groups, such as 'adamw_torch', or Trainer(optimizers=...) your own optimizer"
         )
     # A method that does not look at its Trainer, which is not there yet.
-    decayed = set(Trainer.get_decay_parameter_names(None, model))
+    decayed = set(Trainer.get_decay_parameter_names(cast("Trainer", None), model))
     trainable = [(n, p) for n, p in model.named_parameters() if p.is_floating_point()]
     groups = [
         {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -19,9 +21,10 @@ from transformers import (
 )
 
 from freezekit import freeze_
+from freezekit.integrations.hugging_face import FreezeCallback, optimizers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from freezekit.handle.frozen import Frozen
 
@@ -39,20 +42,28 @@ class Pictures(Dataset[Any]):
         return {"pixel_values": IMAGES[index], "labels": LABELS[index]}
 
 
-def network(seed: int = 0, dropout: float = 0.1) -> ViTForImageClassification:
+def network(seed: int = 0) -> nn.Module:
+    """Return a model with batch norms and dropout."""
     torch.manual_seed(seed)
-    return ViTForImageClassification(
-        ViTConfig(
-            hidden_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=64,
-            image_size=32,
-            patch_size=8,
-            num_labels=3,
-            hidden_dropout_prob=dropout,
-        )
+    config = TimmWrapperConfig(
+        architecture="test_resnet", num_labels=3, model_args={"drop_rate": 0.2}
     )
+    return TimmWrapperForImageClassification(config)
+
+
+def vit(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        num_labels=3,
+        hidden_dropout_prob=0.1,
+    )
+    return ViTForImageClassification(config)
 
 
 def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
@@ -63,6 +74,7 @@ def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
         "learning_rate": RATE,
         "weight_decay": DECAY,
         "use_cpu": True,
+        "ddp_backend": "gloo",
         "report_to": "none",
         "disable_tqdm": True,
         "save_strategy": "no",
@@ -79,17 +91,36 @@ class InOrder(Trainer):
 
 
 class Seeds(TrainerCallback):
-    """Seeds each step, and keeps what is measured."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
+    """Seeds the dropout of each step."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         torch.manual_seed(state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(logs["loss"])
+
+def fit(
+    callback: FreezeCallback,
+    folder: Path,
+    *,
+    model: nn.Module | None = None,
+    data: Any = None,
+    has_optimizer: bool = True,
+    resume: Path | None = None,
+    of: type[Trainer] = InOrder,
+    **options: Any,
+) -> tuple[nn.Module, Trainer]:
+    """Train with a callback."""
+    model = model or network()
+    args = arguments(folder, **options)
+    trainer = of(
+        model,
+        args,
+        train_dataset=data or Pictures(),
+        eval_dataset=Pictures(),
+        callbacks=[callback, Seeds()],
+        optimizers=optimizers(model, args) if has_optimizer else (None, None),
+    )
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    return model, trainer
 
 
 def plain(
@@ -109,9 +140,7 @@ def plain(
     rates = get_scheduler("linear", optimizer, 0, per_epoch * EPOCHS)
     run = None
     if schedule is not None:
-        run = frozen.follow(
-            schedule, optimizer, [rates], epochs=EPOCHS, steps_per_epoch=per_epoch
-        )
+        run = frozen.follow(schedule, optimizer, [rates], epochs=EPOCHS, steps_per_epoch=per_epoch)
     made = 0
     for _ in range(EPOCHS):
         for i in range(BATCHES):
@@ -162,11 +191,13 @@ def validated(model: nn.Module) -> float:
     return float(torch.cat(losses).mean())
 
 
+def digest(model: nn.Module) -> str:
+    values = [value.detach().numpy().tobytes() for value in model.parameters()]
+    return hashlib.sha256(b"".join(values)).hexdigest()
+
+
 def equal(one: nn.Module, other: nn.Module) -> bool:
     first, second = one.state_dict(), other.state_dict()
     return first.keys() == second.keys() and all(
         torch.equal(value, second[name]) for name, value in first.items()
     )
-
-
-IGNORED: Sequence[str] = ()

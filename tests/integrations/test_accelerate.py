@@ -1,0 +1,62 @@
+"""A loop with Accelerate has the bits of a plain one, with its states saved and loaded too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from freezekit import freeze_
+from tests.integrations.accelerate_training import accelerated
+from tests.integrations.hugging_face_training import equal, network, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TIMELINE = "head-only then first-n-stages:n=2 at 3step then full at 2ep"
+WITH_RATES = "head-only then discriminative-lr:decay=0.5 at 5step"
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """Each process has one state of Accelerate, with one precision."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+def test_a_schedule_has_the_bits_of_a_plain_loop() -> None:
+    expected, _ = plain("head-only", WITH_RATES, accumulate=2)
+    model, run = accelerated("head-only", WITH_RATES, accumulate=2)
+    assert equal(model, expected)
+    assert [done.step for done in run.transitions] == [5]
+
+
+@pytest.mark.slow
+def test_states_are_saved_and_loaded(tmp_path: Path) -> None:
+    whole, _ = accelerated("head-only", TIMELINE, saves=tmp_path)
+    for step in (2, 4, 9):
+        again, _ = accelerated("head-only", TIMELINE, resume=tmp_path / str(step), seed=7)
+        assert equal(again, whole), step
+
+
+@pytest.mark.slow
+def test_mixed_precision_leaves_frozen_bits() -> None:
+    before = network().state_dict()
+    model, _ = accelerated("head-only", "first-n-stages:n=2", mixed_precision="bf16")
+    after = model.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved
+    assert not any(".conv1." in name.partition("layer")[0] or "layer1" in name for name in moved)
+
+
+def test_one_process_can_freeze_after_prepare() -> None:
+    accelerator = Accelerator(cpu=True)
+    prepared = accelerator.prepare(network())
+    frozen = freeze_(accelerator.unwrap_model(prepared), "head-only")
+    assert not prepared.train().timm_model.layer1.training
+    assert frozen.verify(torch.rand(2, 3, 32, 32)).passed
