@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +75,7 @@ def arguments(folder: Path | str, **options: Any) -> TrainingArguments:
         "learning_rate": RATE,
         "weight_decay": DECAY,
         "use_cpu": True,
-        "ddp_backend": "gloo",
+        "ddp_backend": "gloo" if "RANK" in os.environ else None,
         "report_to": "none",
         "disable_tqdm": True,
         "save_strategy": "no",
