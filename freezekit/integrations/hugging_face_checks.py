@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from freezekit.freezing.plan import FreezePlan
     from freezekit.spec.schedule import Schedule
 
-TESTED = "5.24", "6"
+TESTED = "5.0", "6"
 """transformers from the first on, below the second."""
 SHARDED = "DEEPSPEED", "FSDP", "MEGATRON_LM"
 """Kinds of Accelerate's training in which a wrapper owns the parameters, or the optimizer."""
@@ -109,6 +109,6 @@ def check_checkpointing(part: nn.Module, plan: FreezePlan, schedule: Schedule | 
         if is_on and getattr(function, "keywords", {}).get("use_reentrant", False):
             raise FreezeError(
                 "activation checkpointing is reentrant, and gives no gradients to layers behind "
-                "what is frozen; leave use_reentrant out, or give "
-                "TrainingArguments(activation_checkpointing_kwargs={'use_reentrant': False})"
+                "what is frozen; leave use_reentrant out of its options, or give "
+                "{'use_reentrant': False}"
             )

@@ -7,26 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from freezekit import freeze_
 from tests.integrations.accelerate_training import accelerated
 from tests.integrations.hugging_face_training import equal, network, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 TIMELINE = "head-only then first-n-stages:n=2 at 3step then full at 2ep"
 WITH_RATES = "head-only then discriminative-lr:decay=0.5 at 5step"
-
-
-@pytest.fixture(autouse=True)
-def anew() -> Iterator[None]:
-    """Each process has one state of Accelerate, with one precision."""
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 def test_a_schedule_has_the_bits_of_a_plain_loop() -> None:
