@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Unpack
 
 from accelerate.utils import send_to_device
@@ -55,8 +56,8 @@ class FreezeCallback(TrainerCallback):
     part of it was trained.
 
     A schedule, and a plan with multipliers of learning rates, need
-    `Trainer(optimizers=optimizers(model, args))`: Trainer's own optimizer is made too late to hold
-    what is thawed later. docs/guides/hugging-face.md has a whole training.
+    `Trainer(optimizers=optimizers(model, args))`: Trainer's own optimizer holds what is trained at
+    first, and nothing that is thawed later. docs/guides/hugging-face.md has a whole training.
 
     Attributes:
         run: The schedule that is followed, with its transitions; None without one.
@@ -145,6 +146,10 @@ class FreezeCallback(TrainerCallback):
     ) -> None:
         """Freeze, and divide the groups of the optimizer where rates need it."""
         check_trainer()
+        if self._frozen is not None:  # of an earlier Trainer
+            with suppress(FreezeError):  # the model was frozen again since
+                self._frozen.undo()
+            self.run = None
         part, optimizer = part_of(given["model"], self._module), given["optimizer"]
         frozen = freeze_at_first(
             part,

@@ -301,9 +301,10 @@ def test_a_second_training_begins_anew(tmp_path: Path) -> None:
     _, trainer = fit(callback, tmp_path, num_train_epochs=2)
     assert not callback.frozen.plan.frozen
     assert next(iter(callback.frozen.backbone.parameters)) == "conv1.0.weight"
-    trainer.train()
-    assert callback.run is not None
-    assert [done.step for done in callback.run.transitions] == [BATCHES]
+    for trains in (trainer.train, lambda: fit(callback, tmp_path, model=trainer.model)):
+        trains()
+        assert callback.run is not None
+        assert [done.step for done in callback.run.transitions] == [BATCHES]
 
 
 @pytest.mark.slow
