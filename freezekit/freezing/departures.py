@@ -84,6 +84,7 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
     is_same = (
         all(now == then for now, then in names.items())
         and {*backbone.modules, ""} == modules.keys()
+        and backbone.parameters.keys() == names.keys()
         and not reshaped
     )
     if is_same and not departures:

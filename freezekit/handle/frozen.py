@@ -22,6 +22,7 @@ from freezekit.handle.in_groups import (
 )
 from freezekit.plugins.registry import Registry, default_registry
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
+from freezekit.schedules.epochs import check_lengths
 from freezekit.schedules.followed import FollowedSchedule
 from freezekit.spec.progress import Progress
 from freezekit.spec.schedule import Schedule
@@ -226,8 +227,8 @@ class Frozen:
             groups = group_parameters(live.backbone, live.plan, lr, weight_decay)
         if not groups:
             raise FreezeError(
-                f"no parameter of this {type(self.backbone.model).__name__} is trained now: its "
-                "flags were changed after it was frozen; call freeze_() again"
+                f"no parameter of this {type(self.backbone.model).__name__} is trained now: flags "
+                "were changed after it was frozen, or parts have left it; call freeze_() again"
             )
         self._handed_out = HandedOut(groups)
         return groups
@@ -305,7 +306,7 @@ class Frozen:
         schedulers: Sequence[Any] = (),  # Any: as in `change_`
         ddp: DistributedDataParallel | None = None,
         *,
-        epochs: int | None = None,
+        epochs: float | None = None,
         steps_per_epoch: int | None = None,
         sample: Any = None,  # Any: whatever the model takes
         moments: Moments = "keep",
@@ -323,7 +324,8 @@ class Frozen:
             optimizer: As in `change_`.
             schedulers: As in `change_`.
             ddp: As in `change_`.
-            epochs: Epochs of the whole training. Times in percent need it.
+            epochs: Epochs of the whole training, such as 10, or 1.5 where it ends within one.
+                Times in percent need it.
             steps_per_epoch: Optimizer steps of an epoch. Times within an epoch need it.
             sample: A small fixed batch, such as 8 images, as the model takes it. Schedules that
                 observe outputs need it.
@@ -356,10 +358,7 @@ class Frozen:
             >>> [(done.step, len(done.change.thawed)) for done in run.transitions]
             [(3, 24)]
         """
-        for name, value in (("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
-            is_whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if value is not None and not is_whole:
-                raise ScheduleError(f"{name} is {value!r}, expected a whole number of at least 1")
+        check_lengths(epochs, steps_per_epoch)
         made = self._registry.schedule(schedule) if isinstance(schedule, str) else schedule
         if not isinstance(made, Schedule):
             raise SpecError(

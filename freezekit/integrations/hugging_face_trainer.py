@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
 
 
-def lengths_of(args: Any, state: Any, loader: Any) -> tuple[int | None, int | None]:  # Any: theirs
+def lengths_of(
+    args: Any,  # Any: theirs
+    state: Any,
+    loader: Any,
+) -> tuple[float | None, int | None]:
     """Return the epochs of the training, and the optimizer steps of an epoch; None if not known.
+
+    A training may end within an epoch, as after 1.5: Trainer counts steps.
 
     Args:
         args: The TrainingArguments.
@@ -28,7 +34,8 @@ def lengths_of(args: Any, state: Any, loader: Any) -> tuple[int | None, int | No
     """
     if state.num_train_epochs == sys.maxsize:  # so Trainer says that a loader has no length
         return None, None
-    return state.num_train_epochs, ceil(len(loader) / args.gradient_accumulation_steps)
+    steps_per_epoch = ceil(len(loader) / args.gradient_accumulation_steps)
+    return state.max_steps / steps_per_epoch, steps_per_epoch
 
 
 def wrapper_of(model: nn.Module) -> DistributedDataParallel | None:

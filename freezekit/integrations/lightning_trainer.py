@@ -19,14 +19,17 @@ def wrapper_of(trainer: Any) -> DistributedDataParallel | None:  # Any: as above
     return wrapper if isinstance(wrapper, DistributedDataParallel) else None
 
 
-def lengths_of(trainer: Any) -> tuple[int | None, int | None]:  # Any: as above
-    """Return the epochs of the training, and the optimizer steps of an epoch; None if not known."""
+def lengths_of(trainer: Any) -> tuple[float | None, int | None]:  # Any: as above
+    """Return the epochs of the training, and the optimizer steps of an epoch; None if not known.
+
+    With `max_steps`, a training may end within an epoch, as after 1.5.
+    """
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
     epochs = epochs if epochs is not None and epochs > 0 else None
     if batches == inf:
         return epochs, None
     steps = ceil(batches / trainer.accumulate_grad_batches)
     if trainer.max_steps > 0:
-        by_steps = ceil(trainer.max_steps / steps)
+        by_steps = trainer.max_steps / steps
         epochs = by_steps if epochs is None else min(epochs, by_steps)
     return epochs, steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from freezekit.errors import ScheduleError
@@ -38,15 +39,40 @@ def epoch_warnings(
             "an epoch"
         )
     expected = done.steps_per_epoch
-    if expected is not None and 0 < done.step_in_epoch < expected - 1:
+    is_cut_off = done.epochs is not None and done.epoch + 1 > done.epochs
+    if expected is not None and 0 < done.step_in_epoch < expected - 1 and not is_cut_off:
         yield (
             f"this epoch had {done.step_in_epoch} steps, and steps_per_epoch={expected}: times "
             "within an epoch come too late; correct steps_per_epoch"
         )
     if done.epochs is not None and done.epoch >= done.epochs:
         yield (
-            f"this training is longer than epochs={done.epochs}: times in percent, and rates that "
-            "fall to the end, were made for that length; correct epochs"
+            f"this training is longer than epochs={done.epochs:.6g}: times in percent, and rates "
+            "that fall to the end, were made for that length; correct epochs"
+        )
+
+
+def check_lengths(epochs: object, steps_per_epoch: object) -> None:
+    """Refuse lengths of a training that cannot be.
+
+    Raises:
+        ScheduleError: The steps are no whole number of at least 1, or the epochs no number above 0,
+            or they end within an epoch whose steps are not known.
+    """
+    is_whole = isinstance(steps_per_epoch, int) and not isinstance(steps_per_epoch, bool)
+    if steps_per_epoch is not None and not (is_whole and steps_per_epoch > 0):  # type: ignore[operator]
+        raise ScheduleError(
+            f"steps_per_epoch is {steps_per_epoch!r}, expected a whole number of at least 1"
+        )
+    if epochs is None:
+        return
+    is_number = isinstance(epochs, int | float) and not isinstance(epochs, bool)
+    if not (is_number and 0 < epochs < inf):  # type: ignore[operator]
+        raise ScheduleError(f"epochs is {epochs!r}, expected a number above 0, such as 10")
+    if epochs % 1 and steps_per_epoch is None:  # type: ignore[operator]
+        raise ScheduleError(
+            f"epochs is {epochs!r}, which ends within an epoch: give steps_per_epoch=, such as "
+            "len(loader)"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import FreezeError, ScheduleError
@@ -159,7 +160,7 @@ class FollowedSchedule:
 
     def __repr__(self) -> str:
         done = self.progress
-        of = f" of {done.epochs}" if done.epochs else ""
+        of = f" of {ceil(done.epochs)}" if done.epochs else ""
         return (
             f"FollowedSchedule({str(self.schedule)!r}: {done.step} step(s), "
             f"{done.epoch}{of} epoch(s), {len(self.transitions)} change(s) of plan)"

@@ -51,7 +51,7 @@ class SavedState(msgspec.Struct, frozen=True, kw_only=True):
     step: Count
     epoch: Count
     step_in_epoch: Count
-    epochs: Count | None
+    epochs: Annotated[float, msgspec.Meta(gt=0)] | None
     steps_per_epoch: Count | None
     state: str
     stepped: Count

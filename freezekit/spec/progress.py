@@ -59,7 +59,7 @@ class Progress:
         step: Optimizer steps done in all.
         epoch: Epochs that have ended.
         step_in_epoch: Optimizer steps done since the last epoch ended.
-        epochs: Epochs of the whole run; None where it is not known.
+        epochs: Epochs of the whole run, 1.5 where it ends within one; None where it is not known.
         steps_per_epoch: Optimizer steps of an epoch; None where it is not known.
         metrics: What was reported for the epoch that has just ended; else empty. Under several
             ranks, their mean.
@@ -78,7 +78,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     step_in_epoch: int = 0
-    epochs: int | None = None
+    epochs: float | None = None
     steps_per_epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     observed: Observed = field(default_factory=Observed)
@@ -142,7 +142,7 @@ class Progress:
             self._known_steps(time)
         return epochs
 
-    def _known_epochs(self, what: str) -> int:
+    def _known_epochs(self, what: str) -> float:
         if self.epochs is None:
             raise ScheduleError(
                 f"{what} needs the number of epochs of the run: give epochs=, as in "

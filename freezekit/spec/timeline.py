@@ -117,8 +117,8 @@ class Timeline(Schedule):
         if progress.epochs is not None and last >= progress.epochs:
             steps = progress.steps_per_epoch
             raise ScheduleError(
-                f"phase {spec!r} begins at {time}, but the training ends after {progress.epochs} "
-                f"epoch(s){f' of {steps} step(s)' if steps else ''}; give it an earlier time, or "
+                f"phase {spec!r} begins at {time}, but the training ends after "
+                f"{progress.epochs:.4g} epoch(s){f' of {steps} step(s)' if steps else ''}; give it an earlier time, or "
                 "leave it out"
             )
 

@@ -80,8 +80,8 @@ class LpFt(Schedule):
         if progress.in_epochs(self.probe) >= progress.epochs:
             raise ScheduleError(
                 f"lp-ft trains the head alone for {self.probe}, but the training has only "
-                f"{progress.epochs} epoch(s) of {progress.steps_per_epoch} step(s); give a shorter "
-                "probe, or the strategy head-only"
+                f"{progress.epochs:.4g} epoch(s) of {progress.steps_per_epoch} step(s); give a "
+                "shorter probe, or the strategy head-only"
             )
 
 

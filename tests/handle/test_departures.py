@@ -92,6 +92,21 @@ def test_what_departed_is_told_and_what_trains_is_in_groups(
     assert f"ResNet: {count} of {len(list(model.parameters()))} parameters frozen" in repr(frozen)
 
 
+def test_a_head_that_left_is_in_no_table() -> None:
+    model = resnet18(num_classes=5)
+    frozen = freeze_(model, "head-only")
+    early = torch.optim.SGD(frozen.param_groups(0.1, all_phases=True))
+    model.fc = nn.Identity()
+    for told in (report(frozen), " ".join(frozen.report(early).split())):
+        assert "ResNet: 0 of 11,176,512 parameters trained" in told
+        assert "2 parameter(s) have left the model: 'fc.bias', 'fc.weight'" in told
+    with (
+        pytest.warns(FreezekitWarning, match="have left the model"),
+        pytest.raises(FreezeError, match="no parameter of this ResNet is trained now"),
+    ):
+        frozen.param_groups(lr=1.0)
+
+
 def test_a_renamed_parameter_is_no_departure(frozen: Frozen) -> None:
     prune.l1_unstructured(frozen.backbone.model.layer3[0].conv1, "weight", 0.5)
     assert "departed" not in report(frozen) + repr(frozen)

@@ -120,6 +120,18 @@ def test_a_training_resumes_at_any_step(tmp_path: Path, text: str, options: dict
         assert resumed.run.state_dict() == followed.run.state_dict(), path.name
 
 
+@pytest.mark.parametrize(
+    ("options", "step"), [({"max_steps": 2}, 1), ({"num_train_epochs": 1.5}, 3)]
+)
+def test_percents_are_of_the_steps_of_the_training(
+    options: dict[str, Any], step: int, tmp_path: Path
+) -> None:
+    callback = FreezeCallback("head-only then full at 50%")
+    fit(callback, tmp_path, **options)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == [step]
+
+
 @pytest.mark.slow
 def test_an_epoch_without_its_evaluation_is_refused_at_a_resume(tmp_path: Path) -> None:
     keeps = {"save_strategy": "steps", "save_steps": BATCHES, "eval_strategy": "epoch"}

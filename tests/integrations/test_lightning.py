@@ -198,6 +198,13 @@ def test_a_resume_shows_the_plan_of_the_checkpoint(tmp_path: Path) -> None:
     assert first_rates["lr-SGD/head"] == [0.05] * 12
 
 
+def test_percents_are_of_the_steps_of_the_training() -> None:
+    callback = FreezeCallback("head-only then full at 50%")
+    fit(callback, max_epochs=5, max_steps=2)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == [1]
+
+
 @pytest.mark.slow
 def test_a_cache_gives_the_same_bits() -> None:
     class Direct(Lit):

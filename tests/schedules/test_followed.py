@@ -141,6 +141,25 @@ def test_an_epoch_ends_at_its_end_though_its_last_batch_is_missing() -> None:
     assert [(t.step, t.epoch) for t in run.transitions] == [(3, 1), (7, 2)]
 
 
+@pytest.mark.parametrize(("epochs", "changes"), [(0.5, (1, 0)), (1.5, (3, 0)), (2, (4, 1))])
+def test_percents_are_of_a_training_that_ends_within_an_epoch(
+    epochs: float, changes: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    frozen = freeze_(Net(), "by-name:glob=fc.*")
+    optimizer = torch.optim.SGD(frozen.param_groups(0.1, all_phases=True))
+    options: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": PER_EPOCH}
+    run = frozen.follow("head-only then full at 50%", optimizer, **options)
+    for i in range(int(epochs * PER_EPOCH)):
+        optimizer.step()
+        run.step()
+        if (i + 1) % PER_EPOCH == 0:
+            run.epoch()
+    if epochs % 1:
+        run.epoch()  # what is told of an epoch with fewer steps would be an error
+    assert [(t.step, t.epoch) for t in run.transitions] == [changes]
+
+
 def test_too_many_steps_in_an_epoch_are_told_once() -> None:
     training = begin("head-only then full at 1ep")
     for _ in range(PER_EPOCH):
@@ -439,7 +458,26 @@ def test_weights_are_kept_and_restored() -> None:
         ("head-onyl then full at 1ep", {}, UnknownStrategyError, "did you mean 'head-only'"),
         ("gradual", {}, UnknownScheduleError, "unknown schedule 'gradual'"),
         (3, {}, SpecError, "the schedule is int 3, expected text"),
-        ("full", {"epochs": 0}, ScheduleError, "epochs is 0, expected a whole number"),
+        ("full", {"epochs": 0}, ScheduleError, "epochs is 0, expected a number above 0"),
+        ("full", {"epochs": "2"}, ScheduleError, "epochs is '2', expected a number above 0"),
+        (
+            "full",
+            {"steps_per_epoch": 2.5},
+            ScheduleError,
+            "steps_per_epoch is 2.5, expected a whole",
+        ),
+        (
+            "full",
+            {"epochs": 1.5, "steps_per_epoch": None},
+            ScheduleError,
+            "epochs is 1.5, which ends within an epoch: give steps_per_epoch=",
+        ),
+        (
+            "head-only then full at 1ep",
+            {"epochs": 0.75},
+            ScheduleError,
+            "begins at 1ep, but the training ends after 0.75 epoch",
+        ),
     ],
 )
 def test_a_schedule_that_cannot_be_followed_is_refused(
