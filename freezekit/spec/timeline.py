@@ -118,8 +118,8 @@ class Timeline(Schedule):
             steps = progress.steps_per_epoch
             raise ScheduleError(
                 f"phase {spec!r} begins at {time}, but the training ends after "
-                f"{progress.epochs:.4g} epoch(s){f' of {steps} step(s)' if steps else ''}; give it an earlier time, or "
-                "leave it out"
+                f"{progress.epochs:.4g} epoch(s){f' of {steps} step(s)' if steps else ''}; give it "
+                "an earlier time, or leave it out"
             )
 
 

@@ -80,7 +80,8 @@ class OneCycleUnfreeze(Schedule):
         if thaw >= progress.epochs:
             raise ScheduleError(
                 f"one-cycle-unfreeze trains the head alone for {self.frozen}, but the training "
-                f"has only {progress.epochs:.4g} epoch(s); give more epochs, or a shorter time as frozen"
+                f"has only {progress.epochs:.4g} epoch(s); give more epochs, or a shorter time as "
+                "frozen"
             )
         position = progress.position
         is_thawed = position >= thaw
