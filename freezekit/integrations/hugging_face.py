@@ -296,4 +296,5 @@ class FreezeCallback(TrainerCallback):
             put_state(saved, str(self._given), self.frozen, followed)
 
     def _take_state(self, optimizer: Optimizer, saved: dict[str, Any]) -> None:
-        self._state = take_state(optimizer, saved, self, str(self._given), self.frozen)
+        follows = self._schedule is not None
+        self._state = take_state(optimizer, saved, str(self._given), self.frozen, follows=follows)

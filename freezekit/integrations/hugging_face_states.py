@@ -36,16 +36,16 @@ def put_state(
 
 
 def take_state(
-    optimizer: Optimizer, saved: Mapping[str, Any], callback: object, spec: str, frozen: Frozen
+    optimizer: Optimizer, saved: Mapping[str, Any], spec: str, frozen: Frozen, *, follows: bool
 ) -> Mapping[str, Any] | None:
     """Return the state of the schedule in that of an optimizer, before it is loaded.
 
     Args:
         optimizer: That of this training.
         saved: The state of another one.
-        callback: That of this training.
-        spec: What it was given.
+        spec: What the callback of this training was given.
         frozen: The handle.
+        follows: Whether that is a schedule, which looks at the state itself.
 
     Raises:
         FreezeError: The optimizer has other groups than the saved one.
@@ -67,6 +67,6 @@ def take_state(
     if known is None:
         return None
     followed: Mapping[str, Any] | None = known["schedule"]
-    if known["spec"] != spec and FreezePlan.from_json(known["plan"]) != frozen.plan:
-        warn_of_another_plan(callback)
+    if not follows and FreezePlan.from_json(known["plan"]) != frozen.plan:
+        warn_of_another_plan(repr(spec))
     return followed
