@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from accelerate.utils import send_to_device
 from transformers import TrainerCallback
 
-from freezekit.errors import FreezeError, ScheduleError
+from freezekit.errors import FreezeError
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
 from freezekit.integrations.common_checks import Departures, check_held, check_sample
@@ -17,7 +17,7 @@ from freezekit.integrations.hugging_face_checks import (
     check_checkpointing,
     check_in_force,
     check_trainer,
-    needs_length,
+    lengths_explained,
     part_of,
 )
 from freezekit.integrations.hugging_face_data import FeaturesForTrainer
@@ -47,10 +47,6 @@ __all__ = ["FreezeCallback", "optimizers"]
 # Any in this file: Trainer's own objects, what torch.save holds, and what a model takes.
 
 HELD_ADVICE = "make the optimizer with optimizers(model, args), or after the model was frozen"
-WITHOUT_LENGTH = (
-    "the schedule {!r} has times in percent or in parts of epochs, and the training data have no "
-    "length, so that Trainer does not know these; give steps, as in 'full at 500step'"
-)
 RESUME_ADVICE = "give train() a checkpoint of a training with this callback, and with its optimizer"
 
 
@@ -198,7 +194,8 @@ class FreezeCallback(TrainerCallback):
         if self._schedule is None:  # follow() looks through all phases
             check_held(frozen, [given["optimizer"]], HELD_ADVICE)
         else:
-            self._follow(self._schedule, args, state, given)
+            with lengths_explained(self._schedule, state):
+                self._follow(self._schedule, args, state, given)
         loader = given["train_dataloader"]
         check_features(getattr(loader, "dataset", None), self._features)
         if self._features and self.run is not None:
@@ -259,22 +256,17 @@ class FreezeCallback(TrainerCallback):
         saved, self._state = self._state if state.global_step else None, None
         warn_of_anew(state.global_step, saved, RESUME_ADVICE)
         epochs, steps_per_epoch = lengths_of(args, state, given["train_dataloader"])
-        try:
-            self.run = self.frozen.follow(
-                schedule,
-                given["optimizer"],
-                [given["lr_scheduler"]],
-                wrapper_of(self.frozen.backbone.model),
-                epochs=epochs,
-                steps_per_epoch=steps_per_epoch,
-                sample=send_to_device(self._sample, args.device),
-                moments=self._moments,
-                state=None if saved is None else saved["followed"],
-            )
-        except ScheduleError as error:
-            if epochs is None and needs_length(schedule):
-                raise ScheduleError(WITHOUT_LENGTH.format(str(schedule))) from error
-            raise
+        self.run = self.frozen.follow(
+            schedule,
+            given["optimizer"],
+            [given["lr_scheduler"]],
+            wrapper_of(self.frozen.backbone.model),
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            sample=send_to_device(self._sample, args.device),
+            moments=self._moments,
+            state=None if saved is None else saved["followed"],
+        )
         self._metrics = {} if saved is None else dict(saved["metrics"])
         self._has_epoch_ended = False
         if saved is not None and end_missed_epoch(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import transformers
 from accelerate.state import AcceleratorState
 
-from freezekit.errors import FreezeError
+from freezekit.errors import FreezeError, ScheduleError
 from freezekit.freezing.eval_hold import RECORD, arrival_flags
 from freezekit.freezing.planning import warn
 from freezekit.integrations.common_checks import check_version
 from freezekit.spec.training_time import times_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
+    from transformers import TrainerState
 
     from freezekit.freezing.plan import FreezePlan
     from freezekit.handle.frozen import Frozen
@@ -144,13 +149,22 @@ def check_adapters(model: nn.Module, frozen: Frozen, *, follows: bool) -> None:
         )
 
 
-def needs_length(schedule: Schedule) -> bool:
-    """Tell whether a schedule has times that need the length of the training or of an epoch.
+@contextmanager
+def lengths_explained(schedule: Schedule, state: TrainerState) -> Iterator[None]:
+    """Say what Trainer does not know, where a schedule refuses to begin without lengths.
 
-    Example:
-        >>> from freezekit import load_registry
-        >>> needs_length(load_registry().schedule("head-only then full at 50%"))
-        True
+    Raises:
+        ScheduleError: The data have no length, and the schedule needs one.
     """
-    times = times_in(vars(schedule).values())
-    return any(time.unit == "%" or (time.unit == "ep" and time.amount % 1) for time in times)
+    try:
+        yield
+    except ScheduleError as error:
+        times = times_in(vars(schedule).values())
+        needs = any(time.unit == "%" or (time.unit == "ep" and time.amount % 1) for time in times)
+        if not needs or state.num_train_epochs != sys.maxsize:  # so Trainer says "no length"
+            raise
+        raise ScheduleError(
+            f"the schedule {str(schedule)!r} has times in percent or in parts of epochs, and the "
+            "training data have no length, so that Trainer does not know these; give steps, as in "
+            "'full at 500step'"
+        ) from error
