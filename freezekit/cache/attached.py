@@ -229,8 +229,9 @@ class TakesRows:
             raise CacheError(
                 f"the features are those of {some(trained or names)} frozen, and this is trained "
                 "now: they were read before the plan changed, by a data loader that began "
-                "earlier. Begin a new one after each change, read without workers (num_workers=0) "
-                "where the plan changes within an epoch, or train with images"
+                "earlier. Change the plan between epochs, and begin a new data loader after each "
+                "change. Within an epoch, read without workers (num_workers=0) and not ahead, as "
+                "Accelerate and Trainer do; or train with images"
             )
         self._plan = plan
 

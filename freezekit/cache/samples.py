@@ -202,9 +202,19 @@ class FirstOf:
             return kept, default_collate(wanted)
         except (TypeError, RuntimeError) as error:
             raise CacheError(
-                f"samples make no batch: {error!s:.200}; give tensors of one shape, numbers, "
-                "texts, and tuples or mappings of these"
+                f"samples make no batch{_culprit(wanted)}: {error!s:.200}; give tensors of one "
+                "shape, numbers, texts, and tuples or mappings of these"
             ) from error
+
+
+def _culprit(samples: Sequence[Any]) -> str:
+    """Return at which key samples make no batch."""
+    for key in samples[0] if isinstance(samples[0], Mapping) else ():
+        try:
+            default_collate([sample[key] for sample in samples])
+        except (TypeError, RuntimeError, KeyError):
+            return f" at {key!r}"
+    return ""
 
 
 def _text(sample: Any) -> str:

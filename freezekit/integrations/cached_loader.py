@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from torch.utils.data import BatchSampler, DataLoader
 
-from freezekit.errors import CacheError
+from freezekit.cache.ranks import on_this_rank
+from freezekit.errors import CacheError, suggest
+from freezekit.integrations.collating import check_collating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,24 @@ class CacheOptions(TypedDict, total=False):
     on_thaw: OnThaw
 
 
+def check_options(options: CacheOptions) -> None:
+    """Refuse options that a cache does not have.
+
+    Raises:
+        CacheError: There is one.
+
+    Example:
+        >>> check_options({"view": 3})
+        Traceback (most recent call last):
+        freezekit.errors.CacheError: a cache has no option 'view', did you mean 'views'?
+    """
+    known = CacheOptions.__annotations__
+    for name in options:
+        if name not in known:
+            asked = suggest(str(name), known) or f"; it has {', '.join(sorted(known))}"
+            raise CacheError(f"a cache has no option {name!r}{asked}")
+
+
 def fill_for(frozen: Frozen, loader: object, options: CacheOptions) -> CachedDataset:
     """Fill a cache of the data set of a loader.
 
@@ -49,7 +69,8 @@ def fill_for(frozen: Frozen, loader: object, options: CacheOptions) -> CachedDat
         options: Of the cache.
 
     Raises:
-        CacheError: It is no DataLoader, has batches of several sizes, or the cache is refused.
+        CacheError: It is no DataLoader, has batches of several sizes, collates other images than
+            the data set gives, or the cache is refused.
     """
     size = loader.batch_size if isinstance(loader, DataLoader) else None
     if not isinstance(loader, DataLoader) or size is None:
@@ -59,6 +80,8 @@ def fill_for(frozen: Frozen, loader: object, options: CacheOptions) -> CachedDat
             "torch.utils.data.DataLoader with a batch_size; leave cache= out, and give your own "
             "data loader the data set that frozen.cache(dataset, batch_size) returns"
         )
+    image = options.get("image")
+    on_this_rank(lambda: check_collating(loader.dataset, loader.collate_fn, image, may_rename=True))
     return frozen.cache(loader.dataset, size, **options)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from freezekit.errors import some
+from freezekit.errors import ScheduleError, some
 from freezekit.freezing.departures import look, warning
 from freezekit.freezing.planning import warn
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.handle.frozen import Frozen
+    from freezekit.spec.schedule import Schedule
 
 
 def check_version(package: str, installed: str, tested: tuple[str, str]) -> None:
@@ -38,14 +39,50 @@ def check_version(package: str, installed: str, tested: tuple[str, str]) -> None
         )
 
 
-def check_departures(frozen: Frozen) -> None:
-    """Warn of flags and modules that were changed between freezing and the start of the training.
+class Departures:
+    """Tells of flags and modules that somebody else changes, before a training and during it.
 
-    Warns:
-        FreezekitWarning: There are some, as after a conversion to SyncBatchNorm.
+    It looks when it is told to, and not at each step: that would cost time.
     """
-    if departures := look(frozen.backbone, frozen.plan).departures:
-        warn([warning(departures)], stacklevel=4)
+
+    def __init__(self, frozen: Frozen) -> None:
+        self._frozen = frozen
+        self._is_told = self._has_stepped = False
+
+    def look(self) -> None:
+        """Warn of departures from the plan in force, once.
+
+        Warns:
+            FreezekitWarning: There are some, as after a conversion to SyncBatchNorm.
+        """
+        if self._is_told:
+            return
+        if departures := look(self._frozen.backbone, self._frozen.plan).departures:
+            self._is_told = True
+            warn([warning(departures)], stacklevel=4)
+
+    def after_step(self) -> None:
+        """Look after the first step: what a step changes, the first one changes mostly.
+
+        Warns:
+            FreezekitWarning: As `look`.
+        """
+        if not self._has_stepped:
+            self._has_stepped = True
+            self.look()
+
+
+def check_sample(schedule: Schedule | None, sample: object) -> None:
+    """Refuse a schedule that observes outputs for a sample which was not given.
+
+    Raises:
+        ScheduleError: It does.
+    """
+    if schedule is not None and "outputs" in schedule.observes and sample is None:
+        raise ScheduleError(
+            f"schedule {schedule.name!r} observes the outputs of stages for a fixed batch: give a "
+            "few images as the model takes them, as in FreezeCallback(..., sample=images[:8])"
+        )
 
 
 def check_held(

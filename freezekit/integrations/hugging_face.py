@@ -11,15 +11,19 @@ from transformers import TrainerCallback
 from freezekit.errors import FreezeError
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
-from freezekit.integrations.common_checks import check_departures, check_held
+from freezekit.integrations.common_checks import Departures, check_held, check_sample
 from freezekit.integrations.hugging_face_checks import (
+    check_adapters,
     check_checkpointing,
     check_in_force,
     check_trainer,
+    lengths_explained,
     part_of,
 )
 from freezekit.integrations.hugging_face_data import FeaturesForTrainer
+from freezekit.integrations.hugging_face_features import check_changes, check_features
 from freezekit.integrations.hugging_face_optimizer import fit_optimizer, optimizers
+from freezekit.integrations.hugging_face_states import put_state, take_state
 from freezekit.integrations.hugging_face_trainer import lengths_of, numbers_in, wrapper_of
 from freezekit.integrations.resuming import end_missed_epoch, warn_of_anew
 from freezekit.plugins.registry import default_registry
@@ -28,6 +32,7 @@ from freezekit.spec.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch.optim import Optimizer
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from freezekit.freezing.plan import FreezePlan
@@ -41,8 +46,6 @@ __all__ = ["FreezeCallback", "optimizers"]
 
 # Any in this file: Trainer's own objects, what torch.save holds, and what a model takes.
 
-KEY = "freezekit"
-"""Where the state of the schedule stands in the state dict of the optimizer."""
 HELD_ADVICE = "make the optimizer with optimizers(model, args), or after the model was frozen"
 RESUME_ADVICE = "give train() a checkpoint of a training with this callback, and with its optimizer"
 
@@ -93,14 +96,17 @@ class FreezeCallback(TrainerCallback):
 
         Raises:
             SpecError: The text cannot be read, or names what no plugin provides.
+            ScheduleError: The schedule needs a sample.
         """
         self.run: FollowedSchedule | None = None
         self._given = schedule_or_spec(spec, default_registry())
         self._schedule = self._given if isinstance(self._given, Schedule) else None
+        check_sample(self._schedule, sample)
         self._lean, self._thaw, self._module = lean, thaw, module
         self._example_input, self._sample, self._moments = example_input, sample, moments
         self._frozen: Frozen | None = None
         self._record: object = None
+        self._departures: Departures | None = None
         self._features: list[FeaturesForTrainer] = []
         self._state: Mapping[str, Any] | None = None
         self._metrics: dict[str, float] = {}  # of the epoch that goes on
@@ -132,6 +138,9 @@ class FreezeCallback(TrainerCallback):
         Args:
             dataset: The images: its samples are dicts, as Trainer takes them.
             options: Those of `freezekit.integrations.CacheOptions`.
+
+        Raises:
+            CacheError: There are no samples by index, or no such options.
         """
         features = FeaturesForTrainer(dataset, options)
         self._features.append(features)
@@ -150,6 +159,8 @@ class FreezeCallback(TrainerCallback):
             with suppress(FreezeError):  # the model was frozen again since
                 self._frozen.undo()
             self.run = None
+            for features in self._features:
+                features.forget()
         part, optimizer = part_of(given["model"], self._module), given["optimizer"]
         frozen = freeze_at_first(
             part,
@@ -160,8 +171,10 @@ class FreezeCallback(TrainerCallback):
             example_input=self._example_input,
         )
         self._frozen, self._record = frozen, part.__dict__[RECORD]
+        if self._thaw:
+            check_adapters(given["model"], frozen, follows=self._schedule is not None)
         fit_optimizer(optimizer, given["lr_scheduler"], frozen, self._schedule, thaw=self._thaw)
-        if self._schedule is not None:
+        if optimizer is not None:
             optimizer.register_state_dict_post_hook(self._put_state)
             optimizer.register_load_state_dict_pre_hook(self._take_state)
 
@@ -175,17 +188,25 @@ class FreezeCallback(TrainerCallback):
         """Follow the schedule, and fill caches, now that data, optimizer and states are there."""
         frozen = self.frozen
         check_in_force(part_of(given["model"], self._module), self._record)
-        check_departures(frozen)
+        self._departures = Departures(frozen)
+        self._departures.look()
         check_checkpointing(frozen.backbone.model, frozen.plan, self._schedule)
         if self._schedule is None:  # follow() looks through all phases
             check_held(frozen, [given["optimizer"]], HELD_ADVICE)
         else:
-            self._follow(self._schedule, args, state, given)
+            with lengths_explained(self._schedule, state):
+                self._follow(self._schedule, args, state, given)
+        loader = given["train_dataloader"]
+        check_features(getattr(loader, "dataset", None), self._features)
+        if self._features and self.run is not None:
+            check_changes(self.run, frozen.backbone, args)
         for features in self._features:
-            features.fill(frozen, state.train_batch_size or args.train_batch_size)
+            features.fill(frozen, loader, state.train_batch_size or args.train_batch_size)
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Tell the schedule of the step."""
+        if self._departures is not None:
+            self._departures.after_step()
         if self.run is not None:
             self.run.step()
 
@@ -196,6 +217,8 @@ class FreezeCallback(TrainerCallback):
 
     def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """Wait for the evaluation of this epoch, which comes after this hook."""
+        if self._departures is not None:
+            self._departures.look()
         self._has_epoch_ended = True
 
     def on_epoch_begin(
@@ -258,8 +281,12 @@ class FreezeCallback(TrainerCallback):
         self.run.epoch(metrics)
 
     def _put_state(self, _: object, saved: dict[str, Any]) -> None:
+        followed = None
         if self.run is not None:
-            saved[KEY] = {"followed": self.run.state_dict(), "metrics": self._metrics}
+            followed = {"followed": self.run.state_dict(), "metrics": self._metrics}
+        if followed is not None or self._schedule is None:  # else before the training
+            put_state(saved, str(self._given), self.frozen, followed)
 
-    def _take_state(self, _: object, saved: dict[str, Any]) -> None:
-        self._state = saved.get(KEY)
+    def _take_state(self, optimizer: Optimizer, saved: dict[str, Any]) -> None:
+        follows = self._schedule is not None
+        self._state = take_state(optimizer, saved, str(self._given), self.frozen, follows=follows)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import transformers
 from accelerate.state import AcceleratorState
 
-from freezekit.errors import FreezeError
-from freezekit.freezing.eval_hold import RECORD
+from freezekit.errors import FreezeError, ScheduleError
+from freezekit.freezing.eval_hold import RECORD, arrival_flags
+from freezekit.freezing.planning import warn
 from freezekit.integrations.common_checks import check_version
+from freezekit.spec.training_time import times_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
+    from transformers import TrainerState
 
     from freezekit.freezing.plan import FreezePlan
+    from freezekit.handle.frozen import Frozen
     from freezekit.spec.schedule import Schedule
 
 TESTED = "5.0", "6"
@@ -112,3 +120,51 @@ def check_checkpointing(part: nn.Module, plan: FreezePlan, schedule: Schedule | 
                 "what is frozen; leave use_reentrant out of its options, or give "
                 "{'use_reentrant': False}"
             )
+
+
+def check_adapters(model: nn.Module, frozen: Frozen, *, follows: bool) -> None:
+    """Warn where the base below adapters is trained: checkpoints do not hold it.
+
+    Args:
+        model: That of the Trainer, which was frozen with `thaw=True`.
+        frozen: The handle of it, or of a part.
+        follows: Whether a schedule may train more later.
+
+    Warns:
+        FreezekitWarning: It is, or will be.
+    """
+    has_adapters = "PeftModel" in [cls.__name__ for cls in type(model).__mro__]
+    if not (has_adapters or getattr(model, "_hf_peft_config_loaded", False)):
+        return
+    arrived = arrival_flags(frozen.backbone.model)
+    trained = {n for n, p in frozen.backbone.model.named_parameters() if p.requires_grad}
+    if follows or any(not arrived[name] for name in trained):
+        warn(
+            [
+                "thaw=True trains the base below the adapters too, and PEFT saves adapters alone: "
+                "checkpoints and save_model() do not hold the base, and a resumed training begins "
+                "with that of before. Leave thaw out, or save model.state_dict() yourself"
+            ],
+            stacklevel=4,
+        )
+
+
+@contextmanager
+def lengths_explained(schedule: Schedule, state: TrainerState) -> Iterator[None]:
+    """Say what Trainer does not know, where a schedule refuses to begin without lengths.
+
+    Raises:
+        ScheduleError: The data have no length, and the schedule needs one.
+    """
+    try:
+        yield
+    except ScheduleError as error:
+        times = times_in(vars(schedule).values())
+        needs = any(time.unit == "%" or (time.unit == "ep" and time.amount % 1) for time in times)
+        if not needs or state.num_train_epochs != sys.maxsize:  # so Trainer says "no length"
+            raise
+        raise ScheduleError(
+            f"the schedule {str(schedule)!r} has times in percent or in parts of epochs, and the "
+            "training data have no length, so that Trainer does not know these; give steps, as in "
+            "'full at 500step'"
+        ) from error

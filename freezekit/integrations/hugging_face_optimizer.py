@@ -88,7 +88,8 @@ def fit_optimizer(
             f"{why} needs an optimizer whose groups hold all parameters, and Trainer would make "
             "one of what is trained at first. Make it before: Trainer(model, args, "
             "optimizers=optimizers(model, args), ...), with optimizers from "
-            "freezekit.integrations.hugging_face"
+            "freezekit.integrations.hugging_face. If create_optimizer() of your Trainer makes an "
+            "optimizer, make it before, of all parameters: optimizers=(optimizer, None)"
         )
     if not is_grouped(optimizer):
         divide_groups(optimizer, [] if scheduler is None else [scheduler], places)

@@ -9,7 +9,8 @@ from freezekit.errors import FreezeError, StagingError
 from freezekit.freezing.eval_hold import ask_modes, asked_modes
 from freezekit.freezing.plan import FreezePlan
 from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
-from freezekit.integrations.common_checks import check_departures, check_held
+from freezekit.integrations.cached_loader import check_options
+from freezekit.integrations.common_checks import Departures, check_held, check_sample
 from freezekit.integrations.lightning_checks import (
     HELD_ADVICE,
     check_trainer,
@@ -89,6 +90,8 @@ class FreezeHooks:
 
         Raises:
             SpecError: The text cannot be read, or names what no plugin provides.
+            CacheError: An option of the cache has another name.
+            ScheduleError: The schedule needs a sample.
         """
         self.run: FollowedSchedule | None = None
         self._frozen: Frozen | None = None
@@ -100,6 +103,9 @@ class FreezeHooks:
         if isinstance(cache, bool):
             cache = {} if cache else None
         self._cache = cache
+        check_options(cache or {})
+        check_sample(self._schedule, sample)
+        self._departures: Departures | None = None
         self._features: FeaturesForTraining | None = None
         self._modes: dict[nn.Module, bool] = {}
         self._state: Mapping[str, Any] | None = None  # Any: what torch.save holds
@@ -142,7 +148,8 @@ class FreezeHooks:
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # Any: as above
         """Divide the groups of the optimizer, before its state is loaded."""
         frozen, optimizers = self.frozen, trainer.optimizers
-        check_departures(frozen)
+        self._departures = Departures(frozen)
+        self._departures.look()
         if self._schedule is None:  # follow() looks through all phases
             check_held(frozen, optimizers, HELD_ADVICE)
         fit_optimizers(
@@ -196,6 +203,8 @@ class FreezeHooks:
 
     def on_train_batch_end(self, *_: object) -> None:
         """Tell the schedule of the step; it counts those that the optimizer has made."""
+        if self._departures is not None:
+            self._departures.after_step()
         if self.run is not None and self.run.step() is not None:
             self._modes = asked_modes(self.frozen.backbone.model)
 
@@ -206,6 +215,8 @@ class FreezeHooks:
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # Any: as above
         """Tell the schedule of the epoch, with what was logged in it and in the validation."""
+        if self._departures is not None:
+            self._departures.look()
         if self.run is None:
             return
         metrics = self._metrics | self._logged(trainer)

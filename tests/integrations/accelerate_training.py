@@ -38,6 +38,7 @@ def accelerated(
     saves: Path | None = None,
     resume: Path | None = None,
     seed: int = 0,
+    shuffles: bool = False,
 ) -> tuple[nn.Module, FollowedSchedule]:
     """Train; save the state before each step, or go on from such a state."""
     accelerator = Accelerator(
@@ -48,10 +49,11 @@ def accelerated(
     optimizer = torch.optim.AdamW(grouped(frozen, schedule), lr=RATE, eps=1e-8, fused=True)
     per_epoch = -(-BATCHES // accumulate // accelerator.num_processes)
     steps = per_epoch * EPOCHS * accelerator.num_processes
+    order = torch.Generator()
     prepared, optimizer, loader, rates = accelerator.prepare(
         model,
         optimizer,
-        DataLoader(Pictures(), SIZE),
+        DataLoader(Pictures(), SIZE, shuffle=shuffles, generator=order),
         get_scheduler("linear", optimizer, 0, steps),
     )
     ddp = prepared if isinstance(prepared, DistributedDataParallel) else None
@@ -61,7 +63,8 @@ def accelerated(
     if resume is not None:
         accelerator.load_state(resume)
         skipped = run.progress.step_in_epoch * accumulate
-    for _ in range(run.progress.epoch, EPOCHS):
+    for epoch in range(run.progress.epoch, EPOCHS):
+        order.manual_seed(epoch)
         model.train()
         for i, batch in enumerate(accelerator.skip_first_batches(loader, skipped)):
             if i % accumulate == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -28,10 +28,19 @@ def test_a_schedule_has_the_bits_of_a_plain_loop() -> None:
 
 
 @pytest.mark.slow
-def test_states_are_saved_and_loaded(tmp_path: Path) -> None:
-    whole, _ = accelerated("head-only", TIMELINE, saves=tmp_path)
-    for step in (2, 4, 9):
-        again, _ = accelerated("head-only", TIMELINE, resume=tmp_path / str(step), seed=7)
+@pytest.mark.parametrize(
+    ("text", "steps", "options"),
+    [
+        (TIMELINE, (2, 4, 9), {}),
+        (WITH_RATES, (1, 2, 5), {"accumulate": 2, "shuffles": True}),
+    ],
+)
+def test_states_are_saved_and_loaded(
+    text: str, steps: tuple[int, ...], options: dict[str, Any], tmp_path: Path
+) -> None:
+    whole, _ = accelerated("head-only", text, saves=tmp_path, **options)
+    for step in steps:
+        again, _ = accelerated("head-only", text, resume=tmp_path / str(step), seed=7, **options)
         assert equal(again, whole), step
 
 

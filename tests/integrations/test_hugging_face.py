@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from freezekit import (
     FreezeError,
@@ -251,6 +252,8 @@ def test_what_cannot_be_driven_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         trainer.train()
     with pytest.raises(FreezeError, match=r"optimizers=optimizers\(model, args\)"):
         Trainer(network(), args, callbacks=[FreezeCallback(TIMELINE)])
+    with pytest.raises(FreezeError, match=r"create_optimizer\(\) of your Trainer"):
+        InOrder(network(), args, callbacks=[FreezeCallback(TIMELINE)])
     with pytest.raises(FreezeError, match="a plan with multipliers of learning rates needs"):
         Trainer(network(), args, callbacks=[FreezeCallback("layer-decay:decay=0.5")])
     with pytest.raises(FreezeError, match="no such module; it has 'timm_model'"):
@@ -306,6 +309,62 @@ def test_what_is_odd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(hugging_face_checks.transformers, "__version__", "6.0.0")
     with pytest.warns(FreezekitWarning, match=r"transformers 6\.0\.0 is installed, and .* 5\.0 to"):
         Trainer(network(), args, callbacks=[FreezeCallback("head-only")])
+
+
+class Thaws(TrainerCallback):
+    """Somebody's callback that sets flags while it trains."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if state.epoch == self.epoch:
+            given["model"].timm_model.layer1.requires_grad_(True)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_flags_that_change_in_a_training_are_told_once(epoch: int, tmp_path: Path) -> None:
+    callback = FreezeCallback("head-only")
+    trainer = Trainer(
+        network(),
+        arguments(tmp_path),
+        train_dataset=Pictures(),
+        callbacks=[callback, Thaws(epoch)],
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    told = [str(each.message) for each in caught if each.category is FreezekitWarning]
+    assert len(told) == 1
+    assert "6 parameter(s) that the plan freezes are trained" in told[0]
+
+
+@pytest.mark.slow
+def test_a_resume_under_another_spec_is_told(tmp_path: Path) -> None:
+    keeps = {"save_strategy": "steps", "save_steps": BATCHES}
+    with_rates = "discriminative-lr:decay=0.5"
+    paths = {}
+    for text in ("first-n-stages:n=1", TIMELINE, with_rates):
+        folder = tmp_path / str(len(paths))
+        fit(FreezeCallback(text), folder, **keeps)
+        paths[text] = saved(folder)[0]
+
+    def resume(text: str, path: Path, **options: Any) -> None:
+        fit(FreezeCallback(text), tmp_path / "again", resume=path, **options)
+
+    with pytest.warns(FreezekitWarning, match=r"under another plan than that of 'head-only'"):
+        resume("head-only", paths["first-n-stages:n=1"])
+    with pytest.raises(FreezeError, match=r"was written under 'first-n.*this training is under 'd"):
+        resume(with_rates, paths["first-n-stages:n=1"])
+    with pytest.raises(
+        FreezeError, match=r"was written under 'head-only then .* under 'head-only'"
+    ):
+        resume("head-only", paths[TIMELINE])
+    with pytest.raises(ScheduleError, match="the state is of the schedule 'head-only then first"):
+        resume("head-only then full at 1ep", paths[TIMELINE])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FreezekitWarning)
+        resume("first-n-stages:n=1", paths["first-n-stages:n=1"])
 
 
 def test_a_second_training_begins_anew(tmp_path: Path) -> None:

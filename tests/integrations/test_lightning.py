@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,13 +10,16 @@ import pytorch_lightning
 import torch
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
+    Callback,
     LearningRateMonitor,
     ModelCheckpoint,
     ModelSummary,
 )
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, default_collate
 
 from freezekit import (
+    CacheError,
     FreezeError,
     FreezekitWarning,
     ScheduleError,
@@ -28,6 +32,8 @@ from freezekit.integrations.lightning_checks import model_in
 from tests.integrations.lightning_training import (
     BATCHES,
     IGNORED,
+    PICKED,
+    SIZE,
     Lit,
     Saves,
     equal,
@@ -225,7 +231,57 @@ def test_a_cache_gives_the_same_bits() -> None:
     assert all(equal(first.model, other.model) for other in others)
 
 
+class Unmoved(Lit):
+    """Takes the batches of its data loader, as dicts."""
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return tuple(batch.values())
+
+
+def as_dict(samples: list[Any]) -> Any:
+    images, labels = default_collate(samples)
+    return {"image": images, "label": labels}
+
+
+def normalising(samples: list[Any]) -> Any:
+    images, labels = default_collate(samples)
+    return {"image": (images - 0.5) / 0.25, "label": labels}
+
+
+def test_a_collate_function_may_rename_images_and_not_change_them() -> None:
+    def train(collate: Any, *, cache: bool) -> Lit:
+        lit = Unmoved()
+        given = trainer(FreezeCallback("first-n-stages:n=2", cache=cache), max_epochs=1)
+        given.fit(lit, DataLoader(PICKED, batch_size=SIZE, collate_fn=collate))
+        return lit
+
+    with pytest.raises(CacheError, match="the collate function normalising changes images at 0"):
+        train(normalising, cache=True)
+    assert equal(train(as_dict, cache=True).model, train(as_dict, cache=False).model)
+
+
+class Thaws(Callback):
+    """Somebody's callback that sets flags while it trains."""
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            pl_module.model.layer1.requires_grad_(True)
+
+
+def test_flags_that_change_in_a_training_are_told_once() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(FreezeCallback("head-only"), callbacks=[Thaws()])
+    told = [str(each.message) for each in caught if each.category is FreezekitWarning]
+    assert len(told) == 1
+    assert "6 parameter(s) that the plan freezes are trained" in told[0]
+
+
 def test_what_cannot_be_driven_is_refused() -> None:
+    with pytest.raises(CacheError, match="no option 'view', did you mean 'views'"):
+        FreezeCallback("head-only", cache={"view": 3})  # type: ignore[typeddict-unknown-key]  # so
+    with pytest.raises(ScheduleError, match="'plasticity' observes the outputs of stages"):
+        FreezeCallback("plasticity")
     with pytest.raises(UnknownStrategyError, match="did you mean 'head-only'"):
         FreezeCallback("head-onl")
     with pytest.raises(FreezeError, match="nothing is frozen yet"):

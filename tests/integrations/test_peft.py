@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import timm
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Trainer
 
 from freezekit import Backbone, FreezeError, FreezekitWarning, freeze_
 from freezekit.integrations.hugging_face import FreezeCallback
-from tests.integrations.hugging_face_training import equal, fit, vit
+from tests.integrations.hugging_face_training import arguments, equal, fit, vit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,3 +111,51 @@ def test_adapters_under_a_schedule_are_resumed(tmp_path: Path) -> None:
     path = tmp_path / "whole" / "checkpoint-4"
     fit(FreezeCallback(text), tmp_path / "again", model=again, resume=path, **options)
     assert equal(again, model)
+
+
+class WithReference(Trainer):
+    """Asks the base in each step, as a loss that compares with it does."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        with torch.no_grad(), model.disable_adapter():
+            model(**inputs)
+        return super().compute_loss(model, inputs, *args, **options)
+
+
+class WithItsFlags(Trainer):
+    """Does as docs/guides/peft.md says."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
+        flags = [(p, p.requires_grad) for p in model.parameters()]
+        with torch.no_grad(), model.disable_adapter():
+            model(**inputs)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        return super().compute_loss(model, inputs, *args, **options)
+
+
+@pytest.mark.filterwarnings("ignore:the spec freezes")
+def test_adapters_that_peft_thaws_in_a_step_are_told(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"label_names": ["labels"], "has_optimizer": True}
+    callback = FreezeCallback("first-n-stages:n=2")
+    with pytest.warns(FreezekitWarning, match="that the plan freezes are trained: .*lora_A"):
+        fit(callback, tmp_path, model=vit_with_lora(), of=WithReference, **options)
+    model = vit_with_lora()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    callback = FreezeCallback("first-n-stages:n=2")
+    fit(callback, tmp_path, model=model, of=WithItsFlags, **options)
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved
+    assert not moved & callback.frozen.plan.frozen
+
+
+@pytest.mark.filterwarnings("ignore:the spec freezes")
+def test_a_base_that_is_trained_and_not_saved_is_told(tmp_path: Path) -> None:
+    args = arguments(tmp_path)
+    with pytest.warns(FreezekitWarning, match="PEFT saves adapters alone: checkpoints and save_mo"):
+        Trainer(vit_with_lora(), args, callbacks=[FreezeCallback("head-only", thaw=True)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Trainer(vit_with_lora(), args, callbacks=[FreezeCallback("full")])
+        Trainer(vit(), args, callbacks=[FreezeCallback("first-n-stages:n=1", thaw=True)])
+    assert not [str(each.message) for each in caught if "PEFT saves" in str(each.message)]
