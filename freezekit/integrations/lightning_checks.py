@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from freezekit.errors import FreezeError
+from freezekit.errors import FreezeError, suggest
+from freezekit.integrations.cached_loader import CacheOptions
 from freezekit.integrations.common_checks import check_version
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 TESTED = "2.4", "3"
 """Lightning from the first on, below the second."""
 PACKAGES = "lightning", "pytorch_lightning"
-HELD_ADVICE = "give configure_optimizers self.parameters(), or callback.frozen.param_groups(lr)"
 
 
 def check_trainer(
@@ -59,6 +59,36 @@ def check_trainer(
         if package in PACKAGES:
             check_version(package, sys.modules[package].__version__, TESTED)
             return
+
+
+def cache_options(given: object) -> CacheOptions | None:
+    """Return the options of the cache that a user gave as `cache=`; None for no cache.
+
+    Raises:
+        FreezeError: It is neither a bool nor a dict of options of `Frozen.cache`.
+
+    Example:
+        >>> cache_options(True), cache_options(None), cache_options({"views": 4})
+        ({}, None, {'views': 4})
+        >>> cache_options({"foldr": "features"})
+        Traceback (most recent call last):
+        freezekit.errors.FreezeError: cache has no option 'foldr', did you mean 'folder'? Its ...
+    """
+    if given is None or isinstance(given, bool):
+        return CacheOptions() if given else None
+    options = sorted(CacheOptions.__optional_keys__)
+    if not isinstance(given, dict):
+        raise FreezeError(
+            f"cache is {given!r:.80}, expected True, or a dict with some of the options "
+            f"{', '.join(options)}"
+        )
+    for name in given:
+        if name not in options:
+            near = suggest(str(name), options) or "."
+            raise FreezeError(
+                f"cache has no option {name!r}{near} Its options are: {', '.join(options)}"
+            )
+    return cast("CacheOptions", given)
 
 
 def model_in(pl_module: nn.Module, path: str | None) -> nn.Module:
