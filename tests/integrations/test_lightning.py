@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ModelSummary,
+    StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
 
@@ -29,6 +30,7 @@ from freezekit.integrations.lightning_checks import model_in
 from tests.integrations.lightning_training import (
     BATCHES,
     IGNORED,
+    IMAGES,
     PICKED,
     Lit,
     Saves,
@@ -395,6 +397,18 @@ def test_a_second_fit_begins_anew_and_a_test_run_stays_in_the_first_phase() -> N
     fit(callback, Lit(), fast_dev_run=True)
     assert callback.run is None
     assert callback.frozen.plan.frozen
+
+
+@pytest.mark.filterwarnings("ignore:the running_.* of a BatchNorm2d that freeze_")
+@pytest.mark.filterwarnings("ignore:The `StochasticWeightAveraging`")
+def test_averages_of_weights_leave_all_that_a_frozen_model_uses() -> None:
+    lit = Lit()
+    lit(IMAGES)  # statistics that a reset would change
+    before = {name: value.clone() for name, value in lit.model.state_dict().items()}
+    averages = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    fit(FreezeCallback("head-only"), lit, callbacks=[averages])
+    moved = {n for n, v in lit.model.state_dict().items() if not torch.equal(v, before[n])}
+    assert {n for n in moved if not n.endswith("num_batches_tracked")} == {"fc.weight", "fc.bias"}
 
 
 def test_a_checkpoint_of_another_plan_is_told(tmp_path: Path) -> None:
