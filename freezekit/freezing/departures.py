@@ -9,6 +9,7 @@ from freezekit.backbone.view import Backbone
 from freezekit.errors import some
 from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record
 from freezekit.freezing.plan import FreezePlan
+from freezekit.model.norms import statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -62,6 +63,11 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
     held = {n for n, m in modules.items() if isinstance(vars(m).get("train"), HeldInEval)}
     wanted = plan.eval_modules or frozenset()
     live = {name for name in held & wanted if modules[name].training}  # `training` was set by hand
+    without = {
+        name
+        for name in held
+        if not set(vars(modules[name])["train"].statistics) <= set(statistics_of(modules[name]))
+    }
     reshaped = {
         name
         for name, p in model.named_parameters()
@@ -78,6 +84,7 @@ def look(backbone: Backbone, plan: FreezePlan) -> Live:
             ("parameter(s) have left the model", backbone.parameters.keys() - names.values()),
             ("module(s) are no longer held in eval mode under this name", wanted - held),
             ("held module(s) are in training mode until the next train() or eval()", live),
+            ("held norm(s) have lost their statistics, and use those of each batch", without),
         )
         if found
     )

@@ -14,6 +14,7 @@ from torch import nn
 
 from freezekit.freezing.statistics_hold import keep_statistics, release_statistics
 from freezekit.freezing.wrapped import refuse_script
+from freezekit.model.norms import statistics_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +37,16 @@ class HeldInEval:
         module: The module that is held.
         wanted: The mode that the last `train()` or `eval()` asked for.
         before: An earlier `train` of the instance (the `disabled_train` trick), or None.
+        statistics: The names of its running statistics. Models saved by an older version lack it.
     """
+
+    statistics: tuple[str, ...] = ()
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.wanted: bool = module.training
         self.before: Any = module.__dict__.get("train")  # Any: whatever somebody put there
+        self.statistics = statistics_of(module)
 
     def __call__(self, mode: bool = True) -> nn.Module:
         """Do what `module.train(mode)` does, but leave the mode of the module itself."""

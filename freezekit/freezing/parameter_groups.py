@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.staged import stages_or_reason
+from freezekit.errors import FreezeError
 from freezekit.freezing.apply import can_train
 
 if TYPE_CHECKING:
@@ -63,6 +65,30 @@ def group_for_all_phases(
     found = [groups[key] for key in sorted(groups)]
     name_apart(found)
     return found
+
+
+def check_rate(name: str, value: object) -> None:
+    """Refuse what is no learning rate and no weight decay: torch takes any value of a group.
+
+    Args:
+        name: Of the argument.
+        value: A number, or a tensor with one.
+
+    Raises:
+        FreezeError: It is no number, it is negative, or it is not finite.
+
+    Example:
+        >>> check_rate("lr", 1e-3)
+        >>> check_rate("lr", -1)
+        Traceback (most recent call last):
+        freezekit.errors.FreezeError: lr is -1, expected a finite number of at least 0
+    """
+    try:
+        number = float("nan") if isinstance(value, (str, bool)) else float(value)  # type: ignore[arg-type]  # what has no float raises
+    except (TypeError, ValueError, RuntimeError):  # the last one of tensors
+        number = float("nan")
+    if not (isfinite(number) and number >= 0):
+        raise FreezeError(f"{name} is {value!r:.80}, expected a finite number of at least 0")
 
 
 def name_apart(groups: Sequence[dict[str, Any]]) -> None:  # Any: the type of torch's groups

@@ -10,7 +10,11 @@ from freezekit.errors import FreezeError, PlanError, ScheduleError, SpecError
 from freezekit.freezing.apply import lock_of, undo
 from freezekit.freezing.departures import Live, look, warning
 from freezekit.freezing.eval_hold import RECORD, Record
-from freezekit.freezing.parameter_groups import group_for_all_phases, group_parameters
+from freezekit.freezing.parameter_groups import (
+    check_rate,
+    group_for_all_phases,
+    group_parameters,
+)
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import check_plan, decide, warn
 from freezekit.freezing.thawing import thaw_warnings
@@ -119,6 +123,9 @@ class Frozen:
             optimizer: The optimizer that trains the model. The column of learning rates is then of
                 its groups, and a warning tells what they lack, or hold of another model.
 
+        Raises:
+            FreezeError: `optimizer` is none.
+
         Example:
             >>> import torch
             >>> from freezekit import freeze_, load_backbone
@@ -194,7 +201,8 @@ class Frozen:
                 does, has several groups; with True, only the plan in force counts.
 
         Raises:
-            FreezeError: The model is no longer frozen by this handle, or nothing is trained.
+            FreezeError: The model is no longer frozen by this handle, or nothing is trained. Or
+                `lr` or `weight_decay` is negative, or no finite number.
             SpecError, PlanError: As in `plan`, of `all_phases`.
 
         Warns:
@@ -215,6 +223,8 @@ class Frozen:
             >>> [g["name"] for g in groups][:3], sum(len(g["params"]) for g in groups)
             (['stem', 'stem, no decay', 'layer1'], 62)
         """
+        check_rate("lr", lr)
+        check_rate("weight_decay", weight_decay)
         live = self._look()
         if live is None:
             raise self._not_in_force()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from freezekit.errors import some
+from freezekit.errors import FreezeError, some
 from freezekit.freezing.apply import can_train
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ def warnings_of_optimizer(
         plan: What is true of the model now.
         optimizer: It may be of another model.
 
+    Raises:
+        FreezeError: It is no optimizer.
+
     Example:
         >>> import torch
         >>> from freezekit import Backbone, FreezePlan
@@ -75,6 +78,10 @@ def warnings_of_optimizer(
     from freezekit.verify.learning_rates import ignored_multipliers  # as in Frozen.verify
 
     model, kind = backbone.model, type(optimizer).__name__
+    if not isinstance(getattr(optimizer, "param_groups", None), list):
+        raise FreezeError(
+            f"report() was given a {kind}, expected the optimizer that trains the model"
+        )
     held = rates(optimizer)
     lacking = sorted(name for name, p in _trained(model) if id(p) not in held)
     foreign = held.keys() - {id(p) for p in model.parameters()}

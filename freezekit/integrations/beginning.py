@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import (
+    FreezeError,
     ScheduleError,
     SpecError,
     UnknownScheduleError,
@@ -14,6 +16,7 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import view
 from freezekit.handle.freeze import freeze_
 from freezekit.schedules.asking import ask, plan_of
+from freezekit.spec.grammar import parse
 from freezekit.spec.progress import Progress
 from freezekit.spec.schedule import Schedule
 from freezekit.spec.strategy import Strategy
@@ -54,14 +57,32 @@ def schedule_or_spec(
         )
     try:
         schedule = registry.schedule(given)
-    except UnknownScheduleError as unknown:
-        try:
-            registry.sums(given)
-        except UnknownStrategyError as error:
-            raise UnknownStrategyError(f"{error} As a schedule: {unknown}") from None
-        raise
+    except UnknownScheduleError:  # of the first name
+        raise UnknownStrategyError(registry.unknown(parse(given)[0].name)) from None
     is_spec = isinstance(schedule, Timeline) and len(schedule.phases) == 1
     return given if is_spec else schedule
+
+
+def undo_earlier(earlier: Frozen, model: nn.Module) -> None:
+    """Undo what a callback froze in an earlier training, where it is in the model of this one.
+
+    Another model stays frozen, as it was trained: one callback may serve several folds.
+
+    Example:
+        >>> from freezekit import load_backbone
+        >>> one, other = (load_backbone("torchvision:resnet18", device="meta") for _ in range(2))
+        >>> frozen = freeze_(one, "head-only")
+        >>> undo_earlier(frozen, other)
+        >>> frozen
+        Frozen(ResNet: 60 of 62 parameters frozen, 65 modules held in eval)
+        >>> undo_earlier(frozen, one)
+        >>> frozen
+        Frozen(ResNet: no longer in force)
+    """
+    its = {id(parameter) for parameter in model.parameters()}
+    if any(id(parameter) in its for parameter in earlier.backbone.model.parameters()):
+        with suppress(FreezeError):  # the model was frozen again since
+            earlier.undo()
 
 
 def freeze_at_first(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from freezekit.errors import FreezeError
+from freezekit.integrations.cached_loader import CacheOptions, check_options
 from freezekit.integrations.common_checks import check_version
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 TESTED = "2.4", "3"
 """Lightning from the first on, below the second."""
 PACKAGES = "lightning", "pytorch_lightning"
-HELD_ADVICE = "give configure_optimizers self.parameters(), or callback.frozen.param_groups(lr)"
 
 
 def check_trainer(
@@ -59,6 +59,32 @@ def check_trainer(
         if package in PACKAGES:
             check_version(package, sys.modules[package].__version__, TESTED)
             return
+
+
+def cache_options(given: object) -> CacheOptions | None:
+    """Return the options of the cache that a user gave as `cache=`; None for no cache.
+
+    Raises:
+        FreezeError: It is neither a bool nor a dict.
+        CacheError: It is no dict of options of `Frozen.cache`.
+
+    Example:
+        >>> cache_options(True), cache_options(None), cache_options({"views": 4})
+        ({}, None, {'views': 4})
+        >>> cache_options({"foldr": "features"})
+        Traceback (most recent call last):
+        freezekit.errors.CacheError: a cache has no option 'foldr', did you mean 'folder'?
+    """
+    if given is None or isinstance(given, bool):
+        return CacheOptions() if given else None
+    if not isinstance(given, dict):
+        known = ", ".join(sorted(CacheOptions.__annotations__))
+        raise FreezeError(
+            f"cache is {given!r:.80}, expected True, or a dict with some of the options {known}"
+        )
+    options = cast("CacheOptions", given)
+    check_options(options)
+    return options
 
 
 def model_in(pl_module: nn.Module, path: str | None) -> nn.Module:

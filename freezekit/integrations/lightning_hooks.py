@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from freezekit.errors import FreezeError, StagingError
+from freezekit.errors import FreezeError, FreezekitError, ScheduleError, StagingError
 from freezekit.freezing.eval_hold import ask_modes, asked_modes
+from freezekit.freezing.parameter_groups import check_rate
 from freezekit.freezing.plan import FreezePlan
-from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
-from freezekit.integrations.cached_loader import check_options
+from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec, undo_earlier
 from freezekit.integrations.common_checks import Departures, check_held, check_sample
+from freezekit.integrations.lightning_advice import HELD_ADVICE, about_features, advised
 from freezekit.integrations.lightning_checks import (
-    HELD_ADVICE,
+    cache_options,
     check_trainer,
     model_in,
     staging_advice,
 )
 from freezekit.integrations.lightning_data import FeaturesForTraining
 from freezekit.integrations.lightning_optimizer import fit_optimizers
-from freezekit.integrations.lightning_trainer import lengths_of, schedulers_of, wrapper_of
+from freezekit.integrations.lightning_trainer import (
+    has_steps_that_change,
+    known_epochs,
+    lengths_of,
+    schedulers_of,
+    wrapper_of,
+)
 from freezekit.integrations.resuming import (
     end_missed_epoch,
     warn_of_anew,
@@ -50,6 +56,8 @@ class FreezeHooks:
     `callback.frozen.param_groups(...)`. Where rates need it, its groups are divided by stage.
 
     With `fast_dev_run`, a schedule stays in its first phase.
+
+    A trainer takes one: join specs with " + ". One callback may serve several models in turn.
 
     Attributes:
         run: The schedule that is followed, with its transitions; None without one.
@@ -92,7 +100,10 @@ class FreezeHooks:
             SpecError: The text cannot be read, or names what no plugin provides.
             CacheError: An option of the cache has another name.
             ScheduleError: The schedule needs a sample.
+            FreezeError: `lr` is no finite number of at least 0, or `cache` has no options.
         """
+        if lr is not None:
+            check_rate("lr", lr)
         self.run: FollowedSchedule | None = None
         self._frozen: Frozen | None = None
         given = schedule_or_spec(spec, default_registry())
@@ -100,10 +111,7 @@ class FreezeHooks:
         self._begin = "full" if isinstance(given, Schedule) else given
         self._lean, self._thaw, self._lr, self._module = lean, thaw, lr, module
         self._example_input, self._sample, self._moments = example_input, sample, moments
-        if isinstance(cache, bool):
-            cache = {} if cache else None
-        self._cache = cache
-        check_options(cache or {})
+        self._cache = cache_options(cache)
         check_sample(self._schedule, sample)
         self._departures: Departures | None = None
         self._features: FeaturesForTraining | None = None
@@ -134,8 +142,7 @@ class FreezeHooks:
             return
         check_trainer(trainer, pl_module, self, follows=self._schedule is not None)
         if self._frozen is not None:  # of an earlier fit()
-            with suppress(FreezeError):  # the model was frozen again since
-                self._frozen.undo()
+            undo_earlier(self._frozen, pl_module)
         self.run, self._state, self._metrics = None, None, {}
         self._frozen = self._freeze(pl_module, trainer.max_epochs)
         self._modes = asked_modes(self._frozen.backbone.model)
@@ -177,17 +184,22 @@ class FreezeHooks:
         if sample is not None:
             sample = trainer.strategy.batch_to_device(sample)
         epochs, steps_per_epoch = lengths_of(trainer)
-        self.run = self.frozen.follow(
-            self._schedule,
-            trainer.optimizers[0],
-            schedulers_of(trainer),
-            wrapper_of(trainer),
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            sample=sample,
-            moments=self._moments,
-            state=state,
-        )
+        if has_steps_that_change(trainer):
+            epochs, steps_per_epoch = known_epochs(trainer), None
+        try:
+            self.run = self.frozen.follow(
+                self._schedule,
+                trainer.optimizers[0],
+                schedulers_of(trainer),
+                wrapper_of(trainer),
+                epochs=epochs,
+                steps_per_epoch=steps_per_epoch,
+                sample=sample,
+                moments=self._moments,
+                state=state,
+            )
+        except FreezekitError as error:
+            raise advised(error, trainer) from None
         if self._state is not None:
             self._metrics, self._state = dict(self._state["metrics"]), None
             ended = trainer.current_epoch
@@ -221,13 +233,19 @@ class FreezeHooks:
             return
         metrics = self._metrics | self._logged(trainer)
         self._metrics = {}
-        if self.run.epoch(metrics) is not None:
+        try:
+            change = self.run.epoch(metrics)
+        except ScheduleError as error:
+            raise advised(error, trainer) from None
+        if change is not None:
             self._modes = asked_modes(self.frozen.backbone.model)
 
-    def on_exception(self, *_: object) -> None:
-        """End the schedule."""
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002  # Any: as above
+        """End the schedule; say what a cache needs, where its features may be the reason."""
         if self.run is not None:
             self.run.close()
+        if self._features is not None:
+            about_features(exception, trainer)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  # Any: as above
         """End the schedule, and give the trainer its own data back. The model stays frozen."""

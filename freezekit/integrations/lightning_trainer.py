@@ -19,6 +19,18 @@ def wrapper_of(trainer: Any) -> DistributedDataParallel | None:  # Any: as above
     return wrapper if isinstance(wrapper, DistributedDataParallel) else None
 
 
+def has_steps_that_change(trainer: Any) -> bool:  # Any: as above
+    """Tell whether a callback changes the number of optimizer steps from epoch to epoch."""
+    names = (cls.__name__ for each in trainer.callbacks for cls in type(each).__mro__)
+    return "GradientAccumulationScheduler" in names
+
+
+def known_epochs(trainer: Any) -> int | None:  # Any: as above
+    """Return the epochs of a training whose steps are not known; None where steps may end it."""
+    epochs = trainer.max_epochs
+    return epochs if epochs is not None and epochs > 0 and trainer.max_steps <= 0 else None
+
+
 def lengths_of(trainer: Any) -> tuple[float | None, int | None]:  # Any: as above
     """Return the epochs of the training, and the optimizer steps of an epoch; None if not known.
 

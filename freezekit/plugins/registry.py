@@ -176,7 +176,8 @@ class Registry:
         hint = ""
         if name in self.schedules:
             hint = f". {name!r} is a schedule; give it with --schedule, or to Frozen.follow()"
-        raise UnknownStrategyError(self._unknown(STRATEGY, name, self.strategies) + hint)
+        text = self._unknown(STRATEGY.word, STRATEGY.plural, name, self.strategies)
+        raise UnknownStrategyError(text + hint)
 
     def find_schedule(self, name: str) -> RegisteredSchedule:
         """Return the schedule class of a name, and its plugin.
@@ -188,17 +189,28 @@ class Registry:
             return self.schedules[name]
         raise UnknownScheduleError(self._unknown_schedule(name))
 
+    def unknown(self, name: str) -> str:
+        """Return the message about a name that is neither that of a strategy nor of a schedule.
+
+        Example:
+            >>> from freezekit import load_registry
+            >>> print(load_registry().unknown("hed-only"))
+            unknown strategy or schedule 'hed-only', did you mean 'head-only'? The known ...
+        """
+        names = [*self.strategies, *self.schedules]
+        return self._unknown("strategy or schedule", "strategies and schedules", name, names)
+
     def _unknown_schedule(self, name: str) -> str:
-        text = self._unknown(SCHEDULE, name, self.schedules)
+        text = self._unknown(SCHEDULE.word, SCHEDULE.plural, name, self.schedules)
         near = suggest(name, self.strategies)
         if near and not suggest(name, self.schedules):
             text += f". There are strategies of a similar name{near}"
         return text
 
-    def _unknown(self, kind: Kind, name: str, names: Iterable[str]) -> str:
+    def _unknown(self, word: str, plural: str, name: str, names: Iterable[str]) -> str:
         near = suggest(name, names) or "."
         known = ", ".join(sorted(names)) or "none; install freezekit with pip"
-        text = f"unknown {kind.word} {name!r}{near} The known {kind.plural} are: {known}"
+        text = f"unknown {word} {name!r}{near} The known {plural} are: {known}"
         for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
             origins = [p.origin for p in self.plugins if p.status == status]
             if origins:

@@ -146,13 +146,15 @@ def parameter_groups(
 ) -> Check:
     """Check that the optimizer holds each trainable parameter once and no frozen one.
 
-    The learning rates must be in the ratios of the plan's multipliers.
+    It may hold frozen ones where it holds all parameters: see `all_phases`. The learning rates must
+    be in the ratios of the plan's multipliers.
 
     Args:
         trained: The copy with its optimizer.
         claims: What is trained and what is frozen.
         is_users: Whether the optimizer is the user's, not one that verification made.
-        all_phases: Whether it holds what is frozen too, for later phases.
+        all_phases: Whether it holds what is frozen too, and leaves it: what is frozen has no
+            gradient. Later phases may train it.
     """
     groups = trained.optimizer.param_groups
     held = Counter(id(parameter) for group in groups for parameter in group["params"])

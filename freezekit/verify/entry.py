@@ -39,9 +39,7 @@ from freezekit.verify.training import (
 from freezekit.verify.undo import undo_restores
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
-
-    from torch import Tensor
+    from collections.abc import Container
 
     from freezekit.freezing.plan import FreezePlan
 
@@ -189,7 +187,7 @@ class _Subject:
                 trained,
                 self.claims,
                 is_users=self.optimizer is not None,
-                all_phases=_is_for_all_phases(trained.optimizer, trained.parameters),
+                all_phases=_is_for_all_phases(trained, self.claims),
             ),
         ]
         if self.plan is not None:
@@ -232,8 +230,17 @@ def _check(model: nn.Module, steps: int, optimizer: object) -> None:
     check_values(model)
 
 
-def _is_for_all_phases(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> bool:
-    """Tell whether an optimizer was made of `param_groups(..., all_phases=True)`."""
+def _is_for_all_phases(trained: TrainedCopy, claims: Claims) -> bool:
+    """Tell whether an optimizer holds all parameters, and leaves those that are frozen.
+
+    It was made of `param_groups(..., all_phases=True)`, or of `model.parameters()` before it made a
+    step: then what is frozen has neither a gradient nor a state, such as momentum, in it.
+    """
+    optimizer, parameters = trained.optimizer, trained.parameters
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    is_made = all(MULTIPLIER in group for group in optimizer.param_groups)
-    return is_made and all(id(p) in held for p in parameters.values() if p.is_floating_point())
+    if any(id(p) not in held for p in parameters.values() if p.is_floating_point()):
+        return False
+    if all(MULTIPLIER in group for group in optimizer.param_groups):
+        return True
+    frozen = [parameter for name, parameter in parameters.items() if name in claims.frozen]
+    return not any(p.grad is not None or optimizer.state.get(p) for p in frozen)

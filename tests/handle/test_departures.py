@@ -55,6 +55,11 @@ def adapter(model: nn.Module) -> None:
     model.layer1[0].conv1 = Adapter(model.layer1[0].conv1)
 
 
+def without_statistics(model: nn.Module) -> None:
+    for norm in (model.bn1, model.layer1[0].bn1):
+        norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+
+
 def synchronised(model: nn.Module) -> None:
     nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
@@ -68,6 +73,7 @@ def synchronised(model: nn.Module) -> None:
         (new_head, "2 parameter(s) have left the model: 'fc.bias', 'fc.weight'"),
         (head_of_two_classes, "2 parameter(s) have another shape: 'fc.bias', 'fc.weight'"),
         (adapter, "1 new parameter(s) are trained: 'layer1.0.conv1.scale'"),
+        (without_statistics, "2 held norm(s) have lost their statistics, and use those of each"),
         (synchronised, "5 module(s) are no longer held in eval mode under this name: 'bn1'"),
     ],
 )
@@ -112,6 +118,12 @@ def test_a_renamed_parameter_is_no_departure(frozen: Frozen) -> None:
     assert "departed" not in report(frozen) + repr(frozen)
     of = {id(p): g["lr"] for g in frozen.param_groups(lr=1.0) for p in g["params"]}
     assert of[id(frozen.backbone.model.layer3[0].conv1.weight_orig)] == 0.25
+
+
+def test_a_norm_that_never_had_statistics_has_lost_none() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Conv2d(3, 4, 1))
+    frozen = freeze_(net, "by-name:glob=0.*")
+    assert "departed" not in report(frozen)
 
 
 def test_groups_of_a_model_that_trains_nothing_are_refused(frozen: Frozen) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 import threading
 import warnings
@@ -325,6 +326,16 @@ def test_param_groups_hold_each_trainable_parameter_once(model: nn.Module) -> No
     of = {id(p): g for g in groups for p in g["params"]}
     assert of[id(model.fc.weight)]["lr"] == 0.4
     assert of[id(model.layer4[0].conv1.weight)]["lr"] == 0.2
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, "a", "0.1", True, None, [1]])
+def test_a_rate_that_cannot_be_meant_is_refused(model: nn.Module, value: object) -> None:
+    frozen = freeze_(model, "head-only")
+    with pytest.raises(FreezeError, match=r"lr is .*, expected a finite number of at least 0"):
+        frozen.param_groups(value)
+    with pytest.raises(FreezeError, match=r"weight_decay is .*, expected a finite number"):
+        frozen.param_groups(0.1, value)
+    assert frozen.param_groups(torch.tensor(0.1), 0)
 
 
 def test_parameters_that_the_model_names_get_no_weight_decay() -> None:

@@ -99,6 +99,12 @@ def test_an_optimizer_of_a_copy_holds_nothing_of_the_model() -> None:
     assert "it was made before the model changed, or for another one" in told
 
 
+@pytest.mark.parametrize("given", ["x", nn.Linear(1, 1), []])
+def test_a_report_of_what_is_no_optimizer_is_refused(given: Any) -> None:
+    with pytest.raises(FreezeError, match=r"report\(\) was given a \w+, expected the optimizer"):
+        frozen_net().report(given)
+
+
 def test_modes_set_by_hand_are_told_until_the_next_train() -> None:
     frozen = frozen_net()
     model = frozen.backbone.model

@@ -11,9 +11,11 @@ import torch
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     Callback,
+    GradientAccumulationScheduler,
     LearningRateMonitor,
     ModelCheckpoint,
     ModelSummary,
+    StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, default_collate
@@ -32,6 +34,7 @@ from freezekit.integrations.lightning_checks import model_in
 from tests.integrations.lightning_training import (
     BATCHES,
     IGNORED,
+    IMAGES,
     PICKED,
     SIZE,
     Lit,
@@ -288,6 +291,10 @@ def test_what_cannot_be_driven_is_refused() -> None:
         _ = FreezeCallback("head-only").frozen
     with pytest.raises(RuntimeError, match="more than one stateful callback"):
         trainer(FreezeCallback("head-only"), FreezeCallback("full"))
+    given = trainer(FreezeCallback("head-only"))
+    given.callbacks.append(FreezeCallback("full"))
+    with pytest.raises(FreezeError, match="FreezeCallback was given twice"):
+        given.fit(Lit(), loader())
     with pytest.raises(FreezeError, match="BackboneFinetuning freezes and thaws too"):
         fit(FreezeCallback("head-only"), callbacks=[BackboneFinetuning()])
     with pytest.raises(FreezeError, match="has no such module; it has 'model' \\(ResNet\\)"):
@@ -300,12 +307,125 @@ def test_what_cannot_be_driven_is_refused() -> None:
         fit(FreezeCallback("head-only", lr=0.1), Lit(scheduler=steps))
     lit = Lit()
     lit.groups = lit.model.get_classifier().parameters
-    with pytest.raises(FreezeError, match="does not hold 21 parameter"):
+    with pytest.raises(
+        FreezeError,
+        match=r"does not hold 21 parameter.* Give configure_optimizers self\.parameters",
+    ) as caught:
         fit(FreezeCallback(TIMELINE), lit)
+    assert "param_groups" not in str(caught.value)
     lit = Lit()
     lit.groups = lit.model.get_classifier().parameters
     with pytest.warns(FreezekitWarning, match=r"no optimizer holds .* They will never move"):
         fit(FreezeCallback("first-n-stages:n=2"), lit, max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lr": "a"}, "lr is 'a', expected a finite number of at least 0"),
+        ({"lr": -1.0}, "lr is -1.0, expected"),
+        (
+            {"cache": "yes"},
+            "cache is 'yes', expected True, or a dict with some of the options call",
+        ),
+        (
+            {"cache": {"foldr": "x"}},
+            "a cache has no option 'foldr', did you mean 'folder'",
+        ),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_at_once(
+    options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises((FreezeError, CacheError), match=text):
+        FreezeCallback("head-only", **options)
+
+
+def test_an_unknown_name_has_one_list_and_one_advice() -> None:
+    with pytest.raises(UnknownStrategyError) as caught:
+        FreezeCallback("hed-only")
+    text = str(caught.value)
+    assert text.startswith("unknown strategy or schedule 'hed-only', did you mean 'head-only'? The")
+    assert text.count("did you mean") == text.count("known strategies") == 1
+    assert "lp-ft" in text
+    with pytest.raises(UnknownStrategyError, match="did you mean 'on-plateau'"):
+        FreezeCallback("on-platau:metric=loss")
+
+
+def test_lengths_that_are_not_known_are_told_in_words_of_the_trainer() -> None:
+    half = "head-only then full at 50%"
+    with pytest.raises(ScheduleError, match=r": give the Trainer max_epochs= or max_steps=$"):
+        fit(FreezeCallback(half), max_epochs=-1)
+
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self) -> Any:
+            return iter(PICKED)
+
+    lit = Lit()
+    with pytest.raises(ScheduleError, match=r": give a data loader with a length$"):
+        trainer(FreezeCallback("head-only then full at 0.5ep")).fit(
+            lit, torch.utils.data.DataLoader(Endless(), 4)
+        )
+
+
+@pytest.mark.parametrize(
+    ("times", "steps"), [(("1ep", "2ep"), [1, 3]), (("2step", "5step"), [2, 5])]
+)
+def test_steps_of_an_epoch_that_change_are_not_counted_on(
+    times: tuple[str, str], steps: list[int]
+) -> None:
+    """Whole epochs and steps are as ever; no warning asks for another `steps_per_epoch`."""
+    changes = [GradientAccumulationScheduler({0: 4, 1: 2, 2: 1})]
+    text = "head-only then first-n-stages:n=2 at {} then full at {}"
+    callback = FreezeCallback(text.format(*times))
+    fit(callback, callbacks=changes)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == steps
+    with pytest.raises(
+        ScheduleError, match=r"GradientAccumulationScheduler changes it .* such as 500s"
+    ):
+        fit(FreezeCallback("head-only then full at 50%"), callbacks=changes)
+
+
+def test_a_metric_of_a_validation_that_has_not_come_is_told() -> None:
+    text = "on-plateau:metric=val_loss"
+    with pytest.raises(ScheduleError, match=r"check_val_every_n_epoch=2\): log the metric in the"):
+        fit(FreezeCallback(text), validates=True, check_val_every_n_epoch=2)
+
+
+def test_a_metric_of_the_last_validation_counts_in_each_epoch() -> None:
+    class Logs(Lit):
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            if not self.trainer.current_epoch:
+                self.log("val_loss", 9.0, on_epoch=True, on_step=False)
+            return super().training_step(batch, batch_idx)
+
+    callback = FreezeCallback("on-plateau:metric=val_loss,patience=1")
+    fit(callback, Logs(), validates=True, check_val_every_n_epoch=2)
+    assert callback.run is not None
+    assert [done.step for done in callback.run.transitions] == [3 * BATCHES]
+
+
+def test_features_that_the_model_did_not_get_are_named() -> None:
+    class Parts(Lit):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.model.forward_head(self.model.forward_features(images))
+
+        def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch
+
+    with pytest.raises(RuntimeError) as caught:
+        fit(FreezeCallback("head-only", cache=True), Parts())
+    assert "cache= replaced the images" in caught.value.__notes__[0]
+
+
+def test_one_callback_serves_several_models_in_turn() -> None:
+    callback = FreezeCallback("head-only then first-n-stages:n=2 at 1ep")
+    first, second = fit(callback, max_epochs=2), fit(callback, Lit(seed=1), max_epochs=2)
+    assert callback.frozen.backbone.model is second.model
+    for lit in (first, second):
+        assert not any(p.requires_grad for p in lit.model.layer1.parameters())
+        assert not lit.model.train().layer1.training
 
 
 def test_the_other_package_has_the_same() -> None:
@@ -339,6 +459,18 @@ def test_a_second_fit_begins_anew_and_a_test_run_stays_in_the_first_phase() -> N
     fit(callback, Lit(), fast_dev_run=True)
     assert callback.run is None
     assert callback.frozen.plan.frozen
+
+
+@pytest.mark.filterwarnings("ignore:the running_.* of a BatchNorm2d that freeze_")
+@pytest.mark.filterwarnings("ignore:The `StochasticWeightAveraging`")
+def test_averages_of_weights_leave_all_that_a_frozen_model_uses() -> None:
+    lit = Lit()
+    lit(IMAGES)  # statistics that a reset would change
+    before = {name: value.clone() for name, value in lit.model.state_dict().items()}
+    averages = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    fit(FreezeCallback("head-only"), lit, callbacks=[averages])
+    moved = {n for n, v in lit.model.state_dict().items() if not torch.equal(v, before[n])}
+    assert {n for n in moved if not n.endswith("num_batches_tracked")} == {"fc.weight", "fc.bias"}
 
 
 def test_a_checkpoint_of_another_plan_is_told(tmp_path: Path) -> None:

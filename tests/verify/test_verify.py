@@ -31,7 +31,7 @@ from freezekit import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NAMES = [
     "frozen-weights",
@@ -247,6 +247,31 @@ def test_freezing_late_by_freeze_leaves_the_groups_wrong(model: nn.Module) -> No
     frozen = freeze_(model, "head-only")
     found = failed(frozen.verify(images(), optimizer=optimizer))
     assert found == {"parameter-groups": tuple(dict(model.named_parameters()))[:60]}
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_an_optimizer_of_all_parameters_before_its_first_step_leaves_what_is_frozen(
+    model: nn.Module, kind: type
+) -> None:
+    optimizer = kind(model.parameters(), lr=0.001, weight_decay=0.1)
+    found = freeze_(model, "head-only").verify(images(), optimizer=optimizer)
+    assert found.passed, str(found)
+    assert detail(found, "parameter-groups") == "2 parameters once each, in 1 group"
+
+
+@pytest.mark.parametrize(
+    "group", [lambda net: [*net.fc.parameters(), net.conv1.weight], lambda net: net.parameters()]
+)
+def test_frozen_in_a_group_of_some_or_with_a_gradient_is_a_fault(
+    model: nn.Module, group: Callable[[nn.Module], Iterable[nn.Parameter]]
+) -> None:
+    frozen = freeze_(model, "head-only")
+    optimizer = torch.optim.SGD(group(model), lr=0.1)
+    if len(optimizer.param_groups[0]["params"]) > 3:
+        model.conv1.weight.grad = torch.ones_like(model.conv1.weight)
+    assert (
+        "conv1.weight" in failed(frozen.verify(images(), optimizer=optimizer))["parameter-groups"]
+    )
 
 
 def test_eval_is_undone_by_train(model: nn.Module) -> None:
