@@ -15,6 +15,7 @@ from freezekit.errors import (
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import view
 from freezekit.handle.freeze import freeze_
+from freezekit.plugins.registry import unknown_name
 from freezekit.schedules.asking import ask, plan_of
 from freezekit.spec.grammar import parse
 from freezekit.spec.progress import Progress
@@ -58,7 +59,8 @@ def schedule_or_spec(
     try:
         schedule = registry.schedule(given)
     except UnknownScheduleError:  # of the first name
-        raise UnknownStrategyError(registry.unknown(parse(given)[0].name)) from None
+        name = parse(given)[0].name
+        raise UnknownStrategyError(unknown_name(registry, name)) from None
     is_spec = isinstance(schedule, Timeline) and len(schedule.phases) == 1
     return given if is_spec else schedule
 

@@ -176,7 +176,7 @@ class Registry:
         hint = ""
         if name in self.schedules:
             hint = f". {name!r} is a schedule; give it with --schedule, or to Frozen.follow()"
-        text = self._unknown(STRATEGY.word, STRATEGY.plural, name, self.strategies)
+        text = _unknown(STRATEGY.word, STRATEGY.plural, name, self.strategies, self.plugins)
         raise UnknownStrategyError(text + hint)
 
     def find_schedule(self, name: str) -> RegisteredSchedule:
@@ -189,34 +189,11 @@ class Registry:
             return self.schedules[name]
         raise UnknownScheduleError(self._unknown_schedule(name))
 
-    def unknown(self, name: str) -> str:
-        """Return the message about a name that is neither that of a strategy nor of a schedule.
-
-        Example:
-            >>> from freezekit import load_registry
-            >>> print(load_registry().unknown("hed-only"))
-            unknown strategy or schedule 'hed-only', did you mean 'head-only'? The known ...
-        """
-        names = [*self.strategies, *self.schedules]
-        return self._unknown("strategy or schedule", "strategies and schedules", name, names)
-
     def _unknown_schedule(self, name: str) -> str:
-        text = self._unknown(SCHEDULE.word, SCHEDULE.plural, name, self.schedules)
+        text = _unknown(SCHEDULE.word, SCHEDULE.plural, name, self.schedules, self.plugins)
         near = suggest(name, self.strategies)
         if near and not suggest(name, self.schedules):
             text += f". There are strategies of a similar name{near}"
-        return text
-
-    def _unknown(self, word: str, plural: str, name: str, names: Iterable[str]) -> str:
-        near = suggest(name, names) or "."
-        known = ", ".join(sorted(names)) or "none; install freezekit with pip"
-        text = f"unknown {word} {name!r}{near} The known {plural} are: {known}"
-        for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
-            origins = [p.origin for p in self.plugins if p.status == status]
-            if origins:
-                text += f". These plugins {words} and may provide it: {', '.join(origins)}"
-        if any(p.status == "failed" for p in self.plugins):
-            text += ". Run 'freezekit plugins' to see why"
         return text
 
     def stages(self, model: nn.Module) -> Sequence[Stage] | None:
@@ -279,6 +256,35 @@ class Registry:
     def _make_schedule(self, part: Part) -> Schedule:
         registered = self.find_schedule(part.name)
         return _built(SCHEDULE, registered.cls, part.options, registered.plugin)
+
+
+def unknown_name(registry: Registry, name: str) -> str:
+    """Return the message about a name that is neither that of a strategy nor of a schedule.
+
+    Example:
+        >>> from freezekit import load_registry
+        >>> print(unknown_name(load_registry(), "hed-only"))
+        unknown strategy or schedule 'hed-only', did you mean 'head-only'? The known ...
+    """
+    names = [*registry.strategies, *registry.schedules]
+    word, plural = "strategy or schedule", "strategies and schedules"
+    return _unknown(word, plural, name, names, registry.plugins)
+
+
+def _unknown(
+    word: str, plural: str, name: str, names: Iterable[str], plugins: Iterable[PluginRecord]
+) -> str:
+    near = suggest(name, names) or "."
+    known = ", ".join(sorted(names)) or "none; install freezekit with pip"
+    text = f"unknown {word} {name!r}{near} The known {plural} are: {known}"
+    statuses = [(plugin.status, plugin.origin) for plugin in plugins]
+    for status, words in (("failed", "failed to load"), ("blocked", "are blocked")):
+        origins = [origin for its, origin in statuses if its == status]
+        if origins:
+            text += f". These plugins {words} and may provide it: {', '.join(origins)}"
+    if any(status == "failed" for status, _ in statuses):
+        text += ". Run 'freezekit plugins' to see why"
+    return text
 
 
 def _built(
