@@ -92,8 +92,9 @@ def check_in_force(part: nn.Module, record: object) -> None:
     if RECORD not in part.__dict__:
         raise FreezeError(
             "the model that is trained is not the one that FreezeCallback froze, or its freezing "
-            "was undone. With model_init, Trainer makes a new model in train(): leave the callback "
-            "out, and return a frozen model from model_init: freezekit.freeze_(model, spec)"
+            "was undone, as by a second Trainer with the same callback. With model_init, Trainer "
+            "makes a new model in train(): leave the callback out, and return a frozen model from "
+            "model_init: freezekit.freeze_(model, spec)"
         )
     raise FreezeError(
         "the model was frozen again after this FreezeCallback froze it: by a second callback, or "
