@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Unpack
 
 from accelerate.utils import send_to_device
@@ -10,7 +9,7 @@ from transformers import TrainerCallback
 
 from freezekit.errors import FreezeError
 from freezekit.freezing.eval_hold import RECORD
-from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec
+from freezekit.integrations.beginning import freeze_at_first, schedule_or_spec, undo_earlier
 from freezekit.integrations.common_checks import Departures, check_held, check_sample
 from freezekit.integrations.hugging_face_checks import (
     check_adapters,
@@ -156,8 +155,7 @@ class FreezeCallback(TrainerCallback):
         """Freeze, and divide the groups of the optimizer where rates need it."""
         check_trainer()
         if self._frozen is not None:  # of an earlier Trainer
-            with suppress(FreezeError):  # the model was frozen again since
-                self._frozen.undo()
+            undo_earlier(self._frozen, given["model"])
             self.run = None
             for features in self._features:
                 features.forget()

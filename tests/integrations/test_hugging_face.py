@@ -407,3 +407,13 @@ def test_the_optimizer_is_that_of_trainer(tmp_path: Path) -> None:
         }
         for mine, its in zip(one["params"], other["params"], strict=True):
             assert torch.equal(mine, its)
+
+
+def test_a_model_stays_frozen_where_its_callback_serves_another(tmp_path: Path) -> None:
+    callback = FreezeCallback("head-only")
+    first, _ = fit(callback, tmp_path, has_optimizer=False, max_steps=1)
+    earlier = callback.frozen
+    fit(callback, tmp_path, has_optimizer=False, max_steps=1)
+    assert callback.frozen is not earlier
+    names = {name for name, p in first.named_parameters() if not p.requires_grad}
+    assert names == earlier.plan.frozen != set()
