@@ -93,11 +93,11 @@ class Frozen:
         live = self._look()
         if live is None:
             return f"Frozen({name}: no longer in force)"
-        lean = "" if not self.lean else ", lean" if self._lean_acts() else ", lean without effect"
         return (
             f"Frozen({name}: {len(live.plan.frozen)} of "
             f"{len(live.backbone.parameters)} parameters frozen, "
-            f"{len(live.plan.eval_modules or ())} modules held in eval{lean}"
+            f"{len(live.plan.eval_modules or ())} modules held in eval"
+            f"{', lean' if self.lean else ''}"
             f"{', departed from its plan' if live.departures else ''})"
         )
 
@@ -165,10 +165,7 @@ class Frozen:
             *(f"cache: {cached!r}" for cached in self._live_caches()),
         ]
         if self.lean:
-            acts = self._lean_acts()
-            kept = "autograd keeps only what gradients need"
-            lost = "no effect, as torch.compile decides what autograd keeps"
-            beside.append(f"lean: {kept if acts else lost}")
+            beside.append("lean: autograd keeps only what gradients need")
         return replace(shown, warnings=(*shown.warnings, *warnings)), tuple(beside)
 
     def param_groups(
@@ -702,11 +699,6 @@ class Frozen:
 
     def _is_in_force(self) -> bool:
         return self.backbone.model.__dict__.get(RECORD) is self._record
-
-    def _lean_acts(self) -> bool:
-        """Tell whether lean acts; it does nothing in a model that is compiled as a whole."""
-        model = self.backbone.model
-        return model._compiled_call_impl is None and not hasattr(model, "_orig_mod")
 
     def _check_in_force(self) -> None:
         if not self._is_in_force():

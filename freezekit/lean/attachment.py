@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._pytree import tree_leaves
 
+from freezekit.lean.compiled.marker import mark
 from freezekit.lean.mode import LeanMode, needs_grad
 from freezekit.lean.rules.table import RULES
 
@@ -113,6 +114,9 @@ class LeanForward(_ForwardReplacement):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the model's forward does; only what autograd saves differs."""
+        if self.is_active and torch.compiler.is_compiling():
+            args, kwargs = mark(args, kwargs)
+            return self._forward(*args, **kwargs)
         if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
         with LeanMode(RULES):

@@ -343,7 +343,8 @@ def test_the_signature_of_forward_is_the_models_own():
     assert inspect.signature(model.forward) == expected
 
 
-def test_compiled_models_are_left_alone(twins, assert_same):
+@pytest.mark.filterwarnings("ignore:lean has no effect in this compiled model")
+def test_models_that_another_backend_compiles_are_left_alone(twins, assert_same):
     torch._dynamo.reset()
     stock, lean = twins(load_backbone("timm:test_resnet"), "surgical:stages=stem")
     compiled = torch.compile(lean, backend="aot_eager", fullgraph=True)
