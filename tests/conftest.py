@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     OnRanks = Callable[..., dict[str, list[Any]]]
 
+ROOT = Path(__file__).parents[1]
+
 # Tests are about bytes and bits, never about speed, and machines are shared.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -56,17 +58,18 @@ def _imported_objects_are_not_traversed() -> None:
 
 @pytest.fixture(scope="session")
 def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> OnRanks:
-    """Run a script by torchrun; return what all ranks found, by situation.
+    """Run a script on ranks, as torchrun does; return what all of them found, by situation.
 
-    The script writes the file SITUATION-RANK.json for each into the folder that is its argument.
+    Its `main` writes the file SITUATION-RANK.json for each into the folder that is its argument.
     """
 
     def run(script: Path, ranks: int = 2) -> dict[str, list[Any]]:
         folder = tmp_path_factory.mktemp(script.stem)
-        found_in = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        found_in = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        module = ".".join(script.relative_to(ROOT).with_suffix("").parts)
+        launch = ["-m", "tests.starting_ranks", str(ranks), module]
         done = subprocess.run(
-            [sys.executable, *launch, str(script), str(folder)],
+            [sys.executable, *launch, str(folder)],
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(found_in)},
             capture_output=True,
             text=True,
