@@ -1,9 +1,9 @@
 """Starts the ranks of a training as forks of one process, which has imported what they import.
 
-Run as `python -m tests.starting_ranks RANKS MODULE FOLDER`: each rank runs `MODULE.main(FOLDER)`, in
+Run as `python -m tests.starting_ranks RANKS MODULE FOLDER`: each rank runs `MODULE.main(FOLDER)` in
 the environment that torchrun gives to its processes. Under torchrun, it and each rank would import
-torch and the trainer on their own, which takes longer than what the ranks do.
-`tests/verify/test_ranks.py` runs under torchrun.
+torch and the trainer on their own, for seconds each. `tests/verify/test_ranks.py` runs under
+torchrun itself.
 """
 
 from __future__ import annotations

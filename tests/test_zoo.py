@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_, COUNTED = sweep.read(sweep.RESULTS / "zoo-coverage.jsonl")
 FAMILIES = {(m.library, m.family): m for m in reversed(models.zoo())}
+FAMILIES |= {
+    (m.library, m.family): m
+    for m in models.smallest_of_families(COUNTED)
+    if m in models.zoo((m.library,), m.name)
+}
+"""The smallest real model of each family, by its parameters; of a new family, the first."""
 
 SMALL = (
     "timm:test_vit",

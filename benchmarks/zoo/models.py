@@ -80,12 +80,16 @@ def _listed(library: str) -> dict[str, str]:
 def build(text: str) -> nn.Module:
     """Build a model without weights, on `meta` unless its forward needs values."""
     from freezekit import load_backbone
-    from freezekit.model.tasks import task_of
 
-    model = load_backbone(text, device="meta")
-    if task_of(model) != "detection":
-        return model
-    return load_backbone(text, device="cpu", image_size=DETECTION_SIZE)
+    if _detects(text):
+        return load_backbone(text, device="cpu", image_size=DETECTION_SIZE)
+    return load_backbone(text, device="meta")
+
+
+def _detects(text: str) -> bool:
+    """Tell whether a model is one of detection, without building it."""
+    library, _, name = text.partition(":")
+    return library == "torchvision" and ".detection." in _listed(library)[name]
 
 
 def batch(model: nn.Module, text: str, count: int = 2) -> tuple[Any, ...]:

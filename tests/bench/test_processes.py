@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.forked import ForkServer
-from freezekit.bench.processes import Workers, job_for, worker_environment
+from freezekit.bench.processes import Workers, job_for
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from freezekit.bench.forked import ForkServer
 
 DEADLY = """
 import os, re, signal, sys, threading, time, torch
@@ -74,20 +73,20 @@ def closes():
 def asks():
     return Deadly(input())
 
-def tell():
-    with open(os.environ["TELLS"], "w") as file:
+def tell(how):
+    with open(os.path.join(os.environ["TELLS"], how), "w") as file:
         file.write(str(os.getpid()))
 
 def waits():
-    tell()
+    tell("waits")
     time.sleep(1000)
 
 def holds_the_lock():
-    tell()
+    tell("holds_the_lock")
     re.match("(a|aa)+$", "a" * 100 + "b")
 
 def stops():
-    tell()
+    tell("stops")
     os.kill(os.getpid(), signal.SIGSTOP)
 """
 
@@ -98,17 +97,10 @@ def deadly(tmp_path: Path) -> str:
     return str(tmp_path / "deadly.py")
 
 
-@pytest.fixture(scope="module")
-def forking() -> Iterator[ForkServer]:
-    with ForkServer() as found:
-        found.prepare("timm:test_resnet", worker_environment())
-        yield found
-
-
 @pytest.fixture(params=["new", "forked"])
 def server(request: pytest.FixtureRequest) -> ForkServer | None:
     """What forks the processes of a test; None where each is started anew."""
-    return request.getfixturevalue("forking") if request.param == "forked" else None
+    return request.getfixturevalue("fork_server") if request.param == "forked" else None
 
 
 def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
@@ -117,23 +109,36 @@ def job(kind: str, model: str, spec: str = "full", lean: bool = False) -> dict:
     return {**job_for(kind, workload, [Variant(spec, lean)], (), 1), **more}
 
 
-@pytest.mark.parametrize(
-    ("how", "status", "reason"),
-    [
-        ("kill", "oom", "killed .SIGKILL., as the system does when memory runs out"),
-        ("leave", "error", "ended with code 3: last words"),
-        ("memory", "oom", "can't allocate memory"),
-        # What the model printed before is there if its buffer was written out.
-        ("succeed", "error", "ended with code 0 before its work was done: (it said|models may)"),
-        ("script", "error", "the code of the model or of a plugin left with sys.exit.None."),
-        ("interrupt", "error", "KeyboardInterrupt: from the model"),
-        ("child", "oom", "killed .SIGKILL."),
-        ("closes", "error", "was ended by SIGTERM"),
-        ("asks", "error", "EOFError"),
-    ],
-)
-def test_a_worker_that_dies_says_why(
-    deadly: str, how: str, status: str, reason: str, server: ForkServer | None
+# What differs between a new process and a forked one: who tells how it ended, its pipes, its stdin.
+ENDS = {
+    "kill": ("oom", "killed .SIGKILL., as the system does when memory runs out"),
+    "leave": ("error", "ended with code 3: last words"),
+    "child": ("oom", "killed .SIGKILL."),
+    "closes": ("error", "was ended by SIGTERM"),
+    "asks": ("error", "EOFError"),
+}
+# What the process tells itself, or what follows from the code with which it ended.
+ALIKE = {
+    "memory": ("oom", "can't allocate memory"),
+    # What the model printed before is there if its buffer was written out.
+    "succeed": ("error", "ended with code 0 before its work was done: (it said|models may)"),
+    "script": ("error", "the code of the model or of a plugin left with sys.exit.None."),
+    "interrupt": ("error", "KeyboardInterrupt: from the model"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_worker_that_dies_says_why(deadly: str, how: str, server: ForkServer | None) -> None:
+    _dies_and_says_why(deadly, how, server, *ENDS[how])
+
+
+@pytest.mark.parametrize("how", ALIKE)
+def test_a_forked_worker_that_dies_says_why(deadly: str, how: str, fork_server: ForkServer) -> None:
+    _dies_and_says_why(deadly, how, fork_server, *ALIKE[how])
+
+
+def _dies_and_says_why(
+    deadly: str, how: str, server: ForkServer | None, status: str, reason: str
 ) -> None:
     with Workers(server) as workers:
         events = list(workers.events(job("memory", f"{deadly}:{how}")))
@@ -173,9 +178,9 @@ def test_prints_of_a_model_are_no_events(deadly: str, server: ForkServer | None)
 
 
 @pytest.mark.parametrize("kind", ["static", "memory"])
-def test_a_lean_job_keeps_less_than_a_stock_one(kind: str, forking: ForkServer) -> None:
+def test_a_lean_job_keeps_less_than_a_stock_one(kind: str, fork_server: ForkServer) -> None:
     saved = []
-    with Workers(forking) as workers:
+    with Workers(fork_server) as workers:
         for lean in (False, True):
             events = list(workers.events(job(kind, "timm:test_resnet", "batch-norm", lean)))
             assert events[-1]["label"] == ("batch-norm [lean]" if lean else "batch-norm")
@@ -193,39 +198,41 @@ def test_leaving_ends_what_still_runs(deadly: str, server: ForkServer | None) ->
 
 
 PARENT = """
-import json, sys
+import json, sys, threading
 from freezekit.bench.forked import ForkServer
 from freezekit.bench.processes import Workers, worker_environment
 with ForkServer() as server, Workers(server) as workers:
-    if sys.argv[2] == "forked":
+    if sys.argv[1] == "forked":
         server.prepare("timm:test_resnet", worker_environment())
-    list(workers.events(json.loads(sys.argv[1])))
+    def run(job):
+        list(workers.events(json.loads(job)))
+    for job in sys.argv[2:]:
+        threading.Thread(target=run, args=(job,)).start()
+    threading.Event().wait()
 """
+WAYS_TO_LIVE_ON = ("waits", "holds_the_lock", "stops")
 
 
 @pytest.mark.parametrize("made", ["new", "forked"])
-@pytest.mark.parametrize("how", ["waits", "holds_the_lock", "stops"])
-def test_a_worker_ends_when_its_parent_is_killed(
-    deadly: str, tmp_path: Path, how: str, made: str
-) -> None:
-    told = tmp_path / "pid"
+def test_workers_end_when_their_parent_is_killed(deadly: str, tmp_path: Path, made: str) -> None:
+    told = {how: tmp_path / how for how in WAYS_TO_LIVE_ON}
+    jobs = [json.dumps(job("memory", f"{deadly}:{how}")) for how in WAYS_TO_LIVE_ON]
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, json.dumps(job("memory", f"{deadly}:{how}")), made],
-        env={**os.environ, "TELLS": str(told)},
+        [sys.executable, "-c", PARENT, made, *jobs],
+        env={**os.environ, "TELLS": str(tmp_path)},
     )
-    while not (told.exists() and told.read_text()):
+    while not all(file.exists() and file.read_text() for file in told.values()):
         assert parent.poll() is None
         time.sleep(0.1)
-    worker = int(told.read_text())
-    assert _state(worker) != "Z"
-    if how == "stops":
-        while _state(worker) != "T":
-            time.sleep(0.1)
+    workers = {how: int(file.read_text()) for how, file in told.items()}
+    assert [how for how, worker in workers.items() if _state(worker) == "Z"] == []
+    while _state(workers["stops"]) != "T":
+        time.sleep(0.1)
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
-    while Path(f"/proc/{worker}").exists() and _state(worker) != "Z":
-        assert time.monotonic() < deadline
+    while left := [how for how, worker in workers.items() if _state(worker) != "Z"]:
+        assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
 
