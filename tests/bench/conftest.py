@@ -1,4 +1,4 @@
-"""A process that forks measuring processes, for all tests that need no other one."""
+"""What tests of measuring processes need."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from freezekit.bench.forked import ForkServer
 from freezekit.bench.processes import worker_environment
+from tests.fork_server import SERVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from freezekit.bench.forked import ForkServer
 
 
-@pytest.fixture(scope="session")
-def fork_server() -> Iterator[ForkServer]:
-    """It imports torch, torchvision and timm, which takes seconds."""
-    with ForkServer() as found:
-        found.prepare("timm:test_resnet", worker_environment())
-        yield found
+@pytest.fixture
+def fork_server() -> ForkServer:
+    """It imports torch, torchvision and timm, which takes seconds, for the first test alone."""
+    SERVER.prepare("timm:test_resnet", worker_environment())
+    return SERVER

@@ -14,6 +14,7 @@ import pytest
 
 from freezekit.results.locking import locked
 from freezekit.results.store import load
+from tests.fork_server import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ COMMAND = [sys.executable, "-m", "freezekit", "bench"]
 
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *args], capture_output=True, text=True, check=False)
+    return run("bench", *args)
 
 
 def labels(path: Path) -> list[list[str]]:
@@ -87,41 +88,41 @@ def test_a_baseline_of_another_workload_is_refused_first(tmp_path: Path, earlier
 
 def test_resume_measures_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    run = (*TINY, "--static", "-o", str(path), "-o", str(tmp_path / "r.md"), "--resume")
-    assert bench(*run, "-s", "head-only").returncode == 0, "no file yet: nothing to go on with"
+    asked = (*TINY, "--static", "-o", str(path), "-o", str(tmp_path / "r.md"), "--resume")
+    assert bench(*asked, "-s", "head-only").returncode == 0, "no file yet: nothing to go on with"
     first = load(path)
-    done = bench(*run, "-s", "head-only", "-s", "bias-only")
+    done = bench(*asked, "-s", "head-only", "-s", "bias-only")
     assert done.returncode == 0, done.stderr
     assert labels(path) == [["full", "head-only"], ["full", "bias-only"]]
     assert load(path)[0] == first[0]
     assert "head-only" in (tmp_path / "r.md").read_text(), "other files hold all of it too"
     before = path.read_bytes()
-    done = bench(*run, "-s", "bias-only", "-s", "head-only")
+    done = bench(*asked, "-s", "bias-only", "-s", "head-only")
     assert (done.returncode, path.read_bytes()) == (0, before)
     assert "timm:test_resnet: nothing is left to measure" in done.stdout
     page = tmp_path / "r.csv"
-    done = bench(*run, "-s", "head-only", "-o", str(page), "--fail-if", "peak_bytes > 1GB")
+    done = bench(*asked, "-s", "head-only", "-o", str(page), "--fail-if", "peak_bytes > 1GB")
     assert (done.returncode, path.read_bytes()) == (0, before)
     assert "bias-only" in page.read_text(), "what is asked for is written though nothing is left"
     assert "pass: peak_bytes > 1GB (1 of 1 rows)" in done.stdout, "bias-only was not asked for"
     gates = ("--fail-if", "strategy == 'bias-only' and peak_bytes > 1")
-    done = bench(*run, "-s", "bias-only", "-s", "norm-only", *gates)
+    done = bench(*asked, "-s", "bias-only", "-s", "norm-only", *gates)
     assert done.returncode == 1, done.stderr
     assert "FAIL: strategy == 'bias-only' and peak_bytes > 1: bias-only: " in done.stderr
     assert "(1 of 2 rows)" in done.stdout, "stored and new ones, each once"
     other = ("--batch-size", "3", "-s", "head-only")
-    assert bench(*run, *other).returncode == 0
+    assert bench(*asked, *other).returncode == 0
     assert labels(path)[3:] == [["full", "head-only"]], "another batch is another workload"
 
 
 def test_a_run_out_of_date_is_not_judged(tmp_path: Path, earlier_run: str) -> None:
     path = tmp_path / "r.json"
-    run = (*TINY, "--static", "-s", "head-only", "-o", str(path), "--resume")
+    asked = (*TINY, "--static", "-s", "head-only", "-o", str(path), "--resume")
     changed = json.loads(earlier_run)
     changed["env"]["torch"] = "1.0.0"
     changed["rows"][1]["memory"]["peak_bytes"] *= 1000
     path.write_text(json.dumps(changed))
-    done = bench(*run, "--fail-if", "peak_bytes > full")
+    done = bench(*asked, "--fail-if", "peak_bytes > full")
     assert done.returncode == 0, done.stderr
     assert "pass: peak_bytes > full (1 of 1 rows)" in done.stdout
     assert len(load(path)) == 2, "it stays in the file"
@@ -135,13 +136,15 @@ def test_a_changed_model_file_is_measured_again(tmp_path: Path) -> None:
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.Flatten(), head())\n"
     )
     helper.write_text("from torch import nn\ndef head(): return nn.Linear(4, 2)\n")
-    run = (f"{model}:build", "--image-size", "8", "-s", "head-only", "--static", "--resume")
-    done = bench(*run, "--threads", "1", "-o", str(path))
+    asked = (f"{model}:build", "--image-size", "8", "-s", "head-only", "--static", "--resume")
+    done = bench(*asked, "--threads", "1", "-o", str(path))
     assert done.returncode == 0, done.stderr
-    again = bench(*run, "--threads", "1", "-o", str(path))
+    again = bench(*asked, "--threads", "1", "-o", str(path))
     assert "nothing is left to measure" in again.stdout
     helper.write_text("from torch import nn\ndef head(): return nn.Linear(4, 3)\n")
-    done = bench(*run, "--threads", "1", "-o", str(path), "--fail-if", "parameters.trainable > 14")
+    done = bench(
+        *asked, "--threads", "1", "-o", str(path), "--fail-if", "parameters.trainable > 14"
+    )
     assert "FAIL: parameters.trainable > 14: head-only: " in done.stderr, done.stderr
     old, new = load(path)
     assert [r.rows[0].parameters.total for r in (old, new) if r.rows[0].parameters] == [122, 127]
@@ -188,9 +191,9 @@ def test_what_another_tool_wrote_is_not_replaced(tmp_path: Path) -> None:
 def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     models = ("timm:test_resnet", "timm:test_vit")
-    run = (*models, *TINY[1:], "--budget", "1", "-s", "head-only", "-o", str(path), "--resume")
+    asked = (*models, *TINY[1:], "--budget", "1", "-s", "head-only", "-o", str(path), "--resume")
     with subprocess.Popen(
-        [*COMMAND, *run], stderr=subprocess.PIPE, start_new_session=True
+        [*COMMAND, *asked], stderr=subprocess.PIPE, start_new_session=True
     ) as killed:
         while not (path.exists() and len(load(path)) == 2):  # whole at any moment
             assert killed.poll() is None
@@ -199,7 +202,7 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     assert [result.complete for result in load(path)] == [True, False]
     first = load(path)[0]
     with subprocess.Popen(
-        [*COMMAND, *run], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*COMMAND, *asked], stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as killed:
         assert killed.stderr is not None
         next(
@@ -209,7 +212,7 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
         )
         os.killpg(killed.pid, signal.SIGKILL)
     assert [result.complete for result in load(path)] == [True, False], "killed twice, there once"
-    done = bench(*run)
+    done = bench(*asked)
     assert done.returncode == 0, done.stderr
     assert "timm:test_resnet: nothing is left to measure" in done.stdout
     assert "timm:test_vit (model 2 of 2): timing steps" in done.stderr

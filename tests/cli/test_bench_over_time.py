@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from freezekit.results.store import load
+from tests.fork_server import run
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -23,8 +23,7 @@ ROW = f"{TEXT} @ 1ep"
 
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "freezekit", "bench", *TINY, "--optimizer", "adamw", *args]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run("bench", *TINY, "--optimizer", "adamw", *args)
 
 
 def test_a_training_is_measured_reported_judged_and_resumed(tmp_path: Path) -> None:

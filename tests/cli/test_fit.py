@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from freezekit.report.markdown import render_markdown
 from freezekit.results.locking import locked
 from freezekit.results.records import Result, Row, StepSeconds, Time, Workload
 from freezekit.results.store import to_json
+from tests.fork_server import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +27,7 @@ TINY = ("timm:test_resnet", "--image-size", "32", "--threads", "1")
 
 
 def fit(*args: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "freezekit", "fit", *args],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": str(columns)},
-    )
+    return run("fit", *args, columns=columns)
 
 
 def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
@@ -241,8 +235,7 @@ def test_a_file_without_step_times_has_no_speeds(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_images_a_second_and_a_real_step(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
-    command = [sys.executable, "-m", "freezekit", "bench", *TINY, "--budget", "1", "-s", "full"]
-    subprocess.run([*command, "-o", str(path)], check=True, capture_output=True)
+    assert run("bench", *TINY, "--budget", "1", "-s", "full", "-o", str(path)).returncode == 0
     verified = ("--memory", "20MB", "-s", "full", "--lean", "off", "--verify", "--margin", "5")
     done = fit(*TINY, *verified, "--timing", str(path))
     assert done.returncode == 0, done.stdout

@@ -30,7 +30,7 @@ HEAD, TWO_PARTS = "by-name:contains=body", "by-name:contains=body.0"
 SPECS = [HEAD, TWO_PARTS, "full", TWO_PARTS, HEAD]
 """The phases of a training: more is trained, then less."""
 
-STEPS = 10
+STEPS = 4
 """In each phase."""
 
 SETTINGS = [

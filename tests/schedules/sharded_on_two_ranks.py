@@ -27,7 +27,7 @@ from tests.schedules.training import PER_EPOCH, Net, batch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STEPS = 10
+STEPS = 4
 """In each phase."""
 SCHEDULES = "freeze-out", "auto-rgn", "plasticity:every=2"
 """Rates of each step, gradients that are observed, outputs that are observed."""

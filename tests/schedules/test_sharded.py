@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import distributed
 
-from tests.schedules.sharded_on_two_ranks import SCHEDULES
+from tests.schedules.sharded_on_two_ranks import SCHEDULES, STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def test_what_is_trained_moves_and_nothing_else(found: Found, way: str) -> None:
 def test_gradients_of_what_is_trained_are_reduced(found: Found, way: str) -> None:
     for result in found[way]:
         sent = [phase["reduce_scatter_base"] for phase in result["sent"]]
-        assert sent == [10 * trained for trained in result["trained"]]
+        assert sent == [STEPS * trained for trained in result["trained"]]
 
 
 def test_only_per_stage_saves_gathering_what_is_frozen(found: Found) -> None:
