@@ -246,9 +246,12 @@ def broadcast_held(
 
 def wrappers_of(model: nn.Module) -> Iterator[DistributedDataParallel]:
     """Yield the DistributedDataParallel around a model, which the model knows nothing of."""
-    for value in gc.get_objects():
-        is_wrapper = issubclass(type(value), DistributedDataParallel)
-        if is_wrapper and any(module is model for module in value.modules()):
+    objects = gc.get_objects()
+    # Hundreds of thousands of objects have some thousands of types, and a wrapper's is an ABC, for
+    # which `issubclass` takes long.
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, DistributedDataParallel)}
+    for value in objects if kinds else ():
+        if type(value) in kinds and any(module is model for module in value.modules()):
             yield value
 
 
