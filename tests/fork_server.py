@@ -14,10 +14,11 @@ from contextlib import nullcontext
 import pytest
 from click.testing import CliRunner
 
-from freezekit.bench.forked import ForkServer
+from freezekit.bench import forked
 from freezekit.cli import main
+from freezekit.fit import run as fit
 
-SERVER = ForkServer()
+SERVER = forked.ForkServer()
 """Its process is started by the first run."""
 
 atexit.register(SERVER.__exit__, None, None, None)
@@ -31,7 +32,7 @@ def run(*args: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
         columns: Of the terminal.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for user in ("freezekit.bench.forked", "freezekit.fit.run"):
-            patch.setattr(f"{user}.ForkServer", lambda: nullcontext(SERVER))
+        for module in (forked, fit):  # where the commands find it
+            patch.setattr(module, "ForkServer", lambda: nullcontext(SERVER))
         done = CliRunner(env={"COLUMNS": str(columns)}).invoke(main, args)
     return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)

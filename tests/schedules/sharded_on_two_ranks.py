@@ -84,7 +84,7 @@ def train(per_stage: bool | None, make: Callable[[Any], torch.optim.Optimizer]) 
     """Train through all phases, in one process on all data where the model is not sharded."""
     model = net()
     decided = plans()
-    # Its input: else many images are tried at each change, as a model without stages is tried again.
+    # Its own input: without one, many images are tried at each change, as none gives stages.
     frozen = freeze_(model, decided[0], example_input=torch.ones(2, 8))
     if per_stage is not None:
         shard(model, per_stage)
