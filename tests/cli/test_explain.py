@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from freezekit.report.notes import notes
 from freezekit.results.store import load
+from tests.fork_server import run
 
 
 def printed(*args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "freezekit", *args],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "80"},
-    )
+    done = run(*args)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

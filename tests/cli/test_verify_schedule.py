@@ -195,9 +195,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 @on_ranks
 def test_ranks_stay_equal_through_all_phases(models: str) -> None:
     args = ("--schedule", TEXT, "--nproc", "2", "--json", *SMALL)
-    code, out, err = finish(start(f"{models}:Net", *args))
-    assert code == 0, err
-    data = json.loads(out)
+    done = run(f"{models}:Net", *args)
+    assert done.exit_code == 0, done.stderr
+    data = json.loads(done.stdout)
     assert (data["nproc"], len(data["phases"])) == (2, 2)
     assert "in 2 epochs on 2 ranks" in data["conditions"]
     (check,) = (c for c in data["checks"] if c["name"] == "equal-on-all-ranks")
@@ -225,11 +225,11 @@ def test_a_thaw_that_the_wrapper_does_not_learn_is_found(models: str) -> None:
     ],
 )
 def test_a_rank_that_fails_ends_all_with_its_message(models: str, name: str, message: str) -> None:
-    code, out, err = finish(start(f"{models}:{name}", "--schedule", TEXT, "--nproc", "2", *SMALL))
-    assert code == 2
-    assert out == ""
-    assert err.startswith(message), err
-    assert len(err.splitlines()) == 1
+    done = run(f"{models}:{name}", "--schedule", TEXT, "--nproc", "2", *SMALL)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(message), done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
