@@ -1,4 +1,4 @@
-"""A script for torchrun: two ranks fill a cache together and train from it.
+"""A script for ranks: two ranks fill a cache together and train from it.
 
 Run by `test_ranks.py`, which reads what each situation returns.
 """

@@ -1,4 +1,4 @@
-"""A script for torchrun: Trainer trains on two ranks, is resumed, and reads features.
+"""A script for ranks: Trainer trains on two ranks, is resumed, and reads features.
 
 Run by `test_hugging_face_ranks.py`, which reads what each situation returns.
 """

@@ -1,4 +1,4 @@
-"""A script for torchrun: Lightning trains on two ranks, is resumed, and reads features.
+"""A script for ranks: Lightning trains on two ranks, is resumed, and reads features.
 
 Run by `test_lightning_ranks.py`, which reads what each situation returns.
 """

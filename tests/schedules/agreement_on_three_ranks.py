@@ -1,4 +1,4 @@
-"""A script for torchrun: facts and means that three ranks must have alike.
+"""A script for ranks: facts and means that three ranks must have alike.
 
 Run by `test_agreement.py`, which reads what each situation returns.
 """

@@ -1,4 +1,4 @@
-"""A script for torchrun: changes of a model inside DistributedDataParallel, on two ranks.
+"""A script for ranks: changes of a model inside DistributedDataParallel, on two ranks.
 
 Run by `test_reducer.py`, which reads what each situation returns.
 """

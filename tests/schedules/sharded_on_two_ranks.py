@@ -1,4 +1,4 @@
-"""A script for torchrun: changes of a model under `fully_shard`, on two ranks.
+"""A script for ranks: changes of a model under `fully_shard`, on two ranks.
 
 Run by `test_sharded.py`, which reads what each situation returns.
 """

@@ -1,6 +1,6 @@
-"""One rank of two: `schedule_on_two_ranks.py RANK FOLDER`, run by `test_schedule_ranks.py`.
+"""A script for ranks: a schedule is verified under DistributedDataParallel.
 
-What each situation finds goes into the file SITUATION-RANK.json.
+Run by `test_schedule_ranks.py`, which reads what each situation returns.
 """
 
 from __future__ import annotations
@@ -87,19 +87,14 @@ SITUATIONS: dict[str, Callable[[], Verification]] = {
 }
 
 
-def main(rank: int, folder: Path) -> None:
-    distributed.init_process_group(
-        "gloo",
-        init_method=(folder / "store").as_uri(),
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=60),
-    )
+def main(folder: Path) -> None:
+    distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
     for name, situation in SITUATIONS.items():
-        (folder / f"{name}-{rank}.json").write_text(situation().to_json())
+        found = situation().to_json()
+        (folder / f"{name}-{distributed.get_rank()}.json").write_text(found)
     distributed.barrier()
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from torch import distributed
 
-SCRIPT = Path(__file__).with_name("schedule_on_two_ranks.py")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Found = dict[str, list[dict[str, Any]]]
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,29 +23,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+def found(on_ranks: Callable[[Path], Found]) -> Found:
     """Return what both ranks found, by situation."""
-    folder = tmp_path_factory.mktemp("ranks")
-    env = {"GLOO_SOCKET_IFNAME": "lo"} | os.environ | {"OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(folder)],
-            env=env,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=240)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    results: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
-        results.setdefault(path.stem[:-2], []).append(json.loads(path.read_text()))
-    return results
+    return on_ranks(Path(__file__).with_name("schedule_on_two_ranks.py"))
 
 
 def failed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,9 +33,7 @@ def failed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("situation", ["right", "observed"])
-def test_ranks_stay_equal_through_all_phases(
-    found: dict[str, list[dict[str, Any]]], situation: str
-) -> None:
+def test_ranks_stay_equal_through_all_phases(found: Found, situation: str) -> None:
     one, two = found[situation]
     assert failed(one) == failed(two) == {}
     assert len(one["phases"]) >= 2
@@ -64,9 +41,7 @@ def test_ranks_stay_equal_through_all_phases(
     assert "on 2 ranks" in one["conditions"]
 
 
-def test_a_thaw_that_the_wrapper_does_not_learn_is_found(
-    found: dict[str, list[dict[str, Any]]],
-) -> None:
+def test_a_thaw_that_the_wrapper_does_not_learn_is_found(found: Found) -> None:
     for result in found["not rebuilt"]:
         faults = failed(result)
         assert list(faults) == ["equal-on-all-ranks"]
@@ -74,17 +49,13 @@ def test_a_thaw_that_the_wrapper_does_not_learn_is_found(
         assert "conv1.weight" in faults["equal-on-all-ranks"]["offenders"]
 
 
-def test_ranks_trained_by_hand_are_equal_before_the_thaw(
-    found: dict[str, list[dict[str, Any]]],
-) -> None:
+def test_ranks_trained_by_hand_are_equal_before_the_thaw(found: Found) -> None:
     for result in found["by hand, before"]:
         assert "equal-on-all-ranks" not in failed(result)
 
 
 @pytest.mark.parametrize("situation", ["by hand", "by hand, unused"])
-def test_a_thaw_after_wrapping_is_found(
-    found: dict[str, list[dict[str, Any]]], situation: str
-) -> None:
+def test_a_thaw_after_wrapping_is_found(found: Found, situation: str) -> None:
     for result in found[situation]:
         fault = failed(result)["equal-on-all-ranks"]
         assert fault["detail"].startswith(
