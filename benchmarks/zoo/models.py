@@ -89,7 +89,7 @@ def build(text: str) -> nn.Module:
 def _detects(text: str) -> bool:
     """Tell whether a model is one of detection, without building it."""
     library, _, name = text.partition(":")
-    return library == "torchvision" and ".detection." in _listed(library)[name]
+    return library == "torchvision" and ".detection." in _listed(library).get(name, "")
 
 
 def batch(model: nn.Module, text: str, count: int = 2) -> tuple[Any, ...]:
