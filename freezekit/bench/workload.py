@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from freezekit.backbone.staged import on_own_size_or
-from freezekit.bench.compiling import is_of_compiler
 from freezekit.bench.phase_plan import Measured, PhasePlan, hold_state
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.handle.freeze import freeze_
@@ -249,7 +248,7 @@ def forward(
     except FreezekitError:
         raise
     except Exception as error:
-        if is_out_of_memory(error) or is_of_compiler(error):
+        if is_out_of_memory(error):
             raise
         said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         raise ModelError(

@@ -100,7 +100,8 @@ DEFINITIONS = (
     Definition(
         "[compiled]",
         "torch.compile compiled the model. Peak and saved activations are measured in real steps "
-        "of it, FLOPs are those of the eager model, and no step time has the time to compile in it.",
+        "of it, FLOPs are those of the eager model, and no step time has the time to compile in "
+        "it.",
         lambda _, row: row.compiled,
     ),
 )
