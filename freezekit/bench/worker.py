@@ -124,10 +124,11 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     variants = variants_of(job)
     staged, forwards = staged_view(workload, registry), forwards_of(workload)
     full: StaticFigures | None = None
+    eager: dict[Variant, StaticFigures] = {}
     for variant in variants:
         try:
             what = phases.get(variant.spec, variant.spec)
-            figures = static_figures(
+            figures = eager.get(variant.eager) or static_figures(
                 workload,
                 what,
                 registry,
@@ -136,6 +137,7 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
                 staged=staged,
                 forwards=forwards,
             )
+            eager[variant.eager] = figures
             if variant.compiled:  # what is predicted holds for an eager model
                 figures = replace(figures, memory=of_any_compiler(figures.memory))
         except RAISED as error:
