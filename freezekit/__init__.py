@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import (
     CacheError,
+    CompilationError,
     FreezeError,
     FreezekitError,
     FreezekitWarning,
@@ -60,6 +61,7 @@ __all__ = [
     "Backbone",
     "CacheError",
     "Check",
+    "CompilationError",
     "Decision",
     "FreezeError",
     "FreezePlan",

@@ -109,6 +109,10 @@ class CacheError(FreezekitError):
     """The frozen prefix cannot be cached, or a cache does not fit."""
 
 
+class CompilationError(FreezekitError):
+    """`torch.compile` does not work on this machine, or not with this model."""
+
+
 class DataError(FreezekitError):
     """A folder of images cannot be read, or has images that cannot."""
 

@@ -162,10 +162,10 @@ class BaseRun(Generic[R]):
 
         Raises:
             ModelError: The model failed in a stock row on images. Every other row would fail
-                likewise. In any other row the cause may be lean, or the cache.
+                likewise. In any other row the cause may be lean, the cache, or the compiler.
         """
         row = self.row(event["label"])
-        if event.get("model") and row.variant == row.variant.stock.uncached:
+        if event.get("model") and row.variant == row.variant.stock.uncached.eager:
             raise ModelError(event["error"])
         self.update(row.label, status=event["status"], error=event["error"])
 

@@ -73,8 +73,8 @@ def measured_figures(
     if workload.device == "cuda":
         peak, process = cuda_peak_bytes(session), torch.cuda.max_memory_reserved()
     else:
-        process = _resident_peak_bytes()  # before the profiler adds to it
-        peak = _cpu_peak_bytes(session, idle_bytes)
+        process = resident_peak_bytes()  # before the profiler adds to it
+        peak = cpu_peak_bytes(session, idle_bytes)
     tracked = traced.tracker_peak_bytes
     return msgspec.structs.replace(
         traced,
@@ -159,7 +159,7 @@ def cuda_peak_bytes(session: Session) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
+def cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
     """Run one step and add the allocator's events to the bytes that were alive before.
 
     Gradients are dropped first: their blocks would be freed in the step, and the profiler misses
@@ -170,7 +170,8 @@ def _cpu_peak_bytes(session: Session, idle_bytes: int) -> int:
     return idle_bytes + allocations(session.step).peak_bytes
 
 
-def _resident_peak_bytes() -> int | None:
+def resident_peak_bytes() -> int | None:
+    """Return the most that this process held in memory; None where the system does not tell."""
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where `ru_maxrss` counts what the starting process held, too
         found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from freezekit import __version__
 from freezekit.bench.base_run import BaseRun
 from freezekit.bench.design import load_warning
 from freezekit.bench.environment import available_bytes, cores, environment, load_average
+from freezekit.bench.gains import beside_eager
 from freezekit.bench.looking_up import LookUp
 from freezekit.bench.over_run import totals
 from freezekit.bench.pays import filling
@@ -21,7 +23,7 @@ from freezekit.bench.resuming import left_of
 from freezekit.bench.row_figures import static_fields, with_measured
 from freezekit.bench.selection import empty_rows
 from freezekit.bench.statistics import append_block, summarise
-from freezekit.results.records import CONTROL, Raw, Result
+from freezekit.results.records import CONTROL, Compilation, Raw, Result
 from freezekit.results.variant import BASELINE, Variant
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from freezekit.bench.forked import ForkServer
     from freezekit.plugins.registry import Registry
     from freezekit.results.records import Filling, Workload
+
+RECOMPILED = (
+    "recompiled: the model was compiled again in measured steps, whose time is among the step times"
+)
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,12 @@ class BenchRun(BaseRun[Result]):
         self._measured_before: dict[Variant, Result] = {}
         self._timing_failure: Event | None = None
         self._phases: dict[str, Event] = {}
+        self._compiled_in: str | None = None
 
     def job(self, kind: str, variants: Sequence[Variant], **more: str) -> Event:
-        """As in `BaseRun`, with the plans of phases."""
-        return {**super().job(kind, variants, **more), "phases": self._phases}
+        """As in `BaseRun`, with the plans of phases, and the folder for what is compiled."""
+        more_of_run = {"phases": self._phases, "compiled_in": self._compiled_in}
+        return {**super().job(kind, variants, **more), **more_of_run}
 
     def measure(self) -> Result:
         """Measure all there is to measure and return the whole result.
@@ -103,7 +111,9 @@ class BenchRun(BaseRun[Result]):
         """
         if self._server is not None:
             self.prepare(self._server)
-        with Workers(self._server) as workers:
+        # Each run compiles everything anew, whatever earlier ones have left on the disk.
+        with TemporaryDirectory(prefix="freezekit-") as folder, Workers(self._server) as workers:
+            self._compiled_in = folder
             is_looked_up = self._options.earlier or self._options.schedules
             if is_looked_up and not self._look_up(workers):
                 return self.result
@@ -167,18 +177,32 @@ class BenchRun(BaseRun[Result]):
         self.change(schedules=totals(self.result))
 
     def _memory(self, workers: Workers) -> None:
-        """Measure real steps, one process each, two at a time on the CPU: none is timed."""
+        """Measure real steps, one process each, two at a time on the CPU: none is timed.
+
+        To compile is timed. So compiled rows are measured afterwards, one at a time.
+        """
         working = self._working()
-        self.start_phase("measuring memory", len(working))
         at_once = 2 if self.result.workload.device == "cpu" and self._two_fit() else 1
-        jobs = {variant.label: self.job("memory", [variant]) for variant in working}
+        eager = [variant for variant in working if not variant.compiled]
+        compiled = [variant for variant in working if variant.compiled]
+        if eager:
+            self.start_phase("measuring memory", len(eager))
+            self._measure(workers, eager, at_once, "")
+        if compiled:
+            self.start_phase("compiling, and measuring memory", len(compiled))
+            self._measure(workers, compiled, 1, "compiling ")
+        self.change(schedules=totals(self.result))
+
+    def _measure(
+        self, workers: Workers, variants: Sequence[Variant], at_once: int, doing: str
+    ) -> None:
+        jobs = {variant.label: self.job("memory", [variant]) for variant in variants}
         self.follow(
             workers.events_of_all(jobs, at_once),
             {"memory": self._take_memory, "broken": self.fail_row},
             counted=("memory", "failed", "broken"),
-            doing=[", ".join([*jobs][n : n + at_once]) for n in range(len(jobs))],
+            doing=[doing + ", ".join([*jobs][n : n + at_once]) for n in range(len(jobs))],
         )
-        self.change(schedules=totals(self.result))
 
     def _timing(self, workers: Workers) -> None:
         """Time all strategies in one process, then summarise the blocks."""
@@ -195,7 +219,7 @@ class BenchRun(BaseRun[Result]):
         handlers: dict[str, Handler] = {
             "design": self._take_design,
             "progress": self._take_progress,
-            "block": lambda event: self.change(raw=append_block(self.result.raw or Raw(), event)),
+            "block": self._take_block,
             "failed": self._fail_timed,
             "broken": self._take_timing_failure,
             "done": _ignore,
@@ -222,8 +246,18 @@ class BenchRun(BaseRun[Result]):
         self.update(event["label"], **static_fields(event))
 
     def _take_memory(self, event: Event) -> None:
-        predicted = self.row(event["label"]).memory
-        self.update(event["label"], memory=with_measured(predicted, event))
+        row = self.row(event["label"])
+        self.update(row.label, memory=with_measured(row.memory, event))
+        if row.compiled:
+            said = dict.fromkeys((*row.warnings, *event["warnings"]))  # some are of the plan
+            compilation = Compilation(event["compile_seconds"])
+            self.update(row.label, compilation=compilation, warnings=tuple(said))
+
+    def _take_block(self, event: Event) -> None:
+        self.change(raw=append_block(self.result.raw or Raw(), event))
+        for label in event["recompiled"]:
+            warnings = dict.fromkeys((*self.row(label).warnings, RECOMPILED))
+            self.update(label, warnings=tuple(warnings))
 
     def _take_design(self, event: Event) -> None:
         self.change(timing_design=event["design"])
@@ -257,9 +291,15 @@ class BenchRun(BaseRun[Result]):
         for label, warnings in summary.warnings.items():
             before = self.row(label).warnings
             self.update(label, time=summary.times.get(label), warnings=(*before, *warnings))
+        floor = summary.noise_floor
         for variant in timed:
             if variant.cached:
-                self.update(variant.label, filling=self._filling(variant, summary.noise_floor))
+                self.update(variant.label, filling=self._filling(variant, floor))
+            known = self.row(variant.label).compilation
+            if known is not None:
+                labels = variant.label, variant.eager.label
+                found = beside_eager(known, self.result.raw or Raw(), *labels, floor=floor)
+                self.update(variant.label, compilation=found)
         self.change(control=summary.control, notes=(*self.result.notes, *summary.notes))
         self.change(schedules=totals(self.result))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from freezekit.bench.selection import plugin_of_specs
+from freezekit.bench.selection import KINDS, plugin_of_specs
 from freezekit.errors import ScheduleError
 from freezekit.results.records import PhaseOf, Plugin, Row, ScheduleCost, SchedulePhase
 from freezekit.results.variant import Variant
@@ -51,8 +51,7 @@ def choose_schedules(
                 "not known beforehand and cannot be measured: give a schedule with times, such as "
                 "--schedule 'head-only then full at 50%', or measure each plan with -s"
             )
-        kinds = {"off": (False,), "on": (True,), "both": (False, True)}[lean]
-        found += [Variant(str(schedule), kind) for kind in kinds]
+        found += [Variant(str(schedule), kind) for kind in KINDS[lean]]
     return tuple(dict.fromkeys(found))
 
 
@@ -92,7 +91,7 @@ def with_schedule(
         ['head-only then full at 1ep @ 0ep', 'full']
     """
     rows = list(result.rows)
-    alike = [row for row in rows if row.lean == asked.lean and not row.cached]
+    alike = [row for row in rows if row.variant == Variant(row.strategy, asked.lean)]
     known = {row.plan_digest: row.label for row in reversed(alike)}
     of_phases = []
     for index, phase in enumerate(phases, 1):

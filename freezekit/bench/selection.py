@@ -1,7 +1,8 @@
-"""Which rows a run has: the strategies that the user named, stock or lean."""
+"""Which rows a run has: the strategies that the user named, stock or lean, eager or compiled."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from freezekit.results.records import Plugin, Row
@@ -13,12 +14,18 @@ if TYPE_CHECKING:
 
     from freezekit.plugins.registry import Registry
 
-Lean = Literal["off", "on", "both"]  # of the cache, too
+Lean = Literal["off", "on", "both"]  # of the cache and of torch.compile, too
 LEAN_CHOICES: tuple[Lean, ...] = get_args(Lean)
+KINDS: dict[Lean, tuple[bool, ...]] = {"off": (False,), "on": (True,), "both": (False, True)}
+"""Whether rows of a choice are of the kind."""
 
 
 def choose(
-    texts: Sequence[str], registry: Registry, lean: Lean = "off", cache: Lean = "off"
+    texts: Sequence[str],
+    registry: Registry,
+    lean: Lean = "off",
+    cache: Lean = "off",
+    compiled: Lean = "off",
 ) -> tuple[Variant, ...]:
     """Return what to measure, each once. The baseline is first: `full`, always stock.
 
@@ -29,6 +36,8 @@ def choose(
             stock, `full` too, and directly after each the same in lean.
         cache: "off": all on images. "on": all but `full` on cached features. "both": all on images,
             and directly after each but `full`, which has no frozen prefix, the same on features.
+        compiled: "off": all eager. "on": all compiled, `full` too if the user named it. "both": all
+            eager, and directly after each the same compiled.
 
     Raises:
         SpecError: A spec cannot be read, or names an unknown strategy or option.
@@ -42,20 +51,27 @@ def choose(
         >>> found = choose(["head-only"], default_registry(), cache="both")
         >>> [variant.label for variant in found]
         ['full', 'head-only', 'head-only [cache]']
+        >>> found = choose(["full"], default_registry(), lean="both", compiled="both")
+        >>> [variant.label for variant in found]
+        ['full', 'full [compiled]', 'full [lean]', 'full [lean, compiled]']
     """
-    asked = [format_spec(registry.sums(text)) for text in texts]
-    if lean == "on":
-        found = [BASELINE, *(Variant(spec, lean=True) for spec in asked)]
-    else:
-        kinds = (False, True) if lean == "both" else (False,)
-        found = [Variant(spec, kind) for spec in [BASELINE.spec, *asked] for kind in kinds]
-    return tuple(dict.fromkeys(each for one in found for each in _cached(one, cache)))
+    specs = [format_spec(registry.sums(text)) for text in texts]
+    if "on" not in (lean, compiled):
+        specs = [BASELINE.spec, *specs]
+    asked = [
+        Variant(spec, is_lean, compiled=is_compiled)
+        for spec in specs
+        for is_lean in KINDS[lean]
+        for is_compiled in KINDS[compiled]
+    ]
+    found = (each for one in [BASELINE, *asked] for each in _cached(one, cache))
+    return tuple(dict.fromkeys(found))
 
 
 def _cached(variant: Variant, cache: Lean) -> tuple[Variant, ...]:
     if cache == "off" or variant.spec == BASELINE.spec:
         return (variant,)
-    cached = Variant(variant.spec, variant.lean, cached=True)
+    cached = replace(variant, cached=True)
     return (cached,) if cache == "on" else (variant, cached)
 
 
@@ -68,7 +84,13 @@ def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ..
         'freezekit'
     """
     return tuple(
-        Row(v.spec, v.lean, plugin=plugin_of_specs(v.spec, registry), cached=v.cached)
+        Row(
+            v.spec,
+            v.lean,
+            plugin=plugin_of_specs(v.spec, registry),
+            cached=v.cached,
+            compiled=v.compiled,
+        )
         for v in variants
     )
 

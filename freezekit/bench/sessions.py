@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from freezekit.bench import workload as workloads
+from freezekit.bench.compiling import compile_session, graphs_compiled
 from freezekit.bench.design import Design
 from freezekit.bench.rows import take_rows
 from freezekit.errors import FreezekitError, FreezekitWarning
@@ -50,9 +51,11 @@ class TimedStrategies:
         warmup_steps: int,
         registry: Registry | None,
         phases: Mapping[str, PhasePlan],
+        compiled_in: str | None,
     ) -> None:
         self.workload = workload
         self.phases = phases
+        self.compiled_in = compiled_in
         self.registry = registry
         self.baseline = next(iter(variants))
         self.live = {**variants, CONTROL: variants[self.baseline]}
@@ -69,6 +72,7 @@ class TimedStrategies:
         self.split: dict[str, dict[str, float]] = {}
         self.prefixes: dict[str, PrefixForward] = {}
         self.fill: dict[str, list[float]] = {}
+        self.recompiled: set[str] = set()
 
     def warm_up_process(self) -> Iterator[Event]:
         """Build and step the baseline once and drop it, so that first calls are over."""
@@ -82,7 +86,8 @@ class TimedStrategies:
         gc.freeze()
         for name in names:
             if name in self.live:
-                yield self._progress(f"building {name}", design, left_in_block=None)
+                doing = "compiling" if self.live[name].compiled else "building"
+                yield self._progress(f"{doing} {name}", design, left_in_block=None)
                 yield from self._attempt(name, self._build)
         gc.freeze()
 
@@ -128,12 +133,15 @@ class TimedStrategies:
             "warmup": self.warmup,
             "split": self.split,
             "fill": self.fill,
+            "recompiled": sorted(self.recompiled),
         }
 
     def tear_down(self) -> None:
         """Free all that the block built, and end the freezing of the garbage collector."""
         self.sessions.clear()
         self.prefixes.clear()
+        if any(variant.compiled for variant in self.live.values()):
+            torch.compiler.reset()  # nothing else frees what was compiled
         gc.unfreeze()
         gc.collect()
         if self.workload.device.startswith("cuda"):
@@ -181,11 +189,16 @@ class TimedStrategies:
             session = workloads.build(self.workload, what, self.registry, lean=variant.lean)
             if variant.cached:
                 self.prefixes[name] = take_rows(session)
+            if variant.compiled:
+                compile_session(session, variant.label, self.compiled_in)
         self.warmup[name] = self._time_steps(session, self.warmup_steps)
         self.sessions[name] = session
 
     def _take_turn(self, name: str, design: Design) -> None:
+        before = graphs_compiled() if self.live[name].compiled else 0
         steps = self._time_steps(self.sessions[name], design.steps_per_turn)
+        if self.live[name].compiled and graphs_compiled() > before:
+            self.recompiled.add(name)
         self.order[-1].append(name)
         self.steps[-1][name] = steps
         self.turns_done += 1

@@ -32,6 +32,7 @@ def run_timing(
     seed: int = 0,
     registry: Registry | None = None,
     phases: Mapping[str, PhasePlan] | None = None,
+    compiled_in: str | None = None,
 ) -> Iterator[Event]:
     """Measure step times and yield events, each ready to be a line of JSON.
 
@@ -41,8 +42,9 @@ def run_timing(
       changes it.
     - "progress": "doing" (a phrase), "done" and "total" turns; "total" is None until the design is
       known. One before each build and after each turn.
-    - "block": "block" and its "order", "steps", "warmup", "split" and "fill", as in `Raw`. A block
-      that did not end, or in which all failed, is not sent.
+    - "block": "block" and its "order", "steps", "warmup", "split" and "fill", as in `Raw`. Under
+      "recompiled" are the labels of what was compiled again in a measured step. A block that did
+      not end, or in which all failed, is not sent.
     - "failed": "label", "status" ("oom" or "error"), "error" and "block". That strategy is dropped;
       the others continue. Without the baseline they get seconds and no ratio.
     - "done": the last event.
@@ -61,6 +63,7 @@ def run_timing(
         seed: Of the random orders.
         registry: Where strategies are looked up; None for the default one.
         phases: Of the variants that are phases of a schedule, the plans by their specs.
+        compiled_in: The folder in which Inductor keeps what it compiles; None for its usual place.
 
     Raises:
         ValueError: Both a design and a budget, or no or reserved labels.
@@ -85,7 +88,7 @@ def run_timing(
     if design is None and budget_seconds is None:
         design = Design(warmup=warmup)
     warmup = warmup if design is None else design.warmup
-    timed = TimedStrategies(workload, variants, warmup, registry, phases or {})
+    timed = TimedStrategies(workload, variants, warmup, registry, phases or {}, compiled_in)
     if design is not None:
         yield {"event": "design", "design": design.record()}
     yield from timed.warm_up_process()

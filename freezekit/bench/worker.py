@@ -1,7 +1,8 @@
 """The measuring process: one job, events on stdout. `freezekit.bench.lifeline` starts it.
 
 A job is JSON: {"kind": "plans" | "static" | "memory" | "timing" | "names", "workload",
-"variants", "block", "threads", "schedules", "phases"}, and what the kind needs besides. Each event
+"variants", "block", "threads", "schedules", "phases"}, and what the kind needs besides. In the
+folder "compiled_in", if it is given, Inductor keeps what it compiles. Each event
 is one JSON object on a line, the last one {"event": "end"}: without it the job was not done,
 whatever the exit code. What a model prints goes to stderr.
 """
@@ -13,12 +14,18 @@ import json
 import os
 import platform
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
 
 from freezekit.bench.cache_figures import forwards_of
+from freezekit.bench.compiled_memory import (
+    CompiledFigures,
+    compiled_figures,
+    of_any_compiler,
+)
 from freezekit.bench.design import LEAST_SECONDS
 from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
@@ -117,10 +124,11 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
     variants = variants_of(job)
     staged, forwards = staged_view(workload, registry), forwards_of(workload)
     full: StaticFigures | None = None
+    eager: dict[Variant, StaticFigures] = {}
     for variant in variants:
         try:
             what = phases.get(variant.spec, variant.spec)
-            figures = static_figures(
+            figures = eager.get(variant.eager) or static_figures(
                 workload,
                 what,
                 registry,
@@ -129,12 +137,16 @@ def _static(workload: Workload, job: Event) -> Iterator[Event]:
                 staged=staged,
                 forwards=forwards,
             )
+            eager[variant.eager] = figures
+            if variant.compiled:  # what is predicted holds for an eager model
+                figures = replace(figures, memory=of_any_compiler(figures.memory))
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
         full = full or figures  # the baseline is the first
         found = {"event": "static", "label": variant.label, **msgspec.to_builtins(figures)}
-        wants_outlook = not variant.cached and Variant(variant.spec, lean=True) not in variants
+        is_plain = not variant.cached and not variant.compiled
+        wants_outlook = is_plain and Variant(variant.spec, lean=True) not in variants
         if wants_outlook and frees_little(figures, full):
             found["with_lean"] = _outlook(workload, what, registry)
         yield found
@@ -158,6 +170,10 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
     (variant,) = variants_of(job)
     try:
+        if variant.compiled:
+            found = compiled_figures(workload, variant, registry, folder=job.get("compiled_in"))
+            yield _compiled_event(variant, found)
+            return
         what = _phases(job).get(variant.spec, variant.spec)
         memory = measured_figures(
             workload, what, registry, lean=variant.lean, cached=variant.cached
@@ -166,6 +182,16 @@ def _memory(workload: Workload, job: Event) -> Iterator[Event]:
         yield {"event": "failed", "label": variant.label, **failure(error)}
         return
     yield {"event": "memory", "label": variant.label, "memory": msgspec.to_builtins(memory)}
+
+
+def _compiled_event(variant: Variant, found: CompiledFigures) -> Event:
+    return {
+        "event": "memory",
+        "label": variant.label,
+        "memory": msgspec.to_builtins(found.memory),
+        "compile_seconds": found.compile_seconds,
+        "warnings": found.warnings,
+    }
 
 
 def _timing(workload: Workload, job: Event) -> Iterator[Event]:
@@ -178,6 +204,7 @@ def _timing(workload: Workload, job: Event) -> Iterator[Event]:
         seed=workload.seed,
         registry=load_registry(job["block"]),
         phases=_phases(job),
+        compiled_in=job.get("compiled_in"),
     )
 
 

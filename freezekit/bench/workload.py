@@ -43,6 +43,7 @@ class Session:
 
     Attributes:
         model: The frozen model, in train mode.
+        run: What the forward pass calls: the model, or the model compiled.
         frozen: Its handle.
         optimizer: Over the trainable parameters, and in a phase over those of the phases before it.
         inputs: What the model's forward takes, such as images of shape (batch, channels, height,
@@ -61,6 +62,7 @@ class Session:
     ) -> None:
         self.workload = workload
         self.model = model
+        self.run: Callable[..., Any] = model  # Any: whatever the model takes and returns
         self.frozen = frozen
         self.optimizer = optimizer
         self.inputs = inputs
@@ -78,7 +80,7 @@ class Session:
             ModelError: The model does not take the input, or no loss can be made of its output.
         """
         with autocast(self.workload):
-            loss = self._loss(forward(self.workload, self.model, self.inputs))
+            loss = self._loss(forward(self.workload, self.run, self.inputs))
         if not loss.requires_grad:
             raise ModelError(
                 f"the loss of {self.workload.model!r} does not depend on any parameter that is "
@@ -234,15 +236,15 @@ def with_shape(workload: Workload, model: nn.Module) -> Workload:
 
 
 def forward(
-    workload: Workload, model: nn.Module, inputs: tuple[Any, ...]
+    workload: Workload, run: Callable[..., Any], inputs: tuple[Any, ...]
 ) -> Any:  # Any: the model's own
-    """Call the model; where it refuses the input, the error says what to try.
+    """Call the model, eager or compiled; where it refuses the input, the error says what to try.
 
     Raises:
         ModelError: The model raised.
     """
     try:
-        return model(*inputs)
+        return run(*inputs)
     except FreezekitError:
         raise
     except Exception as error:

@@ -76,7 +76,8 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
     "--budget",
     type=click.FloatRange(min=0),
     callback=storable,
-    show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with --lean both or --cache both",
+    show_default=f"{DEFAULT_BUDGET_SECONDS:.0f}, twice that with each --lean both, --cache both or "
+    "--compile both",
     metavar="SECONDS",
     help="The time to aim at, for each model. Step times get what the memory figures leave, and "
     "always enough for an estimate. 0: no limit, the full protocol.",
@@ -98,6 +99,16 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
     "`full`. both: in a second row for each strategy, with the time to fill the cache and the "
     "number of epochs after which it pays. Reading a data set is no part of it. Schedules take "
     "images.",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    type=click.Choice(LEAN_CHOICES),
+    default="off",
+    show_default=True,
+    help="Run the model through torch.compile, and tell the time to compile apart from that of "
+    "steps. on: in every row except the baseline, which is eager `full`. both: in a second row for "
+    "each strategy. To compile takes from seconds to minutes a row. Schedules are not compiled.",
 )
 @fail_if_option
 @click.option(
@@ -150,6 +161,7 @@ def bench(
       freezekit bench timm:convnext_atto -s first-n-stages:n=2 -o a.json -o a.md
       freezekit bench torchvision:resnet50 -s batch-norm --lean both
       freezekit bench torchvision:resnet50 -s head-only --cache both
+      freezekit bench torchvision:resnet50 -s bias-only --lean both --compile both
       freezekit bench timm:resnet10t timm:resnet14t -s full -o two.json --resume
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
@@ -179,11 +191,17 @@ def bench(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     lean, budget = options.pop("lean"), options.pop("budget")
-    cache = options.pop("cache")
+    cache, compiled = options.pop("cache"), options.pop("compiled")
     if budget is None:  # twice the rows take twice the time
-        budget = DEFAULT_BUDGET_SECONDS * 2 ** [lean, cache].count("both")
+        budget = DEFAULT_BUDGET_SECONDS * 2 ** [lean, cache, compiled].count("both")
     threads, static_only = options.pop("threads"), options.pop("static_only")
-    variants = choose(specs or (() if schedules else DEFAULT_SPECS), registry, lean, cache)
+    if static_only and compiled != "off":
+        raise click.UsageError(
+            "the memory and the time of a compiled model are known from a run alone: leave out "
+            "--static or --compile"
+        )
+    asked = specs or (() if schedules else DEFAULT_SPECS)
+    variants = choose(asked, registry, lean, cache, compiled)
     timed = choose_schedules(schedules, registry, lean)
     check_gates(
         gates,

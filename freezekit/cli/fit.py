@@ -60,6 +60,16 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     "`full`. The features are no part of the memory: they may stay in a folder.",
 )
 @click.option(
+    "--compile",
+    "compiled",
+    type=click.Choice(LEAN_CHOICES),
+    default="off",
+    show_default=True,
+    help="Steps through torch.compile, eager ones, or both. What compiled steps take is not "
+    "predicted: each batch that is tried is compiled and run, and no margin is left. That takes "
+    "minutes a row.",
+)
+@click.option(
     "--samples",
     type=click.IntRange(min=1),
     callback=storable,
@@ -104,6 +114,7 @@ def fit(
     batch_size: int | None,
     lean: Any,
     cache: Any,
+    compiled: Any,
     samples: int | None,
     margin: float | None,
     verify: bool,
@@ -116,7 +127,7 @@ def fit(
     """Find the largest batch that fits into a memory, for each strategy.
 
     Peaks are predicted under fake tensors, in seconds. No step of the model is run without
-    --verify. MODEL is as in `freezekit bench`.
+    --verify or --compile. MODEL is as in `freezekit bench`.
 
     Exit codes: 0 all answered, 1 a real step of --verify did not fit, 2 wrong usage, 4 a strategy
     failed, 130 interrupted.
@@ -126,6 +137,7 @@ def fit(
       freezekit fit torchvision:resnet50 --memory 8GiB
       freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full --verify
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
+      freezekit fit torchvision:resnet50 --memory 2GiB -s bias-only --compile both
       freezekit fit timm:resnet14t --memory 2GiB -s head-only --cache both --samples 1000000
     """  # noqa: D301  # click reads the character
     from freezekit.cli.progress import progress
@@ -150,7 +162,7 @@ def fit(
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
     find_timing(workload)  # before the model is built: most mismatches show now
     how = FitOptions(
-        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean, cache),
+        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean, cache, compiled),
         memory_bytes=memory_bytes,
         margin=None if margin is None else margin / 100,
         batch_size=batch_size,

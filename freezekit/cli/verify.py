@@ -49,6 +49,13 @@ MOST_RANKS = 64
 )
 @click.option("--lean", is_flag=True, help="Freeze with lean=True, and verify that too.")
 @click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Train the copy through torch.compile; with --lean, compare it bit by bit with a stock "
+    "copy that is compiled.",
+)
+@click.option(
     "--schedule",
     metavar="TEXT",
     shell_complete=complete_schedule,
@@ -92,6 +99,7 @@ def verify(
     model: str,
     spec: str | None,
     lean: bool,
+    compiled: bool,
     as_json: bool,
     schedule: str | None,
     epochs: int | None,
@@ -120,6 +128,7 @@ def verify(
     Examples:
       freezekit verify torchvision:resnet18 -s first-n-stages:n=2
       freezekit verify torchvision:resnet18 -s batch-norm --lean
+      freezekit verify torchvision:resnet18 -s bias-only --lean --compile
       freezekit verify my_model.py:build_frozen --image-size 96
       freezekit verify torchvision:resnet18 --schedule 'head-only then full at 1ep'
       freezekit verify torchvision:resnet18 --schedule gradual-unfreeze --nproc 2
@@ -137,6 +146,7 @@ def verify(
             "--steps-per-epoch": steps_per_epoch is not None,
             "--nproc": nproc is not None,
             "--steps": is_given("steps") != ParameterSource.DEFAULT,
+            "--compile": compiled,
         }
     )
     _check_ranks(nproc, options["device"])
@@ -163,15 +173,16 @@ def verify(
         redirect_stdout(sys.stderr),  # what the user's code prints is not part of the answer
     ):
         built, inputs = build(model, **options)
-        status.update(f"verifying {model}: training a copy")
-        training = {"steps": steps, "loss": loss_of(built, loss)}
+        doing = "compiling and training" if compiled else "training"
+        status.update(f"verifying {model}: {doing} a copy")
+        training = {"steps": steps, "loss": loss_of(built, loss), "compiled": compiled}
         found, frozen = _verify(model, built, inputs, spec, lean, registry, training)
     if as_json:
-        asked = {"model": model, "strategy": spec, "lean": lean, "steps": steps}
-        said = {**asked, **json.loads(found.to_json())}
+        asked = {"model": model, "strategy": spec, "lean": lean, "compiled": compiled}
+        said = {**asked, "steps": steps, **json.loads(found.to_json())}
         click.echo(json.dumps(said, indent=2))
     else:
-        how = Variant(spec, lean).label if spec else "as its factory left it"
+        how = Variant(spec, lean, compiled=compiled).label if spec else "as its factory left it"
         click.echo(f"{model}, {how}\n\n{found}")
     for text in frozen.plan.warnings if frozen else ():
         click.echo(f"warning: {text}", err=True)
@@ -185,6 +196,11 @@ def _check_usage(given: Mapping[str, bool]) -> None:
         FreezeError: Some were.
     """
     against: tuple[str, ...]
+    if given["--schedule"] and given["--compile"]:
+        raise FreezeError(
+            "--schedule trains the eager model: leave out --compile, or verify each strategy with "
+            "-s SPEC --compile"
+        )
     if given["--schedule"]:
         about, against = "--schedule says what is frozen when", ("-s", "--steps")
     else:

@@ -22,6 +22,9 @@ class FitRow(OfVariant, frozen=True):
         measured_peak_bytes, measured_next_peak_bytes: Of real steps, where they were asked for.
         cached: Whether its steps take features of a cache in place of images.
         cache_bytes_per_sample: Of the cache; None where it is not cached.
+        compiled: Whether `torch.compile` compiles the model. Nothing is predicted then: `memory`,
+            `next_peak_bytes` and `tried` are of real steps.
+        search_seconds: What these steps took, with the time to compile each; None where none ran.
     """
 
     status: Status = "ok"
@@ -34,11 +37,13 @@ class FitRow(OfVariant, frozen=True):
     measured_next_peak_bytes: int | None = None
     cached: bool = False
     cache_bytes_per_sample: int | None = None
+    compiled: bool = False
+    search_seconds: float | None = None
 
     @property
     def variant(self) -> Variant:
         """What the row is about."""
-        return Variant(self.strategy, self.lean, self.cached)
+        return Variant(self.strategy, self.lean, self.cached, self.compiled)
 
 
 class WorkspaceCheck(Record, frozen=True):
@@ -94,10 +99,14 @@ class Fit(Record, frozen=True):
         return limit_bytes(self.memory_bytes, self.margin)
 
     def fits(self, row: FitRow) -> bool | None:
-        """Return whether the row's batch fits by prediction; None where that is not known."""
+        """Return whether the row's batch fits by prediction; None where that is not known.
+
+        Of a compiled row, by a real step; no margin is left then.
+        """
         if row.status != "ok" or row.memory.peak_bytes is None:
             return None
-        return row.batch_size != 0 and row.memory.peak_bytes <= self.limit_bytes
+        limit = self.memory_bytes if row.compiled else self.limit_bytes
+        return row.batch_size != 0 and row.memory.peak_bytes <= limit
 
     def held(self, row: FitRow) -> bool | None:
         """Return whether a real step of the row's batch fitted; None where none was run."""

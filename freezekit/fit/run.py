@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from freezekit import __version__
@@ -10,8 +11,9 @@ from freezekit.bench.base_run import BaseRun
 from freezekit.bench.environment import available_bytes, environment
 from freezekit.bench.forked import ForkServer
 from freezekit.bench.processes import Event, Workers
-from freezekit.errors import InsufficientMemoryError
+from freezekit.errors import FreezekitError, InsufficientMemoryError
 from freezekit.fit.margin import default_margin
+from freezekit.fit.real_steps import RealSteps
 from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
 from freezekit.results.records import Memory
 
@@ -67,7 +69,10 @@ class FitRun(BaseRun[Fit]):
             options.memory_bytes or available_bytes(),
             default_margin(workload, None) if options.margin is None else options.margin,
             options.batch_size,
-            tuple(FitRow(v.spec, v.lean, cached=v.cached) for v in options.variants),
+            tuple(
+                FitRow(v.spec, v.lean, cached=v.cached, compiled=v.compiled)
+                for v in options.variants
+            ),
             samples=options.samples,
         )
         super().__init__(result, on_progress, options.block, options.threads)
@@ -79,8 +84,8 @@ class FitRun(BaseRun[Fit]):
 
         Raises:
             ModelError: The model cannot be had at all.
-            InsufficientMemoryError: `--verify` needs more memory than the machine has free, or the
-                system does not tell how much that is and no memory was given.
+            InsufficientMemoryError: `--verify` or `--compile` needs more memory than the machine
+                has free, or the system does not tell how much that is and no memory was given.
             WorkerError: The process that predicts died.
         """
         if not self.result.memory_bytes and self.result.workload.device == "cpu":
@@ -90,15 +95,17 @@ class FitRun(BaseRun[Fit]):
         with ForkServer() as server, Workers(server) as workers:
             self.prepare(server)
             self._predict(workers)
+            self._search_compiled(workers)
             if self._options.verify:
                 self._verify(workers)
         self.change(complete=True)
         return self.result
 
     def _predict(self, workers: Workers) -> None:
-        self.start_phase("predicting peaks", len(self._options.variants))
+        eager = [variant for variant in self._options.variants if not variant.compiled]
+        self.start_phase("predicting peaks", len(eager))
         job = {
-            **self.job("fit", self._options.variants, worker=WORKER),
+            **self.job("fit", eager, worker=WORKER),
             "memory_bytes": self._options.memory_bytes,
             "margin": self._options.margin,
             "batch_size": self._options.batch_size,
@@ -111,12 +118,42 @@ class FitRun(BaseRun[Fit]):
         }
         self.follow(workers.events(job), handlers, counted=("fit", "failed"))
 
+    def _search_compiled(self, workers: Workers) -> None:
+        """Find by real steps what fits compiled. Each compiles for its batch, as a training does.
+
+        Raises:
+            InsufficientMemoryError: The machine has less memory free than was given.
+        """
+        compiled = [row for row in self.result.rows if row.compiled]
+        if not compiled:
+            return
+        is_given = self._options.memory_bytes is not None and self._options.batch_size is None
+        self._check_free(self.result.memory_bytes if is_given else 0, "--compile")
+        self.start_phase("compiling, and running real steps", len(compiled))
+        for row in compiled:
+            search = RealSteps(partial(self._real_step, workers, row))
+            try:
+                found = search.find(self.result.memory_bytes, self._options.batch_size)
+            except FreezekitError as error:
+                self.update(row.label, status="error", error=str(error))
+            else:
+                self.update(row.label, **found)
+            self.show(done=self._progress.done + 1)
+
+    def _real_step(self, workers: Workers, row: FitRow, batch: int) -> Event:
+        """Return the last event of the process that runs a real step."""
+        self.show(what=f"compiling {row.label}, batch {batch}")
+        job = self.job("memory", [row.variant])
+        job["workload"] = {**job["workload"], "batch_size": batch}
+        *_, last = workers.events(job)
+        return last
+
     def _verify(self, workers: Workers) -> None:
         """Run a real step of each answer and of the next batch, one process each."""
         todo = [
             (row, row.batch_size + more, field)
             for row in self.result.rows
-            if row.status == "ok" and row.batch_size
+            if row.status == "ok" and row.batch_size and not row.compiled
             for more, field in ((0, "measured_peak_bytes"), (1, "measured_next_peak_bytes"))
         ]
         self._check_free_memory(row for row, _, _ in todo)
@@ -141,14 +178,17 @@ class FitRun(BaseRun[Fit]):
         self.follow(workers.events_of_all({row.label: job}, at_once=1), handlers)
 
     def _check_free_memory(self, rows: Iterable[FitRow]) -> None:
+        need = max((row.next_peak_bytes or row.memory.peak_bytes or 0 for row in rows), default=0)
+        self._check_free(need, "--verify")
+
+    def _check_free(self, need: int, option: str) -> None:
         if self.result.workload.device != "cpu":
             return  # the device itself refuses what it cannot hold
-        need = max((row.next_peak_bytes or row.memory.peak_bytes or 0 for row in rows), default=0)
         free = available_bytes()
         if free and need > free:
             raise InsufficientMemoryError(
-                f"--verify would need {need:,} bytes and the machine has {free:,} free: leave "
-                "--verify out, or give a smaller --memory"
+                f"{option} would need {need:,} bytes and the machine has {free:,} free: leave "
+                f"{option} out, or give a smaller --memory"
             )
 
     # --- handlers ------------------------------------------------------------------------------

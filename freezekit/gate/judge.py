@@ -26,6 +26,8 @@ OF_CACHED_ROWS = (
     "time.pays_after_epochs",
 )
 """Figures that only cached rows have."""
+OF_COMPILED_ROWS = ("time.ratio_to_eager", "time.compile_seconds")
+"""Figures that only compiled rows have."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Gate:
         return any(figure.name.startswith(OF_CACHED_ROWS) for figure in self.figures)
 
     @property
+    def names_compiler(self) -> bool:
+        """Whether it judges what `torch.compile` does; it then concerns compiled rows only."""
+        return any(figure.name.startswith(OF_COMPILED_ROWS) for figure in self.figures)
+
+    @property
     def names_time(self) -> bool:
         """Whether it needs step times."""
         return any(figure.name.startswith("time.") for figure in self.figures)
@@ -97,8 +104,8 @@ def judge(
     """Judge every row except stock `full`, because the other rows are compared with it.
 
     A gate that names `baseline` judges stock `full` too. A gate that names `stock` judges lean rows
-    only, and one that names what a cache takes cached rows only. A row with an error is not judged:
-    it has failed the run already.
+    only, one that names what a cache takes cached rows only, and one that names what compilation
+    takes compiled rows only. A row with an error is not judged: it has failed the run already.
 
     Args:
         gates: The conditions under which a row fails.
@@ -128,6 +135,8 @@ def _concerns(gate: Gate, variant: Variant) -> bool:
     if gate.names_stock and not variant.lean:
         return False
     if gate.names_cache and not variant.cached:
+        return False
+    if gate.names_compiler and not variant.compiled:
         return False
     return variant != BASELINE or gate.names_baseline
 
@@ -210,6 +219,8 @@ def _unconcerned(gate: Gate, variants: Collection[Variant], resumes: bool) -> st
     judged = [variant for variant in variants if _concerns(gate, variant)]
     if not judged and gate.names_cache and not any(variant.cached for variant in variants):
         return "it judges caches, and no row has one; --cache both measures both"
+    if not judged and gate.names_compiler and not any(variant.compiled for variant in variants):
+        return "it judges compiled rows, and there are none; --compile both measures both"
     if not judged:
         return (
             "it compares lean rows with stock ones, and no row is lean; --lean both measures both"

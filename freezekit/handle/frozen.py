@@ -450,6 +450,7 @@ class Frozen:
         steps: int = 3,
         loss: LossFunction | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        compiled: bool = False,
     ) -> Verification:
         """Train a copy of the model for a few steps, and check each claim that a part is frozen.
 
@@ -465,8 +466,11 @@ class Frozen:
                 `freezekit bench`.
             optimizer: The optimizer that will train the model. It is copied with its state. The
                 default is SGD with momentum and weight decay over `param_groups`.
+            compiled: Train the copy through `torch.compile`. Of a lean model, a stock copy is
+                trained so too, and must have the same bits.
 
         Raises:
+            CompilationError: The copy cannot be compiled.
             FreezeError: The model is no longer frozen by this handle, the optimizer failed, or
                 another rank did not call it within a minute.
             ModelError: The model refuses the input, is on "meta" or cannot be copied, or the loss
@@ -483,7 +487,13 @@ class Frozen:
 
         self._check_in_force()
         found = verify_frozen(
-            self.backbone, self.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
+            self.backbone,
+            self.plan,
+            inputs,
+            steps=steps,
+            loss=loss,
+            optimizer=optimizer,
+            compiled=compiled,
         )
         notes = self._about_groups() if optimizer is None else ()
         return replace(found, notes=(*found.notes, *notes))

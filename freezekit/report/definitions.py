@@ -97,4 +97,11 @@ DEFINITIONS = (
         "Steps took features of a cache in place of images: the frozen prefix was computed before.",
         lambda _, row: row.cached,
     ),
+    Definition(
+        "[compiled]",
+        "torch.compile compiled the model. Peak and saved activations are measured in real steps "
+        "of it, FLOPs are those of the eager model, and no step time has the time to compile in "
+        "it.",
+        lambda _, row: row.compiled,
+    ),
 )

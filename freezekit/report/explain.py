@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezekit.report.compiling import compiled_pairs
 from freezekit.report.filling import filling_notes
-from freezekit.report.formatting import mib, ratio
+from freezekit.report.formatting import mib, number, ratio
 from freezekit.report.peaks import gap_in_full, peak_gap, where_the_saving_is
 from freezekit.report.phrasing import listed, percent, percent_change
 from freezekit.report.surprises import (
@@ -53,7 +54,8 @@ def explain(result: Result) -> tuple[str, ...]:
     full = baseline(result)
     if full is None:
         return ()
-    # What surprises in a strategy is said of its stock row; beside that, lean has its own sentence.
+    # What surprises in a strategy is said of its stock and eager row. Beside that, lean and
+    # compiled rows have sentences of their own.
     rows = alone(result, full)
     gaps = [gap for row in rows if (gap := peak_gap(result, full, row))]
     found = [
@@ -64,6 +66,7 @@ def explain(result: Result) -> tuple[str, ...]:
         *(_time_against_flops(full, row) for row in rows),
         *filling_notes(result),
         *(_beside_stock(row, stock) for row, stock in lean_pairs(result)),
+        *(_beside_eager(row, eager) for row, eager in compiled_pairs(result)),
         flops_do_not_predict_time(result, full),
     ]
     return tuple(sentence for sentence in found if sentence)
@@ -126,21 +129,39 @@ def _time_against_flops(full: Row, row: Row) -> str | None:
 
 def _beside_stock(row: Row, stock: Row) -> str | None:
     """Tell what lean saves and what it costs, much or nothing."""
-    found = []
-    after, before = row.memory.saved_activations_bytes, stock.memory.saved_activations_bytes
-    if after is not None and before is not None:
-        less = f"where stock keeps {mib(before)} MiB ({percent(fraction(after, before))})"
-        than_stock = "as stock does" if after == before else less
-        found.append(f"keeps {mib(after)} MiB of saved activations {than_stock}")
-    fell = peak_change_from(stock, row)
-    if fell is not None:
-        less = f"instead of {mib(stock.memory.peak_bytes)} MiB ({percent_change(fell)})"
-        than_stock = "like stock" if fell == 0 else less
-        found.append(f"peaks at {mib(row.memory.peak_bytes)} MiB {than_stock}")
+    found = _memory_beside("stock", row, stock)
     if row.time is not None and row.time.ratio_to_stock is not None:
         times = ratio(row.time.ratio_to_stock, row.time.ratio_to_stock_ci)
         found.append(f"takes {times} of the step time of stock")
     return f"{row.label} {listed(found)}" if found else None
+
+
+def _beside_eager(row: Row, eager: Row) -> str | None:
+    """Tell what `torch.compile` saves, and what it costs once and in each step."""
+    found = _memory_beside("eager", row, eager)
+    cost = row.compilation
+    if cost is not None and cost.ratio_to_eager is not None:
+        times = ratio(cost.ratio_to_eager, cost.ratio_to_eager_ci, cost.verdict)
+        found.append(f"takes {times} of the step time of eager")
+    if cost is not None:
+        found.append(f"took {number(cost.compile_seconds)} s to compile")
+    return f"{row.label} {listed(found)}" if found else None
+
+
+def _memory_beside(name: str, row: Row, other: Row) -> list[str]:
+    """Tell what a row saves and peaks at, against the row of this name."""
+    found = []
+    after, before = row.memory.saved_activations_bytes, other.memory.saved_activations_bytes
+    if after is not None and before is not None:
+        less = f"where {name} keeps {mib(before)} MiB ({percent(fraction(after, before))})"
+        than_other = f"as {name} does" if after == before else less
+        found.append(f"keeps {mib(after)} MiB of saved activations {than_other}")
+    fell = peak_change_from(other, row)
+    if fell is not None:
+        less = f"instead of {mib(other.memory.peak_bytes)} MiB ({percent_change(fell)})"
+        than_other = f"like {name}" if fell == 0 else less
+        found.append(f"peaks at {mib(row.memory.peak_bytes)} MiB {than_other}")
+    return found
 
 
 def flops_do_not_predict_time(result: Result, full: Row) -> str | None:

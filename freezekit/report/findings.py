@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from freezekit.report.compiling import compiling_in_short
 from freezekit.report.explain import flops_do_not_predict_time
 from freezekit.report.filling import filling_in_short
 from freezekit.report.formatting import mib, ratio
@@ -52,6 +53,7 @@ def findings(result: Result) -> tuple[str, ...]:
     rows = alone(result, full)
     found = [
         filling_in_short(result),
+        compiling_in_short(result),
         *_frees_little(result, full, [row for row in rows if frees_little(full, row)]),
         _lean(result),
         _no_time_gained(result, full, rows),
@@ -122,7 +124,7 @@ def _lean(result: Result) -> str | None:
     if row is None or stock is None or most < FREES_LITTLE:
         return None
     text = (
-        f"lean saves most with {row.strategy}: {mib(_saved(row))} MiB of activations are kept "
+        f"lean saves most with {stock.label}: {mib(_saved(row))} MiB of activations are kept "
         f"instead of {mib(_saved(stock))} MiB"
     )
     time = row.time

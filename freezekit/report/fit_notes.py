@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.bench.environment import differing
 from freezekit.fit.margin import UNCHECKED_MARGIN
-from freezekit.report.formatting import mib
+from freezekit.report.formatting import mib, number
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.report.phrasing import listed
 from freezekit.results.sizes import size_text
@@ -111,6 +111,9 @@ def _verified(fit: Fit, row: FitRow) -> Note | None:
         return note("finding", f"{text}, {_FITTED_AFTER_ALL}")
     if not fits:
         return note("finding", f"{text}, too much, as predicted")
+    if row.search_seconds is not None:
+        tried = "1 batch was" if row.tried == 1 else f"{row.tried} batches were"
+        text += f" ({tried} compiled and run in {number(row.search_seconds)} s)"
     after = row.measured_next_peak_bytes
     if after is None:
         return note("finding", text)
@@ -124,9 +127,12 @@ def _verified(fit: Fit, row: FitRow) -> Note | None:
 def _method(fit: Fit) -> str:
     """Say what the answer rests on."""
     found = f"peaks are predicted; {100 * fit.margin:g} % of the peak is left free for the rest"
+    if any(row.compiled for row in fit.rows):
+        found = f"eager {found}; those of compiled rows are of real steps, with nothing left free"
     if fit.workspace_check and not fit.workspace_check.holds:
         found += f"; {_unlike_the_rules(fit, fit.workspace_check)}"
     answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
+    answered = [row for row in answered if not row.compiled]
     if answered and all(row.measured_peak_bytes is None for row in answered):
         found += "; --verify runs real steps"
     return found
@@ -150,6 +156,8 @@ def _meanings(fit: Fit) -> list[str]:
         else "the allocator's workspace is not counted"
     )
     found = [f"peak: of one step, predicted under fake tensors; {workspace}"]
+    if any(row.compiled for row in fit.rows):
+        found[0] += "; of compiled rows measured in a real step"
     answered = [row for row in fit.rows if row.status == "ok" and row.batch_size]
     if any(row.next_peak_bytes for row in answered):
         found.append(

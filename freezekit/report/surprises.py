@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.results.derived import (
+    eager_of,
     flops,
     fraction,
     noise_floor,
@@ -23,8 +24,12 @@ FLOPS_GAP = 0.03  # between a ratio of FLOPs and a ratio of times, to speak of i
 
 
 def alone(result: Result, full: Row) -> list[Row]:
-    """Return the rows but `full`, and but the lean ones that are told of beside their stock row."""
-    return [row for row in result.rows if row is not full and stock_of(result, row) is None]
+    """Return the rows but `full`, and but those that are told of beside a stock or an eager row."""
+    return [
+        row
+        for row in result.rows
+        if row is not full and stock_of(result, row) is None and eager_of(result, row) is None
+    ]
 
 
 def lean_pairs(result: Result) -> list[tuple[Row, Row]]:

@@ -23,6 +23,13 @@ def stock_of(result: Result, row: Row) -> Row | None:
     return next((other for other in result.rows if other.variant == row.variant.stock), None)
 
 
+def eager_of(result: Result, row: Row) -> Row | None:
+    """Return the eager row beside a compiled one, None where there is none or the row is eager."""
+    if not row.compiled:
+        return None
+    return next((other for other in result.rows if other.variant == row.variant.eager), None)
+
+
 def fraction(part: float | None, whole: float | None) -> float | None:
     """Return part / whole, None where one is missing or the whole is 0.
 

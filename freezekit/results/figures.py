@@ -192,6 +192,14 @@ _RATIO_TO_UNCACHED = replace(
     interval=lambda row: row.filling.ratio_to_uncached_ci if row.filling else None,
 )
 
+_RATIO_TO_EAGER = Figure(
+    "time.ratio_to_eager",
+    "ratio",
+    "The step time of a compiled row divided by that of the same strategy without `torch.compile`.",
+    lambda _, row: row.compilation.ratio_to_eager if row.compilation else None,
+    lambda row: row.compilation.ratio_to_eager_ci if row.compilation else None,
+)
+
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "trainable_fraction",
@@ -263,6 +271,14 @@ FIGURES: tuple[Figure, ...] = (
     *_with_ends(_RATIO),
     *_with_ends(_RATIO_TO_STOCK),
     *_with_ends(_RATIO_TO_UNCACHED),
+    *_with_ends(_RATIO_TO_EAGER),
+    Figure(
+        "time.compile_seconds",
+        "seconds",
+        "The time to compile a row: that of the first step in a process of its own, with an empty "
+        "cache of Inductor, less that of a usual step. It is no part of any step time.",
+        lambda _, row: row.compilation.compile_seconds if row.compilation else None,
+    ),
     _filling(
         "fill_seconds_per_1000_samples",
         "seconds",
@@ -295,5 +311,11 @@ FIGURES: tuple[Figure, ...] = (
         "truth",
         "Whether steps took features of a cache in place of images.",
         lambda _, row: row.cached,
+    ),
+    Figure(
+        "compiled",
+        "truth",
+        "Whether `torch.compile` compiled the model.",
+        lambda _, row: row.compiled,
     ),
 )

@@ -261,6 +261,24 @@ class Filling(Record, frozen=True):
     pays_after_epochs: Count | None = None
 
 
+class Compilation(Record, frozen=True):
+    """What `torch.compile` costs a compiled row once, and what each step gains by it.
+
+    Attributes:
+        compile_seconds: Of the first step in a process of its own, beyond those of a usual step:
+            with an empty cache of Inductor, and without the import of Inductor.
+        ratio_to_eager: The step time divided by that of the same strategy without `torch.compile`,
+            obtained like `Time.ratio`; None where that was not timed beside it.
+        ratio_to_eager_ci: Its 95 % interval.
+        verdict: Of that ratio, as in `Time`.
+    """
+
+    compile_seconds: Seconds
+    ratio_to_eager: Ratio | None = None
+    ratio_to_eager_ci: tuple[Ratio, Ratio] | None = None
+    verdict: Verdict | None = None
+
+
 class OfVariant(Record, frozen=True):
     """A row of a result: the variant that it is about, and its label."""
 
@@ -300,6 +318,11 @@ class Row(OfVariant, frozen=True):
     `cached` says that its steps take features of a cache in place of images; `filling` is then what
     the cache costs and when it pays, where that was measured.
 
+    `compiled` says that `torch.compile` compiles the model; `compilation` is then what that costs.
+    The peak and the saved activations of such a row are measured in real steps of the compiled
+    model, by the device's allocator, and nothing is predicted. Its parameters, buffers, inputs,
+    gradients, optimizer state and FLOPs are those of the same strategy in eager.
+
     `phase` is None in the row of a strategy. In that of a plan it is the first phase that has it,
     and `strategy` is the schedule and the time: "head-only then full at 2ep @ 0ep".
 
@@ -325,11 +348,13 @@ class Row(OfVariant, frozen=True):
     cache: CacheFigures | None = None
     cached: bool = False
     filling: Filling | None = None
+    compiled: bool = False
+    compilation: Compilation | None = None
 
     @property
     def variant(self) -> Variant:
         """What the row is about; no two rows of a result are about the same variant."""
-        return Variant(self.strategy, self.lean, self.cached)
+        return Variant(self.strategy, self.lean, self.cached, self.compiled)
 
 
 class SchedulePhase(Record, frozen=True):
@@ -423,7 +448,8 @@ class Raw(Record, frozen=True):
         order: Per block and round, the labels of rows in the order in which they took their turns.
         steps: steps[block][round][label] is the list of seconds of that turn's steps, the first of
             them discarded by the estimate; the control's label is "control".
-        warmup: warmup[block][label] is the list of seconds of the warm-up steps.
+        warmup: warmup[block][label] is the list of seconds of the warm-up steps; in the first step
+            of a compiled row, what was compiled before is loaded or compiled again.
         split: split[block][label] maps "forward", "backward" and "optimizer" to seconds on
             CUDA; empty elsewhere.
         fill: fill[block][label] is the list of seconds in which the prefix of a cached row computed

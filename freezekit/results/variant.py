@@ -1,8 +1,8 @@
-"""What a row measures: a strategy, in stock PyTorch or lean, on images or on cached features."""
+"""What a row measures: a strategy, stock or lean, eager or compiled, on images or on features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -13,17 +13,21 @@ class Variant:
         spec: Canonical.
         lean: Whether it is frozen with `freeze_(..., lean=True)`; else stock, as PyTorch does it.
         cached: Whether its steps take features of `frozen.cache(...)` in place of images.
+        compiled: Whether `torch.compile` compiles the model; else it is eager.
 
     Example:
         >>> Variant("batch-norm").label, Variant("batch-norm", lean=True).label
         ('batch-norm', 'batch-norm [lean]')
         >>> Variant("head-only", lean=True, cached=True).label
         'head-only [lean, cache]'
+        >>> Variant("head-only", lean=True, compiled=True).label
+        'head-only [lean, compiled]'
     """
 
     spec: str
     lean: bool = False
     cached: bool = False
+    compiled: bool = False
 
     @property
     def label(self) -> str:
@@ -31,18 +35,24 @@ class Variant:
 
         No spec reads like the label of another one: canonical ones have quotes around blanks.
         """
-        kinds = [name for name, has in (("lean", self.lean), ("cache", self.cached)) if has]
+        has = {"lean": self.lean, "compiled": self.compiled, "cache": self.cached}
+        kinds = [name for name in has if has[name]]
         return f"{self.spec} [{', '.join(kinds)}]" if kinds else self.spec
 
     @property
     def stock(self) -> Variant:
         """The same strategy without lean."""
-        return Variant(self.spec, cached=self.cached)
+        return replace(self, lean=False)
 
     @property
     def uncached(self) -> Variant:
         """The same strategy on images."""
-        return Variant(self.spec, self.lean)
+        return replace(self, cached=False)
+
+    @property
+    def eager(self) -> Variant:
+        """The same strategy without `torch.compile`."""
+        return replace(self, compiled=False)
 
 
 BASELINE = Variant("full")

@@ -11,16 +11,19 @@ from torch import nn
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezeError
 from freezekit.freezing.departures import look, warning
-from freezekit.freezing.eval_hold import RECORD
+from freezekit.freezing.eval_hold import RECORD, Record
 from freezekit.freezing.parameter_groups import MULTIPLIER, group_parameters
+from freezekit.model.compiling import check_compiler, compile_
 from freezekit.model.copies import eagerly
 from freezekit.model.loss import LossFunction, loss_function
 from freezekit.model.modes import in_mode
 from freezekit.model.nested import shapes_text
 from freezekit.model.outside import caches_kept
+from freezekit.model.random_state import RandomState, cuda_devices
 from freezekit.model.tasks import task_of
 from freezekit.verify.checks import fixed_statistics, frozen_weights, gradients, parameter_groups
 from freezekit.verify.claims import Claims, check_values, claims_of_flags, claims_of_plan
+from freezekit.verify.compiled import same_as_stock
 from freezekit.verify.inputs import arguments_of, example_or
 from freezekit.verify.isolation import check_carried, copy_with, state_preserved
 from freezekit.verify.modes import same_in_train_and_eval
@@ -39,9 +42,12 @@ from freezekit.verify.training import (
 from freezekit.verify.undo import undo_restores
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
+
+    from torch import Tensor
 
     from freezekit.freezing.plan import FreezePlan
+    from freezekit.lean import Lean
 
 
 def verify_model(
@@ -51,6 +57,7 @@ def verify_model(
     steps: int = 3,
     loss: LossFunction | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    compiled: bool = False,
 ) -> Verification:
     """Train a copy of a model that was frozen by hand, and check that frozen is frozen.
 
@@ -78,10 +85,12 @@ def verify_model(
         optimizer: The optimizer that will train the model; a copy of it, with its state, trains the
             copy of the model. By default SGD with momentum and weight decay over all trainable
             parameters.
+        compiled: Train the copy through `torch.compile`.
 
     Raises:
         ModelError: The model refuses the input, is on "meta" or scripted in part, cannot be copied,
             or there is no loss with a gradient.
+        CompilationError: The copy cannot be compiled.
         FreezeError: Nothing is frozen, nothing is trained, or the optimizer failed. Or another rank
             did not call it within a minute.
 
@@ -99,11 +108,17 @@ def verify_model(
     record = model.__dict__.get(RECORD)
     if record is not None:
         return verify_frozen(
-            Backbone(model), record.plan, inputs, steps=steps, loss=loss, optimizer=optimizer
+            Backbone(model),
+            record.plan,
+            inputs,
+            steps=steps,
+            loss=loss,
+            optimizer=optimizer,
+            compiled=compiled,
         )
     _check(model, steps, optimizer)
     claims = claims_of_flags(Backbone(model))
-    return _Subject(model, claims, None, loss, optimizer).verify(inputs, steps)
+    return _Subject(model, claims, None, loss, optimizer, compiled).verify(inputs, steps)
 
 
 def verify_frozen(
@@ -114,6 +129,7 @@ def verify_frozen(
     steps: int = 3,
     loss: LossFunction | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    compiled: bool = False,
 ) -> Verification:
     """Do what `Frozen.verify` documents, for a model on which this plan is in force.
 
@@ -123,7 +139,8 @@ def verify_frozen(
     _check(backbone.model, steps, optimizer)
     inputs = example_or(backbone, inputs)
     claims = claims_of_plan(backbone, plan)
-    found = _Subject(backbone.model, claims, plan, loss, optimizer).verify(inputs, steps)
+    subject = _Subject(backbone.model, claims, plan, loss, optimizer, compiled)
+    found = subject.verify(inputs, steps)
     departures = look(backbone, plan).departures
     return replace(found, notes=(warning(departures),)) if departures else found
 
@@ -137,6 +154,7 @@ class _Subject:
     plan: FreezePlan | None
     loss: LossFunction | None
     optimizer: torch.optim.Optimizer | None
+    compiled: bool
 
     def verify(self, inputs: Any, steps: int) -> Verification:  # Any: whatever the model takes
         # Ranks first, before all that may wait for others.
@@ -144,22 +162,49 @@ class _Subject:
         kept = caches_kept(self.model)
         with state_preserved(self.model) as stale, kept, eagerly(self.model):
             args, kwargs = arguments_of(self.model, inputs)
-            model, loss, optimizer = self._copied(self.optimizer)
-            parameters = dict(model.named_parameters())
-            for name, gradient in stale.items():  # an optimizer uses it, frozen or not
-                parameters[name].grad = gradient.clone()
-            task = TrainingTask(args, kwargs, loss)
-            if optimizer is None:
-                optimizer, clip = self._sgd(model), CLIP
-            else:
-                clip = None  # the user's own optimizer runs as in the user's loop
-            trained = train(model, optimizer, task, steps, self.claims.trained, clip)
+            begin = RandomState.now(cuda_devices(self.model))
+            trained, task = self._trained(args, kwargs, stale, steps)
             kind = type(trained.optimizer).__name__
             checks = self._checks(trained, task, stale)
+            if self.compiled and _lean_of(self.model) is not None:
+                begin.restore()  # the same labels, dropout and so on
+                stock, _ = self._trained(args, kwargs, stale, steps, lean=False)
+                checks = (*checks, same_as_stock(trained, stock))
             return Verification(
                 (*checks, on_ranks) if on_ranks else checks,
-                f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}",
+                f"{count(steps, 'step')} of {kind}, input {shapes_text((args, kwargs))}"
+                f"{', compiled' if self.compiled else ''}",
             )
+
+    def _trained(
+        self,
+        args: tuple[Any, ...],  # Any: whatever the model takes
+        kwargs: dict[str, Any],
+        stale: Mapping[str, Tensor],
+        steps: int,
+        *,
+        lean: bool = True,
+    ) -> tuple[TrainedCopy, TrainingTask]:
+        """Train a copy; `lean` is False for a stock copy of a lean model."""
+        model, loss, optimizer = self._copied(self.optimizer)
+        attached = _lean_of(model)
+        if attached is not None and not lean:
+            attached.detach()
+        parameters = dict(model.named_parameters())
+        for name, gradient in stale.items():  # an optimizer uses it, frozen or not
+            parameters[name].grad = gradient.clone()
+        task = TrainingTask(args, kwargs, loss)
+        if optimizer is None:
+            optimizer, clip = self._sgd(model), CLIP
+        else:
+            clip = None  # the user's own optimizer runs as in the user's loop
+        names = self.claims.trained
+        if not self.compiled:
+            return train(model, optimizer, task, steps, names, clip), task
+        check_compiler("cuda" if cuda_devices(model) else "cpu")
+        with torch.compiler.set_stance("default"):  # parts that the user compiled run eagerly else
+            run = compile_(model)
+            return train(model, optimizer, task, steps, names, clip, through=run), task
 
     def _checks(
         self, trained: TrainedCopy, task: TrainingTask, stale: Container[str]
@@ -217,6 +262,11 @@ class _Subject:
                 "changed after it was frozen; freeze it again"
             )
         return torch.optim.SGD(groups, LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY)
+
+
+def _lean_of(model: nn.Module) -> Lean | None:
+    record: Record | None = model.__dict__.get(RECORD)
+    return None if record is None else record.lean
 
 
 def _check(model: nn.Module, steps: int, optimizer: object) -> None:

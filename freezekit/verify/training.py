@@ -14,7 +14,7 @@ from freezekit.model.nested import shapes_text
 from freezekit.verify.isolation import clone_tensors, reraise_if_clear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from freezekit.model.loss import LossFunction
 
@@ -39,8 +39,8 @@ class TrainingTask:
     kwargs: dict[str, Any]
     loss: LossFunction
 
-    def value(self, model: nn.Module) -> Tensor:
-        """Run the model and return the loss.
+    def value(self, model: Callable[..., Any]) -> Tensor:
+        """Run the model, or what runs it compiled, and return the loss.
 
         Raises:
             ModelError: The model refuses the input, or the loss raises, is no scalar or has no
@@ -64,7 +64,7 @@ class TrainingTask:
             )
         return loss
 
-    def backward(self, model: nn.Module) -> float:
+    def backward(self, model: Callable[..., Any]) -> float:
         """Run the model forward and back, and return its loss.
 
         Raises:
@@ -80,7 +80,7 @@ class TrainingTask:
             ) from error
         return float(loss.detach())
 
-    def forward(self, model: nn.Module) -> Any:  # Any: whatever the model returns
+    def forward(self, model: Callable[..., Any]) -> Any:  # Any: whatever the model returns
         """Run the model.
 
         Raises:
@@ -134,7 +134,7 @@ def train(
     trained: Iterable[str],
     clip: float | None = None,
     *,
-    through: nn.Module | None = None,
+    through: Callable[..., Any] | None = None,
 ) -> TrainedCopy:
     """Train a copy; `model.train()` is called before each step, as in most training loops.
 
@@ -148,7 +148,7 @@ def train(
         steps: Number of steps.
         trained: Names of the parameters that should get gradients.
         clip: Largest norm of all gradients that the optimizer sees.
-        through: A wrapper around the copy that is called in its place.
+        through: What is called in place of the copy: a wrapper around it, or the copy compiled.
 
     Raises:
         ModelError: The model refuses the input, or there is no loss with a gradient.
@@ -205,8 +205,9 @@ def _is_finite(gradient: Tensor) -> bool:
     return bool(torch.isfinite(values).all())
 
 
-def _name(model: nn.Module) -> str:
-    inside = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+def _name(run: Any) -> str:  # Any: a model, a wrapper, or what runs a model compiled
+    is_parallel = isinstance(run, nn.parallel.DistributedDataParallel)
+    inside = run.module if is_parallel else getattr(run, "__wrapped__", run)
     return type(inside).__name__
 
 

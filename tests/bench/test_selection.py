@@ -49,6 +49,36 @@ def test_full_has_no_prefix_that_a_cache_could_hold(
     assert found[-1].uncached.label == labels[-1].replace(" [cache]", "").replace(", cache", "")
 
 
+@pytest.mark.parametrize(
+    ("lean", "compiled", "labels"),
+    [
+        ("off", "on", ["full", "head-only [compiled]"]),
+        ("off", "both", ["full", "full [compiled]", "head-only", "head-only [compiled]"]),
+        ("on", "on", ["full", "head-only [lean, compiled]"]),
+        ("on", "both", ["full", "head-only [lean]", "head-only [lean, compiled]"]),
+        ("both", "on", ["full", "head-only [compiled]", "head-only [lean, compiled]"]),
+    ],
+)
+def test_the_baseline_is_eager(lean: Lean, compiled: Lean, labels: list[str]) -> None:
+    found = choose(["head-only"], default_registry(), lean, compiled=compiled)
+    assert [variant.label for variant in found] == labels
+
+
+def test_a_strategy_is_eager_and_compiled_in_stock_then_in_lean() -> None:
+    found = choose(["head-only"], default_registry(), "both", compiled="both")
+    assert [variant.label for variant in found[4:]] == [
+        "head-only",
+        "head-only [compiled]",
+        "head-only [lean]",
+        "head-only [lean, compiled]",
+    ]
+    assert found[7].stock == found[5]
+    assert found[7].eager == found[6]
+    cached = choose(["head-only"], default_registry(), cache="both", compiled="on")
+    assert cached[-1].label == "head-only [compiled, cache]"
+    assert cached[-1].uncached == cached[-2]
+
+
 @pytest.mark.parametrize("lean", LEAN_CHOICES)
 def test_a_spec_is_measured_once_however_it_is_spelt(lean: Lean) -> None:
     asked = ("by-name:contains=bn", "by-name: contains='bn'", "by-name:contains=bn,invert=false")

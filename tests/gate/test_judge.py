@@ -204,6 +204,8 @@ HEAD, LEAN_HEAD = Variant("head-only"), Variant("head-only", lean=True)
 CACHED_HEAD = Variant("head-only", cached=True)
 NO_OTHER = "concerns no row: the other rows are compared with stock full"
 NOT_LEAN = "concerns no row: it compares lean rows with stock ones, and no row is lean; --lean both"
+COMPILED_HEAD = Variant("head-only", compiled=True)
+NOT_COMPILED = "concerns no row: it judges compiled rows, and there are none; --compile both"
 NOT_CACHED = "concerns no row: it judges caches, and no row has one; --cache both"
 NO_STOCK = "with stock ones of the same strategy, and there are none; --lean both"
 
@@ -220,6 +222,8 @@ NO_STOCK = "with stock ones of the same strategy, and there are none; --lean bot
         ("peak_bytes > baseline", [BASELINE], None),
         ("time.pays_after_epochs > 3", [BASELINE, HEAD], NOT_CACHED),
         ("time.pays_after_epochs > 3", [BASELINE, CACHED_HEAD], None),
+        ("time.ratio_to_eager > 1", [BASELINE, HEAD], NOT_COMPILED),
+        ("time.compile_seconds > 60", [BASELINE, COMPILED_HEAD], None),
         ("peak_bytes > stock", [BASELINE, HEAD, LEAN_HEAD], None),
         ("peak_bytes > stock", [BASELINE, Variant("full", lean=True), LEAN_HEAD], None),
     ],

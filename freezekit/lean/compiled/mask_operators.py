@@ -21,7 +21,12 @@ _SHIFTS = tuple(range(7, -1, -1))  # as NumPy: the first element is the highest 
 
 
 def _pack_on_cpu(mask: Tensor, stride: list[int]) -> Tensor:
-    return torch.from_numpy(np.packbits(_flat(mask, stride).numpy()))
+    packed = np.packbits(_flat(mask, stride).numpy())
+    bits = torch.empty(
+        len(packed), dtype=torch.uint8
+    )  # of torch's allocator, so that it is counted
+    bits.numpy()[:] = packed
+    return bits
 
 
 def _pack(mask: Tensor, stride: list[int]) -> Tensor:

@@ -124,7 +124,7 @@ def draw(result: Result) -> Drawing:
         text=f"{TITLE} of {len(shown)} strategies, stacked by category. {_extremes(shown)} "
         "The table under the chart has the figures.",
         reading=(
-            *_how(divided),
+            *_how(shown, divided),
             *cut,
             *left_out(missing, "no peak or no categories"),
         ),
@@ -133,7 +133,7 @@ def draw(result: Result) -> Drawing:
     )
 
 
-def _how(divided: Sequence[Parts]) -> tuple[str, ...]:
+def _how(shown: Sequence[Numbered], divided: Sequence[Parts]) -> tuple[str, ...]:
     said = ["Each bar adds up to the peak of a step."]
     if all(found.exact for found in divided):
         said.append(
@@ -141,10 +141,12 @@ def _how(divided: Sequence[Parts]) -> tuple[str, ...]:
             "step there may be more of them, and “saved” in the table is all that forward keeps."
         )
     else:
+        inexact = [row for row, found in zip(shown, divided, strict=True) if not found.exact]
+        compiled = " of compiled rows" if all(row.row.compiled for row in inexact) else ""
         said.append(
-            "The file does not tell what of gradients and saved activations is alive at the peak. "
-            "They are drawn in full where the peak has room for both, which makes the transient "
-            "part the least that it can be, and else as one."
+            f"The file does not tell what of gradients and saved activations{compiled} is alive at "
+            "the peak. They are drawn in full where the peak has room for both, which makes the "
+            "transient part the least that it can be, and else as one."
         )
     over = max((found.over_bytes for found in divided), default=0)
     if over:

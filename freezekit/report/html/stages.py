@@ -31,7 +31,7 @@ from freezekit.results.derived import fraction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.results.records import Result, StageFigures
+    from freezekit.results.records import Result, Row, StageFigures
 
 TITLE = "Freeze map"
 State = Literal["trains", "part", "frozen", "held", "empty"]
@@ -89,7 +89,7 @@ def draw(result: Result) -> Drawing:
         return Drawing("stages", TITLE, None, reading=(why,))
     shown, cut = most(_stock_first(staged))
     missing = [row.name for row in rows if not row.row.stages]
-    alike = [row.name for row in staged if row not in _stock_first(staged)]
+    alike = [row.row for row in staged if row not in _stock_first(staged)]
     has_flops = all(s.forward_flops is not None for row in shown for s in row.row.stages)
     widths = [name for name in WIDTHS if name != "flops" or has_flops]
     states = [name for name in STATES if any(_has(row, name) for row in shown)]
@@ -103,7 +103,7 @@ def draw(result: Result) -> Drawing:
             "From left to right: the stages from stem to head. The line under a stage is the "
             "share of its modules that is held in eval mode: running statistics stay, dropout is "
             "off.",
-            *(("Lean rows freeze what their stock rows freeze.",) if alike else ()),
+            *_alike(alike),
             *cut,
             *left_out(missing, "no stages"),
         ),
@@ -117,9 +117,23 @@ def draw(result: Result) -> Drawing:
 
 
 def _stock_first(staged: Sequence[Numbered]) -> list[Numbered]:
-    """Leave out lean rows whose stock row is there: they freeze the same."""
-    stock = {row.row.strategy for row in staged if not row.row.lean}
-    return [row for row in staged if not row.row.lean or row.row.strategy not in stock]
+    """Leave out lean and compiled rows whose stock, eager row is there: they freeze the same."""
+    plain = {row.row.strategy for row in staged if not row.row.lean and not row.row.compiled}
+    return [
+        row
+        for row in staged
+        if not (row.row.lean or row.row.compiled) or row.row.strategy not in plain
+    ]
+
+
+def _alike(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Say why rows are left out that freeze what others freeze."""
+    lean = ("Lean rows freeze what their stock rows freeze.",)
+    compiled = ("Compiled rows freeze what their eager rows freeze.",)
+    return (
+        *(lean if any(row.lean for row in rows) else ()),
+        *(compiled if any(row.compiled for row in rows) else ()),
+    )
 
 
 def _has(row: Numbered, name: State) -> bool:

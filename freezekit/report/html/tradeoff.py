@@ -108,7 +108,8 @@ def draw(result: Result) -> Drawing:
     shown = {point.row.number for point in found}
     missing = [row.name for row in numbered(result.rows) if row.number not in shown]
     best = "; ".join(_said(point) for point in unbeaten)
-    has_lean = any(point.row.row.lean for point in found)
+    shapes = {_shape(point) for point in found}
+    has_pairs = any(point.row.row.lean for point in found)
     return Drawing(
         "tradeoff",
         TITLE,
@@ -125,7 +126,10 @@ def draw(result: Result) -> Drawing:
         legend=(
             Key("point-front", "on the front"),
             Key("point-other", "behind it"),
-            *((Key("point-lean", "lean (a diamond)"), Key("pair", "stock to lean")) * has_lean),
+            *((Key("point-lean", "lean (a diamond)"),) * ("diamond" in shapes)),
+            *((Key("point-compiled", "compiled (a square)"),) * ("square" in shapes)),
+            *((Key("point-both", "lean and compiled (a triangle)"),) * ("triangle-up" in shapes)),
+            *((Key("pair", "stock to lean"),) * has_pairs),
         ),
     )
 
@@ -225,12 +229,19 @@ def _values(
             "strategy": point.row.name,
             "peak": f"{mib(point.peak_bytes)} MiB",
             "time": _times(point),
-            "shape": "diamond" if point.row.row.lean else "circle",
+            "shape": _shape(point),
             "front": int(point.row.number in on_front),
             "place": place,
         }
         for point, number, name, (place, whole) in zip(found, numbers, names, places, strict=True)
     ]
+
+
+def _shape(point: Point) -> str:
+    row = point.row.row
+    if row.compiled:
+        return "triangle-up" if row.lean else "square"
+    return "diamond" if row.lean else "circle"
 
 
 def _pairs(result: Result, found: Sequence[Point]) -> list[dict[str, float]]:
