@@ -79,10 +79,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     """Return the line of one model and one strategy, for `benchmarks.zoo.sweep`."""
     model, name = job["name"], job["strategy"]
     try:
-        return job | {
-            "stock": partition(model, name, lean=False),
-            "lean": partition(model, name, lean=True),
-        }
+        return job | {"lean": partition(model, name)}
     except FreezekitError as error:
         return job | {"refused": str(error)}
 

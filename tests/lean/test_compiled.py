@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from freezekit import FreezekitWarning, Frozen, freeze_
-from freezekit.lean.compiled.mask_operators import PACK, UNPACK
+from freezekit.lean.compiled.mask_operators import PACK, UNPACK, splits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -261,23 +262,20 @@ def test_an_export_has_no_marker() -> None:
     assert "lean_graph" not in str(program.graph)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 8), (7,), (2, 3, 4, 4)])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 8), (7,), (16,), (2, 3, 5, 4), (3, 5, 7, 6)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_mask_is_held_as_bits(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_mask_is_held_as_bits(
+    shape: tuple[int, ...], memory_format: torch.memory_format, *, compiled: bool
+) -> None:
+    import freezekit.lean.compiled.lowering  # noqa: F401
+
     mask = torch.rand(shape) < 0.5
     if len(shape) == 4:
         mask = mask.contiguous(memory_format=memory_format)
-    bits = PACK(mask, mask.stride())
-    assert bits.numel() == -(-mask.numel() // 8)
-    assert torch.equal(UNPACK(bits, mask.shape, mask.stride()), mask)
-    other = mask.clone(memory_format=torch.contiguous_format)
-    assert torch.equal(PACK(other, mask.stride()), bits)
-
-
-def test_bits_are_the_same_without_numpy() -> None:
-    from freezekit.lean.compiled.mask_operators import _pack, _unpack
-
-    mask = torch.rand(3, 5, 7) < 0.5
-    stride = list(mask.stride())
-    assert torch.equal(_pack(mask, stride), PACK(mask, stride))
-    assert torch.equal(_unpack(PACK(mask, stride), list(mask.shape), stride), mask)
+    splits = splits_of(shape)
+    pack, unpack = (torch.compile(f, dynamic=False) if compiled else f for f in (PACK, UNPACK))
+    bits = pack(mask, splits)
+    assert bits.numel() * math.prod(splits) == mask.numel()
+    assert torch.equal(bits, PACK(mask, splits))
+    assert torch.equal(unpack(bits, splits), mask)

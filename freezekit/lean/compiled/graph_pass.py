@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from freezekit.lean.compiled.mask_operators import PACK, UNPACK
+from freezekit.lean.compiled.mask_operators import PACK, UNPACK, splits_of
 from freezekit.lean.compiled.reading import backward_of, forward_of, read_whole
 from freezekit.lean.compiled.recomputation import compute_again
 from freezekit.lean.dense import is_dense
@@ -126,13 +127,14 @@ def _hold_as_bits(
     if not users:
         return
     value = mask.meta["val"]
+    splits = splits_of(value.shape)
+    if prod(splits) == 1:
+        return  # of odd sizes alone
     with graph.inserting_before(mask.next):
-        sizes = [_number(graph, mask, aten.sym_size.int, i) for i in range(value.ndim)]
-        strides = [_number(graph, mask, aten.sym_stride.int, i) for i in range(value.ndim)]
-        bits = graph.call_function(PACK, (mask, strides))
-        whole = graph.call_function(UNPACK, (bits, sizes, strides))
+        bits = graph.call_function(PACK, (mask, splits))
+        whole = graph.call_function(UNPACK, (bits, splits))
     with value.fake_mode:
-        bits.meta["val"] = PACK(value, value.stride())
+        bits.meta["val"] = PACK(value, splits)
     whole.meta["val"] = value
     for user in users:
         user.replace_input_with(mask, whole)
