@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@register_lowering(PACK, type_promotion_kind=None)  # type: ignore[untyped-decorator]  # torch's
+@register_lowering(PACK, type_promotion_kind=None)
 def _pack(
     mask: Any, splits: Sequence[int]
 ) -> Any:  # Any: nodes and values of Inductor's, all below
@@ -42,7 +42,7 @@ def _pack(
     )
 
 
-@register_lowering(UNPACK, type_promotion_kind=None)  # type: ignore[untyped-decorator]  # torch's
+@register_lowering(UNPACK, type_promotion_kind=None)
 def _unpack(bits: Any, splits: Sequence[int]) -> Any:
     held = bits.get_size()
     load = bits.make_loader()
