@@ -31,10 +31,11 @@ CODE = (
 
 @click.command(help=__doc__)
 @click.option("--model", multiple=True, type=click.Choice(list(MODELS)), help="Only these.")
+@click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
 @click.option("--page", is_flag=True, help="Print the table of the page; count nothing.")
 @click.option("--fresh", is_flag=True, help="Start again, whatever the file holds.")
 @click.option("-o", "--output", default=OUT, type=click.Path(path_type=Path))
-def main(model: tuple[str, ...], page: bool, fresh: bool, output: Path) -> None:
+def main(model: tuple[str, ...], workers: int, page: bool, fresh: bool, output: Path) -> None:
     if not page:
         jobs = [
             {"library": MODELS[name].model.partition(":")[0], "name": name, "strategy": strategy}
@@ -45,7 +46,7 @@ def main(model: tuple[str, ...], page: bool, fresh: bool, output: Path) -> None:
             "lean-partition",
             jobs,
             output=output,
-            workers=1,
+            workers=workers,
             fresh=fresh,
             limit=LIMIT_SECONDS,
             code=CODE,
