@@ -44,10 +44,17 @@ def compute_again(
         read: The nodes of the forward whose elements the backward reads.
     """
     possible: set[Node] = set()
+    constant: set[Node] = set()  # such as the indices by which elements are moved
     for node in graph.nodes:
         if node in forward and _is_cheap(node):
             inputs = node.all_input_nodes
-            has_all = all(each in read or each in possible or _is_given(each) for each in inputs)
+            if constant.issuperset(inputs):
+                constant.add(node)
+                continue
+            has_all = all(
+                each in read or each in possible or each in constant or _is_given(each)
+                for each in inputs
+            )
             if has_all and not all(map(_is_given, inputs)):
                 possible.add(node)
     again: set[Node] = set()
