@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.lean import batch, cuda, steps
+from benchmarks.lean import batch, cuda, partition_table, steps
 from benchmarks.lean.records import OUT
 from benchmarks.lean.show import as_page
 from benchmarks.lean.targets import checked
+from benchmarks.zoo.sweep import read
 
 PAGES = Path(__file__).parents[1] / "docs" / "explanation"
 PAGE = PAGES / "lean.md"
@@ -52,6 +53,14 @@ def test_what_was_measured_on_cuda_is_what_the_results_hold():
         line["lean"]["measured_peak_bytes"] <= line["stock"]["measured_peak_bytes"]
         for line in pairs
     )
+
+
+def test_what_compiled_models_save_is_what_the_results_hold():
+    lines = read(partition_table.OUT)[1]
+    page = PAGE.read_text()
+    assert partition_table.as_page(lines) in page
+    assert "In no case is a convolution or a matrix product computed again" in page
+    assert not any(line["lean"]["again_matrices"] for line in lines if "lean" in line)
 
 
 def test_every_target_of_memory_is_reached():

@@ -7,7 +7,8 @@ gradients and buffers must have the same bits. Neither what autograd saves nor t
 may be more. The tensors are real, on the CPU, in batches of two of the smallest images.
 
 After Ctrl-C, the same command continues where it stopped. After a change of the code, `--fresh`
-starts again. The models are those of results/zoo-coverage.jsonl, the smallest first.
+starts again. The models are those of results/zoo-coverage.jsonl, the smallest first. With
+`--compiled`, both copies are compiled, their graphs run as they are, and memory is not counted.
 """
 
 from __future__ import annotations
@@ -40,24 +41,28 @@ LIMIT_SECONDS = 1200.0
 @click.option("-s", "--strategy", multiple=True, default=STRATEGIES, type=click.Choice(STRATEGIES))
 @click.option("--workers", default=1, show_default=True, help="Processes of one thread each.")
 @click.option("--fresh", is_flag=True, help="Start again, whatever the file holds.")
+@click.option("--compiled", is_flag=True, help="Compile both copies: compare_compiled.py.")
 @click.option("--summary-only", is_flag=True, help="Run nothing; summarise the file.")
-@click.option(
-    "-o", "--output", default=RESULTS / "lean-families.jsonl", type=click.Path(path_type=Path)
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="By default, in results/.")
 def main(
     only: str,
     strategy: tuple[str, ...],
     workers: int,
     fresh: bool,
+    compiled: bool,
     summary_only: bool,
-    output: Path,
+    output: Path | None,
 ) -> None:
+    task = "lean-compiled" if compiled else "lean"
+    output = output or RESULTS / (
+        "lean-compiled-families.jsonl" if compiled else "lean-families.jsonl"
+    )
     if not summary_only:
         models = smallest_first(read(RESULTS / "zoo-coverage.jsonl")[1], only)
         if not models:
             sys.exit(f"no model matches {only!r}")
         jobs = [asdict(m) | {"strategy": s} for m in models for s in strategy]
-        sweep("lean", jobs, output=output, workers=workers, fresh=fresh, limit=LIMIT_SECONDS)
+        sweep(task, jobs, output=output, workers=workers, fresh=fresh, limit=LIMIT_SECONDS)
     lines = [line for line in read(output)[1] if matches(line["library"], line["name"], only)]
     click.echo(summary(lines))
 

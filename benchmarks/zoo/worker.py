@@ -14,6 +14,8 @@ TASKS = {
     "verify": "benchmarks.zoo.verify_families",
     "peers": "benchmarks.zoo.peers",
     "lean": "benchmarks.lean.compare",
+    "lean-partition": "benchmarks.lean.partition",
+    "lean-compiled": "benchmarks.lean.compare_compiled",
     "phases": "benchmarks.phases.one_model",
     "cache": "benchmarks.cache.one_model",
 }

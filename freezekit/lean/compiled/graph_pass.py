@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from freezekit.lean.compiled.mask_operators import PACK, UNPACK
+from freezekit.lean.compiled.mask_operators import PACK, UNPACK, splits_of
+from freezekit.lean.compiled.reading import backward_of, forward_of, read_whole
+from freezekit.lean.compiled.recomputation import compute_again
 from freezekit.lean.dense import is_dense
 from freezekit.lean.mode import MIN_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from torch.fx import Graph
@@ -37,10 +39,11 @@ WEIGHT = 1
 def make_lean(graph: Graph) -> None:
     """Change a joint graph of forward and backward in place.
 
-    A tensor of which the backward needs the shape becomes an empty tensor of that shape. A mask
-    becomes bits, where nothing else keeps what it is computed from.
+    A tensor of which the backward needs the shape becomes an empty tensor of that shape. Results of
+    cheap functions are computed again from what is saved anyway. A mask becomes bits, where nothing
+    else keeps what it is computed from.
     """
-    backward = _backward(graph)
+    backward = backward_of(graph)
     if not backward:
         return  # of inference
     for node in list(graph.nodes):
@@ -48,34 +51,14 @@ def make_lean(graph: Graph) -> None:
         if place is not None:
             _stand_in(graph, node, place, backward)
     graph.eliminate_dead_code()
-    needed = _ancestors(
-        node for node in graph.output_node().all_input_nodes if node not in backward
-    )
+    forward = forward_of(graph, backward)
+    masks = {node for node in graph.nodes if node not in backward and _is_large_mask(node)}
+    read = read_whole(backward, forward, masks)
+    known = compute_again(graph, forward, read)
     for node in list(graph.nodes):
-        if node not in backward and _is_worth_bits(node, backward):
-            _hold_as_bits(graph, node, backward, needed)
+        if node in masks and not _follows_from(node, known, forward):
+            _hold_as_bits(graph, node, backward, forward)
     graph.lint()
-
-
-def _backward(graph: Graph) -> set[Node]:
-    """Return the nodes that depend on a gradient of the output."""
-    found: set[Node] = set()
-    for node in graph.nodes:
-        is_tangent = node.op == "placeholder" and "tangents" in str(node.target)
-        if is_tangent or (node.op != "output" and not found.isdisjoint(node.all_input_nodes)):
-            found.add(node)
-    return found
-
-
-def _ancestors(nodes: Iterable[Node]) -> set[Node]:
-    found: set[Node] = set()
-    left = list(nodes)
-    while left:
-        node = left.pop()
-        if node not in found:
-            found.add(node)
-            left.extend(node.all_input_nodes)
-    return found
 
 
 def _place_of_shape(node: Node) -> int | None:
@@ -110,37 +93,48 @@ def _number(graph: Graph, node: Node, function: Any, dim: int) -> Any:  # Any: t
     return found
 
 
-def _is_worth_bits(node: Node, backward: AbstractSet[Node]) -> bool:
-    """Tell whether a node is a large mask for the backward, of what the backward does not have."""
+def _is_large_mask(node: Node) -> bool:
     value = node.meta.get("val")
     if node.op != "call_function" or not isinstance(value, Tensor) or value.dtype != torch.bool:
         return False
     if value.is_sparse or not is_dense(value) or "recompute" in node.meta:  # by checkpointing
         return False
     size = value.numel()
-    if isinstance(size, int) and size < MIN_BYTES:
-        return False
-    return not any(user in backward for each in node.all_input_nodes for user in each.users)
+    return not isinstance(size, int) or size >= MIN_BYTES
+
+
+def _follows_from(mask: Node, known: AbstractSet[Node], forward: AbstractSet[Node]) -> bool:
+    """Tell whether a mask can be computed from what the backward has anyway."""
+    left = list(mask.all_input_nodes)
+    while left:
+        node = left.pop()
+        if node in known or node.op == "placeholder":
+            continue
+        if node in forward or not node.all_input_nodes:
+            return False
+        left.extend(node.all_input_nodes)  # computed for the backward alone
+    return True
 
 
 def _hold_as_bits(
-    graph: Graph, mask: Node, backward: AbstractSet[Node], needed: AbstractSet[Node]
+    graph: Graph, mask: Node, backward: AbstractSet[Node], forward: AbstractSet[Node]
 ) -> None:
     users = [
         user
         for user in mask.users
-        if user in backward or (user not in needed and not _is_bool(user))
+        if user in backward or (user not in forward and not _is_bool(user))
     ]
     if not users:
         return
     value = mask.meta["val"]
+    splits = splits_of(value.shape)
+    if prod(splits) == 1:
+        return  # of odd sizes alone
     with graph.inserting_before(mask.next):
-        sizes = [_number(graph, mask, aten.sym_size.int, i) for i in range(value.ndim)]
-        strides = [_number(graph, mask, aten.sym_stride.int, i) for i in range(value.ndim)]
-        bits = graph.call_function(PACK, (mask, strides))
-        whole = graph.call_function(UNPACK, (bits, sizes, strides))
+        bits = graph.call_function(PACK, (mask, splits))
+        whole = graph.call_function(UNPACK, (bits, splits))
     with value.fake_mode:
-        bits.meta["val"] = PACK(value, value.stride())
+        bits.meta["val"] = PACK(value, splits)
     whole.meta["val"] = value
     for user in users:
         user.replace_input_with(mask, whole)

@@ -69,6 +69,8 @@ def is_compiling_lean() -> bool:
 def _pass_class() -> Any:  # Any: a class that needs a class of Inductor's
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
+    import freezekit.lean.compiled.lowering  # noqa: F401  # tells Inductor what the pass inserts
+
     sources = tuple(str(path) for path in sorted(Path(__file__).parent.glob("*.py")))
     code = get_hash_for_files(sources)
 
