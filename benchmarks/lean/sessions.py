@@ -9,7 +9,7 @@ import msgspec
 import torch
 
 from freezekit.backbone.staged import on_own_size_or
-from freezekit.bench.fake import make_fake
+from freezekit.memory.fake import make_fake
 from freezekit.bench.workload import (
     LEARNING_RATE,
     OPTIMIZERS,

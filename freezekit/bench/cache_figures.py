@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from freezekit.bench.fake import make_fake
+from freezekit.memory.fake import make_fake
 from freezekit.bench.workload import autocast, inputs_of, load_on_shapes, with_shape
 from freezekit.cache.beforehand import Forwards
 from freezekit.errors import CacheError, PlanError

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset, default_collate
 
-from freezekit.bench.fake import needs_values
+from freezekit.memory.fake import needs_values
 from freezekit.bench.workload import autocast, in_channels_last
 from freezekit.cache.beforehand import Forwards
 from freezekit.cache.calls import Call, outputs_of

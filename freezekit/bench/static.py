@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.cache_figures import cache_figures
-from freezekit.bench.fake import make_fake, needs_values
+from freezekit.memory.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.phase_plan import PhasePlan

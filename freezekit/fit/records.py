@@ -42,7 +42,7 @@ class FitRow(OfVariant, frozen=True):
 
 
 class WorkspaceCheck(Record, frozen=True):
-    """Real convolutions, run where `fit` ran, compared with the rules of `bench.workspace`.
+    """Real convolutions, run where `fit` ran, compared with the rules of `memory.workspace`.
 
     Attributes:
         cpu_capability: The vector instructions that torch uses, such as "AVX512".

@@ -50,7 +50,7 @@ class Lean:
             replacement.detach()
 
 
-class _ForwardReplacement(ABC):
+class ForwardReplacement(ABC):
     """Replaces one module's `forward`.
 
     It is an attribute of the instance, not a hook, a subclass or another module. So keys of the
@@ -109,7 +109,7 @@ class _ForwardReplacement(ABC):
         return partial(type(self.module).forward, self.module)
 
 
-class LeanForward(_ForwardReplacement):
+class LeanForward(ForwardReplacement):
     """Runs a model's forward so that autograd saves less."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +123,7 @@ class LeanForward(_ForwardReplacement):
             return self._forward(*args, **kwargs)
 
 
-class FastPathForward(_ForwardReplacement):
+class FastPathForward(ForwardReplacement):
     """Suspends lean while a layer runs that needs no gradient at all.
 
     Such a layer saves nothing. PyTorch then runs a fast path whose results differ slightly from

@@ -11,7 +11,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from freezekit.bench.tracker import StorageTracker
+from freezekit.memory.tracker import StorageTracker
 from freezekit.lean import Lean
 
 SHAPE = (4, 8, 16, 16)

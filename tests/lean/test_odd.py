@@ -10,7 +10,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from freezekit.bench.tracker import StorageTracker
+from freezekit.memory.tracker import StorageTracker
 from freezekit.lean import Lean
 
 LAST = torch.channels_last
