@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from freezekit.budget.decide import decide
+from freezekit.budget.describe import described
 from freezekit.budget.segments import SegmentForward
 from freezekit.lean import Lean
 from freezekit.lean.attachment import ForwardReplacement, must_not_act
@@ -55,6 +56,16 @@ class BudgetedLean(Lean):
         self._known: dict[tuple[Any, ...], tuple[tuple[int, ...], Choice | None]] = {}
         self._in_force: tuple[Any, ...] = ()
         self._root = _BudgetForward(model, self)
+
+    @property
+    def description(self) -> str:
+        """What it does to the model, for a report."""
+        return f"{super().description}; {described(self.choice, self.budget_bytes)}"
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """Names of the modules that are computed again as a whole."""
+        return self.choice.step.names if self.choice else ()
 
     def attach(self) -> None:
         """Replace the forwards."""

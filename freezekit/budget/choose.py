@@ -25,12 +25,12 @@ class _Partial(NamedTuple):
 def choose(observed: Observation, limit_bytes: int) -> tuple[str, ...] | None:
     """Return the modules that cost least to compute again, so that no moment exceeds a limit.
 
-    A module is computed again as a whole, or some of the modules inside it are. In the backward
-    pass, what is saved after a module is free again when its turn comes. So what a module needs
-    while it is computed again is compared with the limit together with what is held before it.
+    A module is computed again as a whole, or some of the modules inside it are. What is chosen
+    before a module in the forward pass is not held while its backward runs. What is chosen after it
+    makes no difference then, as that is freed already.
 
-    The choice is exact but for the grid of `STEPS` and for the differences between modules and what
-    they free (`Candidate`); the caller predicts the peak that it leads to.
+    The result is exact but for the grid of `STEPS`. The peak is an estimate (`Candidate`); the
+    caller predicts the peak that the choice leads to.
 
     Args:
         observed: The step.
@@ -41,21 +41,27 @@ def choose(observed: Observation, limit_bytes: int) -> tuple[str, ...] | None:
 
     Example:
         >>> from freezekit.budget.records import Candidate, Observation
-        >>> first = Candidate("0", (), 0, 40, 30, 50, 0, flops=9, cost=9)
-        >>> second = Candidate("1", (), 40, 90, 35, 50, 0, flops=7, cost=7)
-        >>> step = Observation((first, second), fixed_bytes=10, held_bytes=90)
+        >>> first = Candidate("0", (), 30, 50, 0, again_peak_bytes=60, cost=9)
+        >>> second = Candidate("1", (), 35, 100, 0, again_peak_bytes=100, cost=7)
+        >>> step = Observation((first, second), peak_bytes=10, held_bytes=90)
         >>> choose(step, 100), choose(step, 70), choose(step, 60), choose(step, 50)
-        ((), ('0',), ('0', '1'), None)
+        ((), ('0',), None, None)
     """
-    search = _Search(limit_bytes - observed.fixed_bytes, max(1, observed.held_bytes // STEPS))
+    if observed.peak_bytes > limit_bytes:
+        return None
+    search = _Search(limit_bytes, max(1, observed.held_bytes // STEPS))
     found = search.through(observed.candidates, [_Partial(0, 0, ())])
-    found = [each for each in found if observed.held_bytes - each.freed_bytes <= search.room]
     return _names(min(found, key=lambda each: each.cost)) if found else None
 
 
-def least_limit(observed: Observation) -> int:
-    """Return the lowest limit within which `choose` finds something, to 0.1 %."""
-    low, high = 0, observed.fixed_bytes + observed.held_bytes
+def least_limit(observed: Observation, high: int) -> int:
+    """Return the lowest limit within which `choose` finds something, to 0.1 %.
+
+    Args:
+        observed: The step.
+        high: A limit within which it does.
+    """
+    low = 0
     while high - low > max(1, high // 1024):
         middle = (low + high) // 2
         if choose(observed, middle) is None:
@@ -66,29 +72,26 @@ def least_limit(observed: Observation) -> int:
 
 
 class _Search:
-    def __init__(self, room: int, grid: int) -> None:
-        self.room, self._grid = room, grid
+    def __init__(self, limit_bytes: int, grid: int) -> None:
+        self._limit, self._grid = limit_bytes, grid
 
     def through(self, candidates: Sequence[Candidate], front: list[_Partial]) -> list[_Partial]:
         """Return the best choices up to the end of these candidates."""
         for each in candidates:
-            kept = self.through(each.inside, front)
-            room = self.room - each.later_gradients_bytes
+            kept = self.through(each.inside, self._within(front, each.peak_bytes))
             again = [
                 _Partial(
                     before.freed_bytes + each.freed_bytes,
                     before.cost + each.cost,
                     (before.chosen, each.name),
                 )
-                for before in front
-                if each.held_before_bytes - before.freed_bytes + each.again_bytes <= room
+                for before in self._within(front, each.again_peak_bytes)
             ]
-            front = self._best(
-                found
-                for found in (*kept, *(again if each.freed_bytes > 0 else ()))
-                if each.held_after_bytes - found.freed_bytes <= room
-            )
+            front = self._best(self._within([*kept, *again], each.after_peak_bytes))
         return front
+
+    def _within(self, found: list[_Partial], peak_bytes: int) -> list[_Partial]:
+        return [each for each in found if peak_bytes - each.freed_bytes <= self._limit]
 
     def _best(self, found: Iterable[_Partial]) -> list[_Partial]:
         """Leave out each choice that costs no less than another and frees no more."""

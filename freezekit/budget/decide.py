@@ -80,7 +80,7 @@ def _decide(step: FakeStep, budget_bytes: int) -> Choice:
     for _ in range(ROUNDS):
         names = choose(observed, limit)
         if names is None:
-            limit = least_limit(observed)
+            limit = least_limit(observed, plain.peak_bytes)
             names = choose(observed, limit)
         if names is None or names in tried:
             break
@@ -93,7 +93,7 @@ def _decide(step: FakeStep, budget_bytes: int) -> Choice:
     if fitting:
         best = min(fitting, key=lambda each: (each.flops, len(each.names), each.names))
     else:
-        best = min(tried.values(), key=lambda each: (each.peak_bytes, each.names))
+        best = min(tried.values(), key=lambda each: (each.peak_bytes, each.flops, each.names))
     return Choice(best, plain, budget_bytes)
 
 

@@ -39,6 +39,7 @@ class FakeStep:
 
     Attributes:
         model: The copy, in the modes of the original.
+        state_bytes: Of the optimizer.
     """
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -59,7 +60,7 @@ class FakeStep:
             with self._mode:
                 self._args, self._kwargs = tree_map_only(Tensor, _without_values, (args, kwargs))
         weights = {p: p.nbytes for p in self.model.parameters() if p.requires_grad}
-        self._moments_bytes = MOMENTS * sum(weights.values())
+        self.state_bytes = MOMENTS * sum(weights.values())
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -121,7 +122,7 @@ class FakeStep:
 
     def peak_bytes(self, tracker: StorageTracker) -> int:
         """Return the peak of what was tracked, with the state of the optimizer."""
-        return tracker.peak_with_workspace_bytes + self._moments_bytes
+        return tracker.peak_with_workspace_bytes + self.state_bytes
 
     def clear(self) -> None:
         """Drop the gradients."""

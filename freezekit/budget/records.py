@@ -9,28 +9,27 @@ from dataclasses import dataclass
 class Candidate:
     """A module that can be computed again in the backward pass.
 
+    Peaks are totals of the step. A moment of the backward pass belongs to the latest module of which
+    something is still held.
+
     Attributes:
         name: Dotted.
         inside: Candidates within it, in the order of the forward pass.
-        held_before_bytes: What autograd holds when its forward begins, if nothing is computed again.
-        held_after_bytes: The same when its forward has ended.
         freed_bytes: How much less autograd holds if the module is computed again: what is saved in
             it, without its outputs, and minus inputs that are held for it alone.
-        again_bytes: What is held on top of `held_before_bytes` while its backward runs, if it is
-            computed again.
-        later_gradients_bytes: Gradients of weights that are there when its backward begins.
-        flops: To compute it again.
-        cost: As `flops`, with what it takes to write its tensors.
+        peak_bytes: While it runs and before the first candidate within it, if nothing is computed
+            again.
+        after_peak_bytes: After it and before the next candidate, likewise.
+        again_peak_bytes: While its backward runs, if it alone is computed again; at most.
+        cost: FLOPs to compute it again, with what it takes to write its tensors.
     """
 
     name: str
     inside: tuple[Candidate, ...]
-    held_before_bytes: int
-    held_after_bytes: int
     freed_bytes: int
-    again_bytes: int
-    later_gradients_bytes: int
-    flops: int
+    peak_bytes: int
+    after_peak_bytes: int
+    again_peak_bytes: int
     cost: int
 
 
@@ -40,12 +39,12 @@ class Observation:
 
     Attributes:
         candidates: The outermost ones, in the order of the forward pass.
-        fixed_bytes: The peak of the step without what autograd holds.
+        peak_bytes: Before the first candidate.
         held_bytes: What autograd holds at the end of the forward pass.
     """
 
     candidates: tuple[Candidate, ...]
-    fixed_bytes: int
+    peak_bytes: int
     held_bytes: int
 
 

@@ -39,6 +39,16 @@ class Lean:
         layers = [m for m in model.modules() if isinstance(m, FAST_PATH_LAYERS) and m is not model]
         self._replacements = [LeanForward(model), *map(FastPathForward, layers)]
 
+    @property
+    def description(self) -> str:
+        """What it does to the model, for a report."""
+        return "autograd keeps only what gradients need"
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """Names of the modules that are computed again as a whole."""
+        return ()
+
     def attach(self) -> None:
         """Replace the forwards."""
         for replacement in self._replacements:
