@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.bench.allocations import allocations
 from freezekit.bench.rows import take_rows
-from freezekit.memory.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
+from freezekit.memory.tracker import StorageTracker, storage_bytes
 from freezekit.memory.workspace import cpu_workspace
 from freezekit.results.records import Memory
 

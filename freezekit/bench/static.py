@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.cache_figures import cache_figures
-from freezekit.memory.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.phase_plan import PhasePlan
@@ -29,6 +28,7 @@ from freezekit.bench.workload import (
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
+from freezekit.memory.fake import make_fake, needs_values
 from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (

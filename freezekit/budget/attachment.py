@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.budget.decide import decide
 from freezekit.budget.describe import described
-from freezekit.budget.segments import SegmentForward
+from freezekit.budget.segments import SegmentForward, has_hooks_on_saved_tensors
 from freezekit.lean import Lean
 from freezekit.lean.attachment import ForwardReplacement, must_not_act
 
@@ -114,9 +114,16 @@ class _BudgetForward(ForwardReplacement):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the model's forward does."""
-        if self.is_active and not must_not_act() and not getattr(_choosing, "is_on", False):
+        if self.is_active and self._may_choose():
             self._lean.prepare(args, kwargs)
         return self._forward(*args, **kwargs)
+
+    def _may_choose(self) -> bool:
+        if must_not_act() or has_hooks_on_saved_tensors() or getattr(_choosing, "is_on", False):
+            return False
+        return not any(
+            p.is_meta for p in self.module.parameters()
+        )  # what is on "meta" takes nothing
 
     def replicate(self) -> nn.Module:
         """Copy the module as `DataParallel` does; a replica is lean, without a budget."""

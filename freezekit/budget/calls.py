@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -72,7 +72,7 @@ class CallRecorder:
         self._running: list[tuple[Call, int, int]] = []
         self._given: list[tuple[Call, Tensor, int]] = []
         self._repeated: set[str] = set()
-        self._hooks = saved_tensors_hooks(self._saves, lambda _: None)
+        self._hooks = saved_tensors_hooks(self._saves, self._nothing)
         self._replacements = [
             _Recorded(module, name, self) for name, module in model.named_modules() if name
         ]
@@ -109,9 +109,7 @@ class CallRecorder:
         if self._stock:
             call.is_repeatable = is_like_the_first(module, args, kwargs)
             self._given += [(call, tensor, tensor._version) for tensor in tensors]
-        self._running.append(
-            (call, self._counter.get_total_flops(), self._tracker.allocated_bytes)
-        )
+        self._running.append((call, self._counter.get_total_flops(), self._tracker.allocated_bytes))
         return call
 
     def end(self, call: Call, out: Any) -> None:
@@ -120,7 +118,10 @@ class CallRecorder:
         call.end = self._tracker.born
         call.outputs = frozenset(self._tracker.numbers_of(_tensors(out)))
 
-    def _saves(self, tensor: Tensor) -> None:
+    def _nothing(self, _: object) -> NoReturn:
+        raise AssertionError("a forward that is only observed has no backward pass")
+
+    def _saves(self, tensor: Tensor) -> Any:
         numbers = self._tracker.numbers_of([tensor])
         flops, written = self._counter.get_total_flops(), self._tracker.allocated_bytes
         for call, flops_before, written_before in self._running:

@@ -9,6 +9,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from freezekit.budget.choose import choose, least_limit
+from freezekit.budget.describe import computed_again
 from freezekit.budget.fake_step import FakeStep
 from freezekit.budget.observe import observe
 from freezekit.budget.records import Choice
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from freezekit.budget.records import Predicted
 
 ROUNDS = 8
-"""Predictions with a choice. A choice is made of estimates; its peak is then predicted, and the next
-choice is made with the difference. Most models need two."""
+"""Predictions with a choice. A choice is made of estimates. Its peak is then predicted, and the
+difference corrects the limit of the next choice. Most models need two."""
 
 CLOSE = 0.02
 """The part of the budget that a choice may leave free without another round."""
@@ -56,16 +57,16 @@ def decide(
         except Exception as error:  # noqa: BLE001  # a model's forward may raise anything
             said = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             _warn(
-                f"the memory of a step of this {type(model).__name__} cannot be predicted ({said}), "
-                f"so that nothing is computed again; the step is lean, without a budget"
+                f"the memory that a step of this {type(model).__name__} takes cannot be predicted "
+                f"({said}): nothing is computed again, and the step is lean without a budget"
             )
             return None
     if not choice.fits:
         _warn(
             f"a step of this {type(model).__name__} takes {size_text(choice.step.peak_bytes)} at "
             f"least, and does not fit into the budget of {size_text(budget_bytes)}: "
-            f"{len(choice.step.names)} modules are computed again for that; give a smaller batch, "
-            "a larger budget, or freeze more"
+            f"{computed_again(choice.step.names)} for that; give a smaller batch, a larger budget, "
+            "or freeze more"
         )
     return choice
 

@@ -30,13 +30,14 @@ def check_budget(model: nn.Module, frozen: Container[str], budget_bytes: int) ->
         >>> check_budget(nn.Linear(1023, 1), (), 8 * 2**10)
         Traceback (most recent call last):
         ...
-        freezekit.errors.InsufficientMemoryError: the budget is 8 KiB, and parameters, ... take 8 KiB
+        freezekit.errors.InsufficientMemoryError: the budget is 8 KiB, and parameters, ...
     """
     kept = {id(tensor): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
     trained = {id(p): p.nbytes for name, p in model.named_parameters() if name not in frozen}
     least = sum(kept.values()) + sum(trained.values())
     if least > budget_bytes:
         raise InsufficientMemoryError(
-            f"the budget is {size_text(budget_bytes)}, and parameters, buffers and gradients of this "
-            f"{type(model).__name__} alone take {size_text(least)}; give a larger one, or freeze more"
+            f"the budget is {size_text(budget_bytes)}, and parameters, buffers and gradients of "
+            f"this {type(model).__name__} alone take {size_text(least)}; give a larger budget, or "
+            "freeze more"
         )

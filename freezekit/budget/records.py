@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Candidate:
     """A module that can be computed again in the backward pass.
 
-    Peaks are totals of the step. A moment of the backward pass belongs to the latest module of which
-    something is still held.
+    Peaks are totals of the step. A moment of the backward pass belongs to the latest module of
+    which something is still held.
 
     Attributes:
         name: Dotted.

@@ -29,7 +29,8 @@ class SegmentForward(ForwardReplacement):
     """Runs a module's forward without saving, and once more in the backward pass.
 
     The kernels, random numbers and autocast of the second run are those of the first, so that
-    gradients have the same bits (`torch.utils.checkpoint`). Buffers stay as the first run left them.
+    gradients have the same bits (`torch.utils.checkpoint`). Buffers stay as the first run left
+    them.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from freezekit.bench.allocations import allocations
-from freezekit.memory.workspace import BACKWARD, BATCH_NORM_BACKWARD, FORWARD, cpu_workspace
 from freezekit.fit.records import WorkspaceCheck
+from freezekit.memory.workspace import BACKWARD, BATCH_NORM_BACKWARD, FORWARD, cpu_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

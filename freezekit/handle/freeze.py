@@ -51,9 +51,9 @@ def freeze_(
         spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
         lean: Keep between forward and backward only the tensors that gradients need. Kernels,
             losses and gradients stay the same to the last bit. docs/explanation/lean.md lists what
-            is kept of each layer. Text such as "budget:2GiB" also computes modules again in the
-            backward pass, so that a training step fits into that memory at the least extra time. The
-            first forward chooses them. Where all fits, nothing is computed again.
+            is kept of each layer. With text such as "budget:2GiB", backward also computes modules
+            again, so that a training step fits into that memory at the least extra time. The first
+            forward chooses them. Where all fits, nothing is computed again.
         thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`. With it, two forwards of a copy in train mode tell whether
             the forward itself changes frozen parts, which is warned of. The copy is on "meta"; a
