@@ -5,13 +5,13 @@
 
 One row for each model, strategy and arm. The arms are stock, lean, budgets between what lean takes
 and the least that can be had, and stock with `torch.utils.checkpoint` on every block, as timm's
-`set_grad_checkpointing` sets it. Peak and FLOPs are those of a step on fake tensors. Saved bytes are
-those that a real forward leaves. Bits are compared with stock's: losses, gradients and buffers of two
-steps, with drop path. Step times are CPU seconds of one thread, of all arms in turn in one process, as
-ratios to stock in the same round.
+`set_grad_checkpointing` sets it. Peak and FLOPs are those of a step on fake tensors. Saved bytes
+are those that a real forward leaves. Bits are compared with stock's: losses, gradients and buffers
+of two steps, with drop path. Step times are CPU seconds of one thread, of all arms in turn in one
+process, as ratios to stock in the same round.
 
-`activation_memory_budget` of torch.compile is not among the arms: it counts only what the partitioner
-saves, as a share, and takes minutes to compile each of these models.
+`activation_memory_budget` of torch.compile is not among the arms: it takes a share of what the
+partitioner saves, and minutes to compile each of these models.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ MIB = 2**20
 
 
 class Case(NamedTuple):
+    """A model and its images."""
+
     model: str
     image_size: int
     batch: int
@@ -64,10 +66,11 @@ CASES = (
 
 
 class Arm(NamedTuple):
+    """One way to train the model."""
+
     name: str
     model: nn.Module
     budget_bytes: int | None = None
-    modules: int = 0
 
 
 def main() -> None:
@@ -216,10 +219,8 @@ def as_line(row: dict[str, Any]) -> str:
 
 def as_page(rows: list[dict[str, Any]]) -> str:
     """Return the table as Markdown."""
-    lines = [
-        "| model, strategy | arm | peak, MiB | saved, MiB | FLOPs | step time | modules | same bits |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    head = "model, strategy", "arm", "peak, MiB", "saved, MiB", "FLOPs", "step time", "modules"
+    lines = [f"| {' | '.join(head)} | same bits |", "|---" * (len(head) + 1) + "|"]
     for row in rows:
         first = row["arm"] == "stock"
         name = f"{row['model'].split('_patch')[0]}, `{row['strategy']}`" if first else ""

@@ -23,6 +23,7 @@ from freezekit.results.records import Memory
 if TYPE_CHECKING:
     from freezekit.bench.phase_plan import Measured
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.results.records import Workload
 
 
@@ -31,7 +32,7 @@ def measured_figures(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
 ) -> Memory:
     """Run a strategy's training step for real and measure its memory.

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from freezekit.cache.beforehand import Forwards
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.results.records import Workload
     from freezekit.results.variant import Variant
 
@@ -82,7 +83,7 @@ def static_figures(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
     flops: bool = True,
     workspace: bool = False,
@@ -137,7 +138,7 @@ def session_on_shapes(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
 ) -> Iterator[tuple[Session, FreezePlan]]:
     """Give a session on fake tensors, within their mode, and its plan.

@@ -67,6 +67,11 @@ class BudgetedLean(Lean):
         """Names of the modules that are computed again as a whole."""
         return self.choice.step.names if self.choice else ()
 
+    @property
+    def more_flops(self) -> float:
+        """The FLOPs of these modules, as a fraction of those of a step."""
+        return self.choice.more_flops if self.choice else 0.0
+
     def attach(self) -> None:
         """Replace the forwards."""
         super().attach()

@@ -9,6 +9,20 @@ from freezekit.results.records import Memory, OfVariant, Record, Status, Workloa
 from freezekit.results.variant import Variant
 
 
+class WithinBudget(Record, frozen=True):
+    """A batch that does not fit, and fits where a part of the model is computed again.
+
+    Attributes:
+        lean: The text to give, such as "budget:2GiB".
+        peak_bytes: As predicted with it.
+        more_flops: What is computed again, as a fraction of the FLOPs of a step.
+    """
+
+    lean: str
+    peak_bytes: int
+    more_flops: float
+
+
 class FitRow(OfVariant, frozen=True):
     """One strategy.
 
@@ -22,6 +36,8 @@ class FitRow(OfVariant, frozen=True):
         measured_peak_bytes, measured_next_peak_bytes: Of real steps, where they were asked for.
         cached: Whether its steps take features of a cache in place of images.
         cache_bytes_per_sample: Of the cache; None where it is not cached.
+        within_budget: How the batch would fit, where it does not; None where it does, where another
+            row tells, and where nothing helps.
     """
 
     status: Status = "ok"
@@ -34,6 +50,7 @@ class FitRow(OfVariant, frozen=True):
     measured_next_peak_bytes: int | None = None
     cached: bool = False
     cache_bytes_per_sample: int | None = None
+    within_budget: WithinBudget | None = None
 
     @property
     def variant(self) -> Variant:

@@ -12,7 +12,7 @@ from freezekit.bench.forked import ForkServer
 from freezekit.bench.processes import Event, Workers
 from freezekit.errors import InsufficientMemoryError
 from freezekit.fit.margin import default_margin
-from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
+from freezekit.fit.records import Fit, FitRow, WithinBudget, WorkspaceCheck
 from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
@@ -172,4 +172,7 @@ class FitRun(BaseRun[Fit]):
             next_peak_bytes=event["next_peak_bytes"],
             tried=event["tried"],
             cache_bytes_per_sample=event["cache_bytes_per_sample"],
+            within_budget=WithinBudget(**event["within_budget"])
+            if event["within_budget"]
+            else None,
         )

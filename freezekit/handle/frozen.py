@@ -92,6 +92,11 @@ class Frozen:
         return () if self._record.lean is None else self._record.lean.recomputed
 
     @property
+    def recomputed_flops(self) -> float:
+        """The FLOPs of `recomputed`, as a fraction of those of a step without."""
+        return 0.0 if self._record.lean is None else self._record.lean.more_flops
+
+    @property
     def plan(self) -> FreezePlan:
         """The plan in force, with the names of `eval_modules`."""
         return self._record.plan

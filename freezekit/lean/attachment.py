@@ -49,6 +49,11 @@ class Lean:
         """Names of the modules that are computed again as a whole."""
         return ()
 
+    @property
+    def more_flops(self) -> float:
+        """The FLOPs of these modules, as a fraction of those of a step."""
+        return 0.0
+
     def attach(self) -> None:
         """Replace the forwards."""
         for replacement in self._replacements:

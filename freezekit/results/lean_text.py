@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from freezekit.errors import FreezeError, SizeError
-from freezekit.results.sizes import read_bytes, size_text
+from freezekit.results.sizes import UNITS, read_bytes
 
 PREFIX = "budget:"
+_LITTLE = 5e-3  # of a memory, which a rounded budget may leave
 
 LeanChoice = bool | str
 """False, True, or text such as "budget:2GiB"."""
@@ -38,12 +39,25 @@ def budget_bytes(lean: LeanChoice) -> int | None:
         raise SizeError(f"lean={lean!r}: {error}") from None
 
 
-def budget_text(count: int) -> str:
-    """Return the text that asks for a budget of so many bytes.
+def lean_name(lean: LeanChoice) -> str:
+    """Return what lean is called in the label of a row.
 
     Example:
-        >>> budget_text(3 * 2**29), budget_bytes(budget_text(1234567))
-        ('budget:1.5GiB', 1234567)
+        >>> lean_name(True), lean_name("budget:2GiB")
+        ('lean', 'budget:2GiB')
     """
-    text = f"{PREFIX}{size_text(count).replace(' ', '')}"
-    return text if budget_bytes(text) == count else f"{PREFIX}{count}"
+    return lean if isinstance(lean, str) else "lean"
+
+
+def budget_text(count: int) -> str:
+    """Return the text of a budget of at most so many bytes, in the largest unit that loses little.
+
+    Example:
+        >>> budget_text(3 * 2**30), budget_text(3 * 2**30 - 1), budget_text(1234567)
+        ('budget:3GiB', 'budget:3071MiB', 'budget:1205KiB')
+    """
+    for name in ("GiB", "MiB", "KiB"):
+        whole = count // UNITS[name]
+        if whole * UNITS[name] >= count * (1 - _LITTLE):
+            return f"{PREFIX}{whole}{name}"
+    return f"{PREFIX}{count}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from freezekit.results.lean_text import LeanChoice, lean_name
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -12,6 +14,7 @@ class Variant:
     Attributes:
         spec: Canonical.
         lean: Whether it is frozen with `freeze_(..., lean=True)`; else stock, as PyTorch does it.
+            Text such as "budget:2GiB" is what `freeze_` is given.
         cached: Whether its steps take features of `frozen.cache(...)` in place of images.
 
     Example:
@@ -19,10 +22,12 @@ class Variant:
         ('batch-norm', 'batch-norm [lean]')
         >>> Variant("head-only", lean=True, cached=True).label
         'head-only [lean, cache]'
+        >>> Variant("head-only", lean="budget:2GiB").label
+        'head-only [budget:2GiB]'
     """
 
     spec: str
-    lean: bool = False
+    lean: LeanChoice = False
     cached: bool = False
 
     @property
@@ -31,7 +36,8 @@ class Variant:
 
         No spec reads like the label of another one: canonical ones have quotes around blanks.
         """
-        kinds = [name for name, has in (("lean", self.lean), ("cache", self.cached)) if has]
+        has = ((lean_name(self.lean), self.lean), ("cache", self.cached))
+        kinds = [name for name, holds in has if holds]
         return f"{self.spec} [{', '.join(kinds)}]" if kinds else self.spec
 
     @property
