@@ -78,10 +78,8 @@ def verify_schedule(asked: Asked, registry: Registry, nproc: int | None, *, as_j
         said |= {"steps_per_epoch": asked.steps_per_epoch, **json.loads(found.to_json())}
         click.echo(json.dumps(said, indent=2))
     else:
-        lines = [
-            f"{asked.model}{f' [{lean_name(asked.lean)}]' if asked.lean else ''}",
-            *textwrap.wrap(text, 80),
-        ]
+        lean = f" [{lean_name(asked.lean)}]" if asked.lean else ""
+        lines = [f"{asked.model}{lean}", *textwrap.wrap(text, 80)]
         click.echo("\n".join([*lines, "", str(found)]))
     for warning in warned:
         click.echo(f"warning: {warning}", err=True)

@@ -165,6 +165,7 @@ class FitRun(BaseRun[Fit]):
         self.change(margin=event["margin"], workspace_check=found)
 
     def _take_fit(self, event: Event) -> None:
+        advice = event["within_budget"]
         self.update(
             event["label"],
             batch_size=event["batch_size"],
@@ -172,7 +173,5 @@ class FitRun(BaseRun[Fit]):
             next_peak_bytes=event["next_peak_bytes"],
             tried=event["tried"],
             cache_bytes_per_sample=event["cache_bytes_per_sample"],
-            within_budget=WithinBudget(**event["within_budget"])
-            if event["within_budget"]
-            else None,
+            within_budget=None if advice is None else WithinBudget(**advice),
         )
