@@ -26,8 +26,8 @@ def check_budget(model: nn.Module, frozen: Container[str], budget_bytes: int) ->
 
     Example:
         >>> from torch import nn
-        >>> check_budget(nn.Linear(1023, 1), ("bias",), 8 * 2**10)
-        >>> check_budget(nn.Linear(1023, 1), (), 8 * 2**10)
+        >>> check_budget(nn.Linear(1024, 1), ("weight",), 8 * 2**10)
+        >>> check_budget(nn.Linear(1024, 1), (), 8 * 2**10)
         Traceback (most recent call last):
         ...
         freezekit.errors.InsufficientMemoryError: the budget is 8 KiB, and parameters, ...

@@ -96,7 +96,8 @@ def freeze_(
 
         With a budget, it also computes again what does not fit:
 
-        >>> print(freeze_(model, "norm-only", lean="budget:2GiB").report().splitlines()[-1])
+        >>> frozen = freeze_(model, "first-n-stages:n=3", lean="budget:2GiB")
+        >>> print(frozen.report().splitlines()[-1])
         lean: autograd keeps only what gradients need; a step has 2 GiB, and the first forward ...
     """
     budget = budget_bytes(lean)
