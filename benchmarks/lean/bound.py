@@ -49,7 +49,7 @@ from benchmarks.lean.needs import (
     storage_key,
 )
 from benchmarks.lean.sessions import fake_session
-from freezekit.bench.tracker import StorageTracker
+from freezekit.memory.tracker import StorageTracker
 
 if TYPE_CHECKING:
     from torch.autograd.graph import Node

@@ -27,7 +27,7 @@ def code_digest() -> str:
     """Return a digest of all code that a row depends on: lean's own, and the code that counts."""
     package = Path(freezekit.__file__).parent
     files = [*sorted((package / "lean").rglob("*.py"))]
-    files += [package / "bench" / name for name in ("tracker.py", "fake.py")]
+    files += [package / "memory" / name for name in ("tracker.py", "fake.py")]
     files += [Path(__file__).with_name(name) for name in _COUNTING]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

@@ -9,7 +9,6 @@ import msgspec
 import torch
 
 from freezekit.backbone.staged import on_own_size_or
-from freezekit.bench.fake import make_fake
 from freezekit.bench.workload import (
     LEARNING_RATE,
     OPTIMIZERS,
@@ -19,6 +18,7 @@ from freezekit.bench.workload import (
     with_shape,
 )
 from freezekit.handle.freeze import freeze_
+from freezekit.memory.fake import make_fake
 from freezekit.model.loss import loss_function
 from freezekit.model.tasks import make_inputs, task_of
 

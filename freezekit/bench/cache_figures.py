@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from freezekit.bench.fake import make_fake
 from freezekit.bench.workload import autocast, inputs_of, load_on_shapes, with_shape
 from freezekit.cache.beforehand import Forwards
 from freezekit.errors import CacheError, PlanError
 from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.planning import decide
+from freezekit.memory.fake import make_fake
 from freezekit.results.records import CacheFigures
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from freezekit.bench.compiling import compile_session
 from freezekit.bench.memory import cpu_peak_bytes, cuda_peak_bytes, resident_peak_bytes
 from freezekit.bench.rows import take_rows
 from freezekit.bench.static import static_figures
-from freezekit.bench.tracker import storage_bytes
 from freezekit.bench.workload import build
 from freezekit.errors import FreezekitWarning
+from freezekit.memory.tracker import storage_bytes
 from freezekit.results.records import Memory
 
 if TYPE_CHECKING:

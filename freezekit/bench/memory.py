@@ -15,14 +15,15 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.bench.allocations import allocations
 from freezekit.bench.rows import take_rows
-from freezekit.bench.tracker import StorageTracker, storage_bytes
 from freezekit.bench.workload import Session, build
-from freezekit.bench.workspace import cpu_workspace
+from freezekit.memory.tracker import StorageTracker, storage_bytes
+from freezekit.memory.workspace import cpu_workspace
 from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
     from freezekit.bench.phase_plan import Measured
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.results.records import Workload
 
 
@@ -31,7 +32,7 @@ def measured_figures(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
 ) -> Memory:
     """Run a strategy's training step for real and measure its memory.

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset, default_collate
 
-from freezekit.bench.fake import needs_values
 from freezekit.bench.workload import autocast, in_channels_last
 from freezekit.cache.beforehand import Forwards
 from freezekit.cache.calls import Call, outputs_of
 from freezekit.errors import CacheError
+from freezekit.memory.fake import needs_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.cache_figures import cache_figures
-from freezekit.bench.fake import make_fake, needs_values
 from freezekit.bench.identity import plan_digest
 from freezekit.bench.memory import traced_memory
 from freezekit.bench.phase_plan import PhasePlan
@@ -29,6 +28,7 @@ from freezekit.bench.workload import (
 )
 from freezekit.errors import FreezekitError, ModelError
 from freezekit.freezing.planning import decide, view
+from freezekit.memory.fake import make_fake, needs_values
 from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
 from freezekit.plugins.registry import default_registry
 from freezekit.results.records import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from freezekit.cache.beforehand import Forwards
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.results.records import Workload
     from freezekit.results.variant import Variant
 
@@ -82,7 +83,7 @@ def static_figures(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
     flops: bool = True,
     workspace: bool = False,
@@ -137,7 +138,7 @@ def session_on_shapes(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     cached: bool = False,
 ) -> Iterator[tuple[Session, FreezePlan]]:
     """Give a session on fake tensors, within their mode, and its plan.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.results.records import Workload
 
 LEARNING_RATE = 1e-4  # small, so that the loss stays finite over all measured steps
@@ -98,7 +99,11 @@ class Session:
 
 
 def build(
-    workload: Workload, spec: Measured, registry: Registry | None = None, *, lean: bool = False
+    workload: Workload,
+    spec: Measured,
+    registry: Registry | None = None,
+    *,
+    lean: LeanChoice = False,
 ) -> Session:
     """Load the model of a workload on its device and prepare a strategy's session.
 
@@ -148,7 +153,7 @@ def prepare(
     spec: Measured,
     registry: Registry | None = None,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
 ) -> Session:
     """Prepare a session on a model that exists already; it is frozen in place, lean as in `build`.
 

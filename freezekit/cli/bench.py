@@ -11,6 +11,7 @@ import click
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_schedule, model_names
 from freezekit.cli.gates import fail_if_option
+from freezekit.cli.lean_option import METAVAR, LeanRowsType
 from freezekit.cli.options import (
     DEFAULT_SPECS,
     EPOCHS,
@@ -84,11 +85,13 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
 )
 @click.option(
     "--lean",
-    type=click.Choice(LEAN_CHOICES),
+    type=LeanRowsType(),
+    metavar=METAVAR,
     default="off",
     show_default=True,
     help="Keep between forward and backward only what gradients need. on: in every row except "
-    "the baseline, which is stock `full`. both: in a second row for each strategy.",
+    "the baseline, which is stock `full`. both: in a second row for each strategy. budget:2GiB: as "
+    "on, and backward computes again what does not fit into that memory.",
 )
 @click.option(
     "--cache",
@@ -191,9 +194,10 @@ def bench(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     lean, budget = options.pop("lean"), options.pop("budget")
+    is_lean = lean.kind
     cache, compiled = options.pop("cache"), options.pop("compiled")
     if budget is None:  # twice the rows take twice the time
-        budget = DEFAULT_BUDGET_SECONDS * 2 ** [lean, cache, compiled].count("both")
+        budget = DEFAULT_BUDGET_SECONDS * 2 ** [is_lean, cache, compiled].count("both")
     threads, static_only = options.pop("threads"), options.pop("static_only")
     if static_only and compiled != "off":
         raise click.UsageError(
@@ -201,8 +205,8 @@ def bench(
             "--static or --compile"
         )
     asked = specs or (() if schedules else DEFAULT_SPECS)
-    variants = choose(asked, registry, lean, cache, compiled)
-    timed = choose_schedules(schedules, registry, lean)
+    variants = lean.of(choose(asked, registry, is_lean, cache, compiled))
+    timed = lean.of(choose_schedules(schedules, registry, is_lean))
     check_gates(
         gates,
         variants,

@@ -9,6 +9,7 @@ import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model
+from freezekit.cli.lean_option import METAVAR, LeanRowsType
 from freezekit.cli.options import (
     DEFAULT_SPECS,
     block_option,
@@ -46,10 +47,12 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
 )
 @click.option(
     "--lean",
-    type=click.Choice(LEAN_CHOICES),
+    type=LeanRowsType(),
+    metavar=METAVAR,
     default="both",
     show_default=True,
-    help="Stock PyTorch, lean, or both.",
+    help="Stock PyTorch, lean, or both. budget:2GiB: lean, and backward computes again what does "
+    "not fit into that memory.",
 )
 @click.option(
     "--cache",
@@ -162,7 +165,9 @@ def fit(
     find_timing = partial(_find_timing, timing, _timed_runs(timing))
     find_timing(workload)  # before the model is built: most mismatches show now
     how = FitOptions(
-        variants=choose(specs or DEFAULT_SPECS, load_registry(block), lean, cache, compiled),
+        variants=lean.of(
+            choose(specs or DEFAULT_SPECS, load_registry(block), lean.kind, cache, compiled)
+        ),
         memory_bytes=memory_bytes,
         margin=None if margin is None else margin / 100,
         batch_size=batch_size,

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from freezekit.cli.completion import complete_model, complete_schedule, complete_spec
+from freezekit.cli.lean_option import LeanCommand, LeanType
 from freezekit.cli.options import (
     block_option,
     image_size_option,
@@ -22,6 +23,7 @@ from freezekit.cli.options import (
 from freezekit.cli.own_code import no_exit
 from freezekit.cli.verified_model import build, loss_of
 from freezekit.errors import ExitCode, FreezeError, FreezekitWarning, ModelError
+from freezekit.results.lean_text import PREFIX
 from freezekit.results.variant import Variant
 
 if TYPE_CHECKING:
@@ -31,13 +33,14 @@ if TYPE_CHECKING:
 
     from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.verify import Verification
 
 MOST_RANKS = 64
 """Each has four copies of the model."""
 
 
-@click.command()
+@click.command(cls=LeanCommand)
 @click.argument("model", shell_complete=complete_model)
 @click.option(
     "-s",
@@ -47,7 +50,15 @@ MOST_RANKS = 64
     shell_complete=complete_spec,
     help="What to freeze. Default: the parameters that the model's factory froze.",
 )
-@click.option("--lean", is_flag=True, help="Freeze with lean=True, and verify that too.")
+@click.option(
+    "--lean",
+    type=LeanType(),
+    is_flag=False,
+    flag_value="on",
+    default=False,
+    metavar=f"[{PREFIX}SIZE]",
+    help="Freeze with lean=True, and verify that too. budget:2GiB: with that budget of memory.",
+)
 @click.option(
     "--compile",
     "compiled",
@@ -98,7 +109,7 @@ MOST_RANKS = 64
 def verify(
     model: str,
     spec: str | None,
-    lean: bool,
+    lean: LeanChoice,
     compiled: bool,
     as_json: bool,
     schedule: str | None,
@@ -231,7 +242,7 @@ def _verify(
     model: nn.Module,
     inputs: tuple[Any, ...],  # Any: whatever the model takes
     spec: str | None,
-    lean: bool,
+    lean: LeanChoice,
     registry: Registry,
     training: dict[str, Any],  # Any: the options of `Frozen.verify`
 ) -> tuple[Verification, Frozen | None]:

@@ -18,6 +18,7 @@ from freezekit import errors
 from freezekit.cli.own_code import no_exit
 from freezekit.cli.verified_model import build, loss_of
 from freezekit.errors import FreezeError, FreezekitError, FreezekitWarning
+from freezekit.results.lean_text import LeanChoice, lean_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ class Asked:
 
     model: str
     schedule: str
-    lean: bool
+    lean: LeanChoice
     epochs: int | None
     steps_per_epoch: int
     loss: str | None
@@ -77,7 +78,8 @@ def verify_schedule(asked: Asked, registry: Registry, nproc: int | None, *, as_j
         said |= {"steps_per_epoch": asked.steps_per_epoch, **json.loads(found.to_json())}
         click.echo(json.dumps(said, indent=2))
     else:
-        lines = [f"{asked.model}{' [lean]' if asked.lean else ''}", *textwrap.wrap(text, 80)]
+        lean = f" [{lean_name(asked.lean)}]" if asked.lean else ""
+        lines = [f"{asked.model}{lean}", *textwrap.wrap(text, 80)]
         click.echo("\n".join([*lines, "", str(found)]))
     for warning in warned:
         click.echo(f"warning: {warning}", err=True)

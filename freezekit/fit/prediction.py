@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.bench.rows import with_rows
 from freezekit.bench.static import inputs_on_shapes, predicted_memory, session_on_shapes
-from freezekit.bench.tracker import StorageTracker
-from freezekit.bench.workspace import cpu_workspace
 from freezekit.fit.search import FIRST_TRIED, largest_batch
+from freezekit.memory.tracker import StorageTracker
+from freezekit.memory.workspace import cpu_workspace
 from freezekit.results.records import Memory, Record
 
 if TYPE_CHECKING:

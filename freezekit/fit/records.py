@@ -9,6 +9,20 @@ from freezekit.results.records import Memory, OfVariant, Record, Status, Workloa
 from freezekit.results.variant import Variant
 
 
+class WithinBudget(Record, frozen=True):
+    """A batch that does not fit, and fits where a part of the model is computed again.
+
+    Attributes:
+        lean: The text to give, such as "budget:2GiB".
+        peak_bytes: As predicted with it.
+        more_flops: What is computed again, as a fraction of the FLOPs of a step.
+    """
+
+    lean: str
+    peak_bytes: int
+    more_flops: float
+
+
 class FitRow(OfVariant, frozen=True):
     """One strategy.
 
@@ -25,6 +39,8 @@ class FitRow(OfVariant, frozen=True):
         compiled: Whether `torch.compile` compiles the model. Nothing is predicted then: `memory`,
             `next_peak_bytes` and `tried` are of real steps.
         search_seconds: What these steps took, with the time to compile each; None where none ran.
+        within_budget: How the batch would fit, where it does not; None where it does, where another
+            row tells, and where nothing helps.
     """
 
     status: Status = "ok"
@@ -39,6 +55,7 @@ class FitRow(OfVariant, frozen=True):
     cache_bytes_per_sample: int | None = None
     compiled: bool = False
     search_seconds: float | None = None
+    within_budget: WithinBudget | None = None
 
     @property
     def variant(self) -> Variant:
@@ -47,7 +64,7 @@ class FitRow(OfVariant, frozen=True):
 
 
 class WorkspaceCheck(Record, frozen=True):
-    """Real convolutions, run where `fit` ran, compared with the rules of `bench.workspace`.
+    """Real convolutions, run where `fit` ran, compared with the rules of `memory.workspace`.
 
     Attributes:
         cpu_capability: The vector instructions that torch uses, such as "AVX512".

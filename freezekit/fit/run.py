@@ -14,7 +14,7 @@ from freezekit.bench.processes import Event, Workers
 from freezekit.errors import FreezekitError, InsufficientMemoryError
 from freezekit.fit.margin import default_margin
 from freezekit.fit.real_steps import RealSteps
-from freezekit.fit.records import Fit, FitRow, WorkspaceCheck
+from freezekit.fit.records import Fit, FitRow, WithinBudget, WorkspaceCheck
 from freezekit.results.records import Memory
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ class FitRun(BaseRun[Fit]):
         self.change(margin=event["margin"], workspace_check=found)
 
     def _take_fit(self, event: Event) -> None:
+        advice = event["within_budget"]
         self.update(
             event["label"],
             batch_size=event["batch_size"],
@@ -212,4 +213,5 @@ class FitRun(BaseRun[Fit]):
             next_peak_bytes=event["next_peak_bytes"],
             tried=event["tried"],
             cache_bytes_per_sample=event["cache_bytes_per_sample"],
+            within_budget=None if advice is None else WithinBudget(**advice),
         )

@@ -19,6 +19,7 @@ from freezekit.bench.worker import (
     variants_of,
 )
 from freezekit.bench.workload import describe_workload
+from freezekit.fit.advice import is_to_be_advised, within_budget
 from freezekit.fit.margin import default_margin
 from freezekit.fit.prediction import largest_predicted, predicted_at, row_bytes
 from freezekit.fit.records import limit_bytes
@@ -53,7 +54,8 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     yield {"event": "workload", "workload": msgspec.to_builtins(workload)}
     limit = limit_bytes(memory_bytes, margin)
     gc.freeze()  # imported objects are half of what each garbage collection would traverse
-    for variant in variants_of(job):
+    variants = variants_of(job)
+    for variant in variants:
         yield {"event": "trying", "what": f"predicting {variant.label}"}
         try:
             row = row_bytes(workload, variant, registry) if variant.cached else None
@@ -64,11 +66,16 @@ def _fit(workload: Workload, job: Event) -> Iterator[Event]:
         except RAISED as error:
             yield {"event": "failed", "label": variant.label, **failure(error)}
             continue
+        advice = None
+        if (found.memory.peak_bytes or 0) > limit and is_to_be_advised(variant, variants):
+            yield {"event": "trying", "what": f"predicting {variant.spec} within the memory"}
+            advice = within_budget(workload, variant.spec, registry, asked or 1, limit)
         yield {
             "event": "fit",
             "label": variant.label,
             **msgspec.to_builtins(found),
             "cache_bytes_per_sample": row,
+            "within_budget": msgspec.to_builtins(advice),
         }
 
 

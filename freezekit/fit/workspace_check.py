@@ -1,6 +1,6 @@
 """Whether the rules for the workspace of convolutions are true where this process runs.
 
-The rules of `bench.workspace` were read off one machine. Another version of torch, another CPU or
+The rules of `memory.workspace` were read off one machine. Another version of torch, another CPU or
 another number of threads may need other workspace. So `fit` runs some small convolutions first, of
 the kinds that vision models have, and compares the allocator's events with the rules. That takes a
 fraction of a second. It is better than a list of the versions on which the rules were true: such a
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from freezekit.bench.allocations import allocations
-from freezekit.bench.workspace import BACKWARD, BATCH_NORM_BACKWARD, FORWARD, cpu_workspace
 from freezekit.fit.records import WorkspaceCheck
+from freezekit.memory.workspace import BACKWARD, BATCH_NORM_BACKWARD, FORWARD, cpu_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

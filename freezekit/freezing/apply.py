@@ -6,10 +6,12 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from freezekit.budget import BudgetedLean
 from freezekit.errors import FreezeError
 from freezekit.freezing.arrival import Arrivals
 from freezekit.freezing.eval_hold import RECORD, HeldInEval, Record, arrival_flags, clear
 from freezekit.lean import Lean
+from freezekit.results.lean_text import budget_bytes
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.freezing.plan import FreezePlan
+    from freezekit.results.lean_text import LeanChoice
 
 
 _LOCKS: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
@@ -33,14 +36,15 @@ def lock_of(model: nn.Module) -> AbstractContextManager[object]:
         return _LOCKS.setdefault(model, RLock())
 
 
-def apply(model: nn.Module, decided: FreezePlan, *, lean: bool) -> None:
+def apply(model: nn.Module, decided: FreezePlan, *, lean: LeanChoice) -> None:
     """Set the flags, hold modules in eval mode, and record the earlier state for `undo`."""
     before = {name: p.requires_grad for name, p in model.named_parameters()}
     record = model.__dict__[RECORD] = Record(decided, before, arrivals=Arrivals(model))
     _set_flags(model, decided)
     _hold(model, decided)
     if lean:
-        record.lean = Lean(model)
+        budget = budget_bytes(lean)
+        record.lean = Lean(model) if budget is None else BudgetedLean(model, budget)
         record.lean.attach()
 
 

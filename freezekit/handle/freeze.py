@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from freezekit.budget.least import check_budget
 from freezekit.freezing.apply import apply, check_parts, check_trainable, lock_of, undo
 from freezekit.freezing.eval_hold import RECORD
 from freezekit.freezing.forward_writes import write_warnings
@@ -13,12 +14,14 @@ from freezekit.freezing.thawing import thaw_warnings
 from freezekit.freezing.wrapped import check_model
 from freezekit.handle.frozen import Frozen
 from freezekit.plugins.registry import default_registry
+from freezekit.results.lean_text import budget_bytes
 
 if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.freezing.plan import FreezePlan
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.spec.strategy import Strategy
 
 
@@ -26,7 +29,7 @@ def freeze_(
     model: nn.Module,
     spec: str | Strategy | FreezePlan,
     *,
-    lean: bool = False,
+    lean: LeanChoice = False,
     thaw: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
     registry: Registry | None = None,
@@ -48,7 +51,9 @@ def freeze_(
         spec: Text such as "first-n-stages:n=2", a strategy, or a plan.
         lean: Keep between forward and backward only the tensors that gradients need. Kernels,
             losses and gradients stay the same to the last bit. docs/explanation/lean.md lists what
-            is kept of each layer.
+            is kept of each layer. With text such as "budget:2GiB", backward also computes modules
+            again, so that a training step fits into that memory at the least extra time. The first
+            forward chooses them. Where all fits, nothing is computed again.
         thaw: Train all that the spec does not freeze, also what arrives frozen.
         example_input: As in `Backbone`. With it, two forwards of a copy in train mode tell whether
             the forward itself changes frozen parts, which is warned of. The copy is on "meta"; a
@@ -60,7 +65,10 @@ def freeze_(
         SpecError, StagingError, PlanError, PluginError: As in `plan`.
         ModelError: The model is no module.
         FreezeError: A part of the model was frozen on its own, or a frozen model around this one
-            holds a part of it. Or the model is wrapped for several processes already, or traced.
+            holds a part of it. Or the model is wrapped for several processes already, or traced. Or
+            `lean` is no budget.
+        SizeError: The size of a budget cannot be read.
+        InsufficientMemoryError: Weights and gradients alone take more than the budget.
 
     Warns:
         FreezekitWarning: The plan probably does not do what the user meant. Or the model's own
@@ -85,7 +93,14 @@ def freeze_(
 
         >>> freeze_(model, "first-n-stages:n=3", lean=True).lean
         True
+
+        With a budget, it also computes again what does not fit:
+
+        >>> frozen = freeze_(model, "first-n-stages:n=3", lean="budget:2GiB")
+        >>> print(frozen.report().splitlines()[-1])
+        lean: autograd keeps only what gradients need; a step has 2 GiB, and the first forward ...
     """
+    budget = budget_bytes(lean)
     registry = registry or default_registry()
     check_model(model)
     with lock_of(model):
@@ -93,6 +108,8 @@ def freeze_(
         backbone = view(model, example_input, registry)
         decided = decide(backbone, spec, registry, thaw=thaw)
         check_trainable(model)
+        if budget is not None:
+            check_budget(model, decided.frozen, budget)
         decided = with_warnings(decided, write_warnings(backbone, decided))
         # Before any change, as warnings may be errors:
         warn((*decided.warnings, *thaw_warnings(model, decided)), stacklevel=3)

@@ -54,7 +54,7 @@ class Frozen:
 
     Attributes:
         backbone: The read-only view of the model.
-        lean: Whether autograd keeps only the tensors that gradients need.
+        lean: Whether autograd keeps only the tensors that gradients need; also with a budget.
     """
 
     def __init__(
@@ -82,6 +82,19 @@ class Frozen:
     @property
     def _registry(self) -> Registry:
         return self._given_registry or default_registry()
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """Names of the modules that backward computes again, as `lean="budget:2GiB"` chose them.
+
+        Empty before the first forward, where all fits, and without a budget.
+        """
+        return () if self._record.lean is None else self._record.lean.recomputed
+
+    @property
+    def recomputed_flops(self) -> float:
+        """The FLOPs of `recomputed`, as a fraction of those of a step without."""
+        return 0.0 if self._record.lean is None else self._record.lean.more_flops
 
     @property
     def plan(self) -> FreezePlan:
@@ -164,8 +177,8 @@ class Frozen:
             *(f"schedule: {each!r}" for each in (self._followed,) if each is not None),
             *(f"cache: {cached!r}" for cached in self._live_caches()),
         ]
-        if self.lean:
-            beside.append("lean: autograd keeps only what gradients need")
+        if self._record.lean is not None:
+            beside.append(f"lean: {self._record.lean.description}")
         return replace(shown, warnings=(*shown.warnings, *warnings)), tuple(beside)
 
     def param_groups(

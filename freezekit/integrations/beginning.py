@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from freezekit.backbone.view import Backbone
     from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
+    from freezekit.results.lean_text import LeanChoice
 
 LONG = 10**6
 """Stands for epochs of a training or steps of an epoch that are not known yet."""
@@ -93,7 +94,7 @@ def freeze_at_first(
     registry: Registry,
     *,
     epochs: int | None = None,
-    lean: bool = False,
+    lean: LeanChoice = False,
     thaw: bool = False,
     example_input: Any = None,  # Any: whatever the model takes
 ) -> Frozen:

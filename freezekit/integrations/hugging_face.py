@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from freezekit.freezing.plan import FreezePlan
     from freezekit.handle.frozen import Frozen
     from freezekit.integrations.cached_loader import CacheOptions
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.schedules.change import Moments
     from freezekit.schedules.followed import FollowedSchedule
     from freezekit.spec.strategy import Strategy
@@ -74,7 +75,7 @@ class FreezeCallback(TrainerCallback):
         self,
         spec: str | Strategy | FreezePlan | Schedule,
         *,
-        lean: bool = False,
+        lean: LeanChoice = False,
         thaw: bool = False,
         module: str | None = None,
         example_input: Any = None,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from freezekit.handle.frozen import Frozen
     from freezekit.integrations.cached_loader import CacheOptions
+    from freezekit.results.lean_text import LeanChoice
     from freezekit.schedules.change import Moments
     from freezekit.schedules.followed import FollowedSchedule
     from freezekit.spec.strategy import Strategy
@@ -67,7 +68,7 @@ class FreezeHooks:
         self,
         spec: str | Strategy | FreezePlan | Schedule,
         *,
-        lean: bool = False,
+        lean: LeanChoice = False,
         thaw: bool = False,
         lr: float | None = None,
         module: str | None = None,

@@ -39,6 +39,21 @@ class Lean:
         layers = [m for m in model.modules() if isinstance(m, FAST_PATH_LAYERS) and m is not model]
         self._replacements = [LeanForward(model), *map(FastPathForward, layers)]
 
+    @property
+    def description(self) -> str:
+        """What it does to the model, for a report."""
+        return "autograd keeps only what gradients need"
+
+    @property
+    def recomputed(self) -> tuple[str, ...]:
+        """Names of the modules that are computed again as a whole."""
+        return ()
+
+    @property
+    def more_flops(self) -> float:
+        """The FLOPs of these modules, as a fraction of those of a step."""
+        return 0.0
+
     def attach(self) -> None:
         """Replace the forwards."""
         for replacement in self._replacements:
@@ -50,7 +65,7 @@ class Lean:
             replacement.detach()
 
 
-class _ForwardReplacement(ABC):
+class ForwardReplacement(ABC):
     """Replaces one module's `forward`.
 
     It is an attribute of the instance, not a hook, a subclass or another module. So keys of the
@@ -109,7 +124,7 @@ class _ForwardReplacement(ABC):
         return partial(type(self.module).forward, self.module)
 
 
-class LeanForward(_ForwardReplacement):
+class LeanForward(ForwardReplacement):
     """Runs a model's forward so that autograd saves less."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +138,7 @@ class LeanForward(_ForwardReplacement):
             return self._forward(*args, **kwargs)
 
 
-class FastPathForward(_ForwardReplacement):
+class FastPathForward(ForwardReplacement):
     """Suspends lean while a layer runs that needs no gradient at all.
 
     Such a layer saves nothing. PyTorch then runs a fast path whose results differ slightly from

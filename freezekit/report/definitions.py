@@ -90,7 +90,12 @@ DEFINITIONS = (
         "[lean]",
         "Frozen with lean=True: autograd keeps only what gradients need, and the gradients are the "
         "same to the last bit.",
-        lambda _, row: row.lean,
+        lambda _, row: row.lean is True,
+    ),
+    Definition(
+        "[budget:SIZE]",
+        "Lean, and backward computes again what does not fit into that memory.",
+        lambda _, row: isinstance(row.lean, str),
     ),
     Definition(
         "[cache]",

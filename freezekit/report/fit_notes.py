@@ -31,6 +31,7 @@ def fit_notes(fit: Fit, timing: Sequence[Result]) -> Notes:
         *(note_of_rows("failed", rows, text) for text, rows in rows_by_text(failed).items()),
         *(said for said in verified if said.kind == "failed"),
         *(note("warning", text) for text in _not_even_one(fit)),
+        *(note("finding", text) for text in _with_budget(fit)),
         *(said for said in speeds if said.kind == "warning"),
         note("precision", _method(fit)),
         *(said for said in speeds if said.kind == "precision"),
@@ -71,6 +72,16 @@ def _not_even_one(fit: Fit) -> list[str]:
         "strategy"
         for row in fit.rows
         if row.batch_size == 0
+    ]
+
+
+def _with_budget(fit: Fit) -> list[str]:
+    """Say with what budget a batch fits that does not fit as it is."""
+    return [
+        f"{row.label}: batch {row.batch_size or 1} does not fit; with --lean "
+        f"{row.within_budget.lean} it fits at +{row.within_budget.more_flops:.0%} FLOPs"
+        for row in fit.rows
+        if row.within_budget is not None
     ]
 
 

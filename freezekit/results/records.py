@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct, structs
 
+from freezekit.results.lean_text import LeanChoice
 from freezekit.results.variant import Variant
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -28,7 +29,7 @@ RunSeconds = Annotated[float, Meta(ge=0, le=1e100)]
 StepTime = Annotated[float, Meta(ge=1e-9, le=1e9)]  # seconds; times are divided by them
 Ratio = Annotated[float, Meta(ge=1e-100, le=1e100)]
 Turn = Annotated[list[StepTime], Meta(min_length=DISCARDED_STEPS + 1)]
-ScheduleKey = tuple[str, bool, int, int]
+ScheduleKey = tuple[str, LeanChoice, int, int]
 Status = Literal["ok", "oom", "error"]
 Verdict = Literal["baseline", "faster", "slower", "no difference shown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -283,7 +284,7 @@ class OfVariant(Record, frozen=True):
     """A row of a result: the variant that it is about, and its label."""
 
     strategy: str
-    lean: bool = False
+    lean: LeanChoice = False
 
     @property
     def variant(self) -> Variant:
@@ -409,7 +410,7 @@ class ScheduleCost(Record, frozen=True):
     """
 
     schedule: str
-    lean: bool
+    lean: LeanChoice
     epochs: Natural
     steps_per_epoch: Natural
     phases: Annotated[tuple[SchedulePhase, ...], Meta(min_length=1)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from freezekit.results.lean_text import LeanChoice, lean_name
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -12,6 +14,7 @@ class Variant:
     Attributes:
         spec: Canonical.
         lean: Whether it is frozen with `freeze_(..., lean=True)`; else stock, as PyTorch does it.
+            Text such as "budget:2GiB" is what `freeze_` is given.
         cached: Whether its steps take features of `frozen.cache(...)` in place of images.
         compiled: Whether `torch.compile` compiles the model; else it is eager.
 
@@ -22,10 +25,12 @@ class Variant:
         'head-only [lean, cache]'
         >>> Variant("head-only", lean=True, compiled=True).label
         'head-only [lean, compiled]'
+        >>> Variant("head-only", lean="budget:2GiB").label
+        'head-only [budget:2GiB]'
     """
 
     spec: str
-    lean: bool = False
+    lean: LeanChoice = False
     cached: bool = False
     compiled: bool = False
 
@@ -35,8 +40,12 @@ class Variant:
 
         No spec reads like the label of another one: canonical ones have quotes around blanks.
         """
-        has = {"lean": self.lean, "compiled": self.compiled, "cache": self.cached}
-        kinds = [name for name in has if has[name]]
+        has = (
+            (lean_name(self.lean), self.lean),
+            ("compiled", self.compiled),
+            ("cache", self.cached),
+        )
+        kinds = [name for name, holds in has if holds]
         return f"{self.spec} [{', '.join(kinds)}]" if kinds else self.spec
 
     @property

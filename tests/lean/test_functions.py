@@ -11,8 +11,8 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from freezekit.bench.tracker import StorageTracker
 from freezekit.lean import Lean
+from freezekit.memory.tracker import StorageTracker
 
 SHAPE = (4, 8, 16, 16)
 MAP = 4 * 8 * 16 * 16  # elements

@@ -209,7 +209,7 @@ def test_a_forward_without_backward_leaves_nothing(twins):
     net = Net(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Dropout(0.2, inplace=True), nn.MaxPool2d(2))
     net.append(nn.Sequential(nn.SiLU(), nn.Conv2d(8, 8, 1)))
     _, lean = twins(net, "by-name:contains=0.weight")
-    from freezekit.bench.tracker import StorageTracker
+    from freezekit.memory.tracker import StorageTracker
 
     tracker = StorageTracker("cpu")
     tracker.add(lean.parameters())

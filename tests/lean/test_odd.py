@@ -10,8 +10,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
-from freezekit.bench.tracker import StorageTracker
 from freezekit.lean import Lean
+from freezekit.memory.tracker import StorageTracker
 
 LAST = torch.channels_last
 

@@ -33,10 +33,12 @@ def test_each_column_is_defined() -> None:
 
 def test_words_that_a_result_does_not_use_are_not_defined(make_result: MakeResult) -> None:
     told = [text.split(":")[0] for text in definitions(make_result())]
-    unused = ("[lean]", "[cache]", "[compiled]", "whole run")
+    unused = ("[lean]", "[budget:SIZE]", "[cache]", "[compiled]", "whole run")
     assert told == [one.term for one in DEFINITIONS if one.term not in unused]
     lean = tuple(replace(row, lean=True) for row in make_result().rows)
     assert definitions(make_result(rows=lean))[-1].startswith("[lean]: Frozen with lean=True")
+    budget = tuple(replace(row, lean="budget:2GiB") for row in make_result().rows)
+    assert definitions(make_result(rows=budget))[-1].startswith("[budget:SIZE]: Lean, and backward")
     cached = tuple(replace(row, cached=True) for row in make_result().rows)
     assert definitions(make_result(rows=cached))[-1].startswith("[cache]: Steps took features")
     assert definitions(make_result(rows=(Row("full"),))) == ()

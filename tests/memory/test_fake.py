@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
-from freezekit.bench.fake import make_fake
+from freezekit.memory.fake import make_fake
 
 
 class Keeps(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from freezekit.bench.fake import make_fake
-from freezekit.bench.tracker import StorageTracker, storage_bytes
+from freezekit.memory.fake import make_fake
+from freezekit.memory.tracker import StorageTracker, storage_bytes
 
 KIB = 1024  # of 256 floats
 

@@ -35,6 +35,8 @@ class StorageTracker(TorchDispatchMode):
     Attributes:
         moments: About how many bytes were alive after each operator since the last `reset_peak`,
             with its workspace.
+        born: How many storages were seen. It is the number, as in `alive`, of the next new one.
+        allocated_bytes: Of all storages that were seen, also of those that were freed.
 
     Example:
         >>> with StorageTracker("cpu") as tracker:
@@ -60,7 +62,8 @@ class StorageTracker(TorchDispatchMode):
         self._births: dict[int, int] = {}
         self._peak_sizes: dict[int, int] = {}
         self._peak_births: dict[int, int] = {}
-        self._born = 0
+        self.born = 0
+        self.allocated_bytes = 0
         self._estimate_bytes = 0  # the sum of the last sizes seen
         self._peak_bytes = 0
         self.moments: list[int] = []
@@ -93,7 +96,11 @@ class StorageTracker(TorchDispatchMode):
 
     def alive(self) -> set[int]:
         """Return a number for each live storage, which no later one gets; holds nothing alive."""
-        return {self._births[key] for key in self.snapshot()}
+        return set(self.alive_bytes())
+
+    def alive_bytes(self) -> dict[int, int]:
+        """Return the bytes of each live storage by its number in `alive`; holds nothing alive."""
+        return {self._births[key]: size for key, size in self.snapshot().items()}
 
     def numbers_of(self, tensors: Iterable[Tensor]) -> set[int]:
         """Return the numbers, as in `alive`, of the storages behind these tensors."""
@@ -136,8 +143,9 @@ class StorageTracker(TorchDispatchMode):
         key = storage._cdata  # the address, which a storage keeps until it is freed
         if key not in self._live:
             self._live[key] = weakref.ref(storage, lambda _: self._forget(key))
-            self._births[key] = self._born
-            self._born += 1
+            self._births[key] = self.born
+            self.born += 1
+            self.allocated_bytes += storage.nbytes()
         size = storage.nbytes()
         self._estimate_bytes += size - self._last_sizes.get(key, 0)
         self._last_sizes[key] = size

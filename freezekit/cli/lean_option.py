@@ -1,0 +1,95 @@
+"""The option `--lean`, with or without a budget of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from freezekit.bench.selection import LEAN_CHOICES, Lean
+from freezekit.errors import FreezekitError
+from freezekit.results.lean_text import PREFIX, LeanChoice, budget_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freezekit.results.variant import Variant
+
+METAVAR = f"[{'|'.join(LEAN_CHOICES)}|{PREFIX}SIZE]"
+
+
+@dataclass(frozen=True)
+class LeanRows:
+    """Which rows of a run are lean.
+
+    Attributes:
+        kind: As `freezekit.bench.selection.choose` takes it.
+        budget: Text such as "budget:2GiB" in place of lean alone, or None.
+
+    Example:
+        >>> from freezekit.results.variant import Variant
+        >>> lean = LeanRows("on", "budget:2GiB")
+        >>> [row.label for row in lean.of([Variant("full"), Variant("full", lean=True)])]
+        ['full', 'full [budget:2GiB]']
+    """
+
+    kind: Lean
+    budget: str | None = None
+
+    def of(self, variants: Iterable[Variant]) -> tuple[Variant, ...]:
+        """Return the rows, the lean ones with the budget."""
+        budget = self.budget
+        return tuple(replace(v, lean=budget) if v.lean and budget else v for v in variants)
+
+
+class LeanRowsType(click.ParamType[LeanRows]):
+    """Reads off, on, both or budget:SIZE, for commands with several rows."""
+
+    name = "lean"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> LeanRows:  # Any: click's own
+        """Return what was asked for."""
+        if isinstance(value, LeanRows):
+            return value
+        if value in LEAN_CHOICES:
+            return LeanRows(cast("Lean", value))
+        if not value.startswith(PREFIX):
+            choices = ", ".join(map(repr, LEAN_CHOICES))
+            self.fail(f"{value!r} is not one of {choices} or a budget such as budget:2GiB")
+        return LeanRows("on", _budget(self, value, param, ctx))
+
+
+class LeanType(click.ParamType[LeanChoice]):
+    """Reads on or budget:SIZE, for a command with one model."""
+
+    name = "lean"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> LeanChoice:  # Any: click's own
+        """Return what `freeze_` takes."""
+        if isinstance(value, bool):
+            return value
+        return value == "on" or _budget(self, value, param, ctx)
+
+
+class LeanCommand(click.Command):
+    """A command whose `--lean` may stand alone, also before an argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write `--lean` as `--lean=on` where no budget follows it."""
+        following = [*args[1:], ""]
+        given = [
+            "--lean=on" if arg == "--lean" and not after.startswith(PREFIX) else arg
+            for arg, after in zip(args, following, strict=True)
+        ]
+        return super().parse_args(ctx, given)
+
+
+def _budget(
+    kind: click.ParamType[Any], value: str, param: Any, ctx: Any
+) -> str:  # Any: click's own
+    try:
+        budget_bytes(value)
+    except FreezekitError as error:
+        kind.fail(str(error), param, ctx)
+    return value
