@@ -14,6 +14,13 @@
 #include <immintrin.h>
 #endif
 
+// A loop that is worth the widest vectors that the processor has.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define FREEZEKIT_HOT __attribute__((optimize("O3"), target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FREEZEKIT_HOT
+#endif
+
 namespace freezekit {
 
 using at::Tensor;

@@ -14,7 +14,7 @@ inline PyObject* differentiable_gradients = nullptr;
 
 // The gradient of the input: that of the output times the inverse deviation, then times the weight,
 // each product rounded, as torch's kernel does. `inner` elements in a row have one channel.
-inline void scale_range(
+FREEZEKIT_HOT inline void scale_range(
     const float* grad, const float* factors, const float* weights, float* out, int64_t start,
     int64_t stop, int64_t channels, int64_t inner) {
   if (inner == 1) {  // channels last
