@@ -7,16 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._pytree import tree_leaves
 
 from freezekit.lean.compiled.marker import mark
 from freezekit.lean.mode import LeanMode, needs_grad
+from freezekit.lean.native.core import native_core
 from freezekit.lean.rules.table import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_PLAIN = frozenset({Tensor, nn.Parameter})
 
 FAST_PATH_LAYERS = nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder
 
@@ -134,8 +137,20 @@ class LeanForward(ForwardReplacement):
             return self._forward(*args, **kwargs)
         if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
-        with LeanMode(RULES):
+        core = native_core()
+        if core is None or not self._takes_plain_tensors(args, kwargs):
+            with LeanMode(RULES):
+                return self._forward(*args, **kwargs)
+        core.enter()
+        try:
             return self._forward(*args, **kwargs)
+        finally:
+            core.leave()
+
+    def _takes_plain_tensors(self, *arguments: Any) -> bool:
+        """Tell whether there are no fake tensors, nor others of a class of their own."""
+        given = [*tree_leaves(arguments), next(self.module.parameters(), None)]
+        return all(type(each) in _PLAIN for each in given if isinstance(each, Tensor))
 
 
 class FastPathForward(ForwardReplacement):

@@ -1,0 +1,131 @@
+"""Compiles the core once for each version of torch, and keeps it in the user's cache.
+
+No wheel could hold it: it uses parts of torch that change from version to version, outside its
+stable ABI. So it is built where it runs. Users without a compiler keep the rules in Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock
+
+SOURCE = Path(__file__).parent / "source"
+
+FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fopenmp", "-ffp-contract=off", "-w")
+"""`-ffp-contract=off`: each product is rounded, as in torch's kernels."""
+
+MAX_SECONDS = 900
+"""A minute is usual. A compiler that takes longer than this hangs."""
+
+
+class Built(NamedTuple):
+    """What a build came to.
+
+    Attributes:
+        library: The core, or None where it could not be built.
+        why_not: One line that says why there is none; empty where there is one.
+    """
+
+    library: Path | None
+    why_not: str = ""
+
+
+def cache_folder() -> Path:
+    """Return the folder of cores: `freezekit/` in `$XDG_CACHE_HOME`, by default in `~/.cache`."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "freezekit"
+
+
+def find_built() -> Built | None:
+    """Return what an earlier build came to, None where there was none."""
+    library, failure = _paths()
+    if library.exists():
+        return Built(library)
+    if failure.exists():
+        return Built(None, failure.read_text(encoding="utf-8").splitlines()[0])
+    return None
+
+
+def build() -> Built:
+    """Compile the core, or wait for another process that does; say so on stderr.
+
+    A compiler's messages go to a file beside the core, and its failure is remembered.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return Built(None, "no C++ compiler was found (g++, clang++ or $CXX)")
+    library, failure = _paths()
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(library.with_suffix(".lock")):
+            found = find_built()
+            if found is not None:  # another process was first
+                return found
+            return _compile(compiler, library, failure)
+    except OSError as error:
+        return Built(None, f"{library.parent} cannot be written: {error.strerror or error}")
+
+
+def _compile(compiler: str, library: Path, failure: Path) -> Built:
+    print(
+        "freezekit: compiling the native core of lean, once for this version of torch; it takes "
+        "about a minute",
+        file=sys.stderr,
+        flush=True,
+    )
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    try:
+        run = subprocess.run(
+            [*compiler.split(), *_arguments(), "-o", str(unfinished)],
+            capture_output=True,
+            text=True,
+            timeout=MAX_SECONDS,
+            check=False,
+        )
+        messages = run.stderr
+        if run.returncode == 0:
+            unfinished.replace(library)
+            return Built(library)
+    except subprocess.TimeoutExpired:
+        messages = f"no end after {MAX_SECONDS} s"
+    except OSError as error:
+        messages = f"{compiler}: {error.strerror or error}"
+    finally:
+        unfinished.unlink(missing_ok=True)
+    why_not = f"it did not compile; {failure} says why"
+    failure.write_text(f"{why_not}\n\n{messages}", encoding="utf-8")
+    return Built(None, why_not)
+
+
+def _arguments() -> list[str]:
+    here = Path(torch.__file__).parent
+    includes = (here / "include", here / "include/torch/csrc/api/include")
+    return [
+        *FLAGS,
+        *(f"-isystem{folder}" for folder in includes),
+        f"-I{sysconfig.get_path('include')}",
+        str(SOURCE / "core.cpp"),
+        f"-L{here / 'lib'}",
+        *("-ltorch", "-ltorch_cpu", "-lc10", "-ltorch_python"),
+        f"-Wl,-rpath,{here / 'lib'}",
+    ]
+
+
+def _paths() -> tuple[Path, Path]:
+    """Return the paths of the core and of the messages of a build that failed."""
+    digest = hashlib.sha256()
+    for part in (torch.__version__, torch.__file__, sysconfig.get_config_var("SOABI"), *FLAGS):
+        digest.update(str(part).encode())
+    for path in sorted(SOURCE.iterdir()):
+        digest.update(path.read_bytes())
+    name = cache_folder() / f"core-{digest.hexdigest()[:16]}"
+    return name.with_suffix(".so"), name.with_suffix(".failed")

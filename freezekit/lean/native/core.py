@@ -1,0 +1,104 @@
+"""Which of lean's cores runs: the native one, or the one in Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from packaging.version import Version
+
+from freezekit.errors import FreezekitError
+from freezekit.lean.native.building import build, find_built
+from freezekit.lean.norm import _DifferentiableGradients
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TESTED = Version("2.14"), Version("2.15")
+"""PyTorch from the first on, below the second: the core uses parts of it that change."""
+
+VARIABLE = "FREEZEKIT_LEAN_CORE"
+"""Set to `python`, the core in Python runs. Set to `native`, an error says where it cannot."""
+
+_choice: list[tuple[Any, str]] = []  # Any: the module; what was decided in this process, once
+
+
+def prepare_core() -> None:
+    """Build the native core where it can be and is not yet."""
+    if not _choice:
+        _choice.append(_decided(may_build=True))
+
+
+def native_core() -> Any:  # Any: a module in C++
+    """Return the native core; None where the core in Python runs. It never builds."""
+    return _chosen()[0]
+
+
+def core_in_use() -> str:
+    """Return which core runs, and where it is not the native one why, in one line.
+
+    Example:
+        >>> core_in_use().split(":")[0] in ("native", "Python")
+        True
+    """
+    module, why_not = _chosen()
+    return "native" if module is not None else f"Python: {why_not}"
+
+
+def _chosen() -> tuple[Any, str]:
+    if not _choice:
+        decided = _decided(may_build=False)
+        if decided[1] == _NOT_BUILT:  # it may be built later
+            return decided
+        _choice.append(decided)
+    return _choice[0]
+
+
+_NOT_BUILT = "the native core is built when a model is first made lean"
+
+
+def _decided(*, may_build: bool) -> tuple[Any, str]:
+    wanted = os.environ.get(VARIABLE, "auto")
+    if wanted not in ("auto", "native", "python"):
+        raise FreezekitError(f"{VARIABLE} is {wanted!r}; it can be auto, native or python")
+    if wanted == "python":
+        return None, f"{VARIABLE} is set to python"
+    module, why_not = _loaded(may_build=may_build)
+    if wanted == "native" and module is None and why_not != _NOT_BUILT:
+        raise FreezekitError(
+            f"{VARIABLE} is set to native, and the native core cannot run: {why_not}"
+        )
+    return module, why_not
+
+
+def _loaded(*, may_build: bool) -> tuple[Any, str]:
+    if sys.platform != "linux":
+        return None, f"the native core was tested on Linux alone, and this is {sys.platform}"
+    if not TESTED[0] <= Version(Version(torch.__version__).base_version) < TESTED[1]:
+        return None, f"the native core was tested with torch {TESTED[0]}, not {torch.__version__}"
+    found = find_built()
+    if found is None:
+        if not may_build:
+            return None, _NOT_BUILT
+        found = build()
+    if found.library is None:
+        return None, found.why_not
+    try:
+        return _import(found.library), ""
+    except ImportError as error:
+        return None, f"{found.library} cannot be loaded: {str(error).splitlines()[0]}"
+
+
+@cache
+def _import(library: Path) -> Any:  # Any: a module in C++
+    spec = importlib.util.spec_from_file_location("core", library)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.set_differentiable_gradients(_DifferentiableGradients.apply)
+    return module
