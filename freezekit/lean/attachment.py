@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.lean.compiled.marker import mark
 from freezekit.lean.mode import LeanMode, needs_grad
-from freezekit.lean.native.core import native_core
+from freezekit.lean.native.core import core_in_use, native_core, prepare_core
 from freezekit.lean.rules.table import RULES
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Lean:
     @property
     def description(self) -> str:
         """What it does to the model, for a report."""
-        return "autograd keeps only what gradients need"
+        return f"autograd keeps only what gradients need ({core_in_use()})"
 
     @property
     def recomputed(self) -> tuple[str, ...]:
@@ -58,7 +58,10 @@ class Lean:
         return 0.0
 
     def attach(self) -> None:
-        """Replace the forwards."""
+        """Replace the forwards, and build the native core where it is to run and is not there."""
+        model = self._replacements[0].module
+        if _has_plain_tensors(model):
+            prepare_core()
         for replacement in self._replacements:
             replacement.attach()
 
@@ -138,7 +141,7 @@ class LeanForward(ForwardReplacement):
         if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
         core = native_core()
-        if core is None or not self._takes_plain_tensors(args, kwargs):
+        if core is None or not _has_plain_tensors(self.module, args, kwargs):
             with LeanMode(RULES):
                 return self._forward(*args, **kwargs)
         core.enter()
@@ -146,11 +149,6 @@ class LeanForward(ForwardReplacement):
             return self._forward(*args, **kwargs)
         finally:
             core.leave()
-
-    def _takes_plain_tensors(self, *arguments: Any) -> bool:
-        """Tell whether there are no fake tensors, nor others of a class of their own."""
-        given = [*tree_leaves(arguments), next(self.module.parameters(), None)]
-        return all(type(each) in _PLAIN for each in given if isinstance(each, Tensor))
 
 
 class FastPathForward(ForwardReplacement):
@@ -171,6 +169,15 @@ class FastPathForward(ForwardReplacement):
 
     def _needs_grad(self, *arguments: Any) -> bool:
         return any(map(needs_grad, [*tree_leaves(arguments), *self.module.parameters()]))
+
+
+def _has_plain_tensors(model: nn.Module, *arguments: Any) -> bool:  # Any: as above
+    """Tell whether there are no fake tensors, nor others of a class of their own.
+
+    The native core has no rules for these; the one in Python has.
+    """
+    given = [*tree_leaves(arguments), next(model.parameters(), None)]
+    return all(type(each) in _PLAIN for each in given if isinstance(each, Tensor))
 
 
 def must_not_act() -> bool:

@@ -8,6 +8,21 @@ import pytest
 import torch
 
 from freezekit import freeze_
+from freezekit.lean.native import core as cores
+
+
+@pytest.fixture(params=["native", "python"])
+def core(request, monkeypatch):
+    """Run the test with each of lean's cores."""
+    if request.param == "python":
+        monkeypatch.setattr(cores, "_choice", [(None, "a test")])
+        return None
+    cores.prepare_core()
+    native = cores.native_core()
+    if native is None:
+        pytest.skip(cores.core_in_use())
+    native.forget_kernels()
+    return native
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from freezekit.lean import Lean
 
+pytestmark = pytest.mark.usefixtures("core")
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 from freezekit.lean import Lean
 from freezekit.memory.tracker import StorageTracker
 
+pytestmark = pytest.mark.usefixtures("core")
 SHAPE = (4, 8, 16, 16)
 MAP = 4 * 8 * 16 * 16  # elements
 BYTES = 4 * MAP

@@ -43,6 +43,11 @@ MODELS = {
     "timm:swin_s3_tiny_224": ("full", "norm-only"),
     "timm:fastvit_t8": ("bias-only",),
 }
+# The rules are tested function by function with both cores, and the native one on all models.
+IN_PYTHON = {name: MODELS[name] for name in ("timm:test_resnet", "timm:test_efficientnet")} | {
+    "timm:test_vit": ("full",),
+    "timm:test_convnext": ("full",),
+}
 SIZES = {"timm:test_vit": 160, "timm:swin_s3_tiny_224": 224}
 # Every kind of block, plain and shifted, and each of them once: the full models take long.
 FEWER = {
@@ -56,9 +61,12 @@ def images(size=64, count=2):
 
 
 @pytest.mark.parametrize(
-    ("name", "spec"), [(name, spec) for name, specs in MODELS.items() for spec in specs]
+    ("core", "name", "spec"),
+    [("native", name, spec) for name, specs in MODELS.items() for spec in specs]
+    + [("python", name, spec) for name, specs in IN_PYTHON.items() for spec in specs],
+    indirect=["core"],
 )
-def test_every_bit_is_stocks_and_memory_never_more(name, spec, twins, assert_same, step):
+def test_every_bit_is_stocks_and_memory_never_more(core, name, spec, twins, assert_same, step):
     stock, lean = twins(load_backbone(name, **FEWER.get(name, {})), spec)
     x = images(SIZES.get(name, 64))
     assert_same(stock, lean, lambda model: step(model, x))

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 from freezekit.lean import Lean
 from freezekit.memory.tracker import StorageTracker
 
+pytestmark = pytest.mark.usefixtures("core")
 LAST = torch.channels_last
 
 

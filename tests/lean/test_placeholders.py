@@ -12,10 +12,14 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 from freezekit.lean import Lean, placeholders
 from freezekit.lean.rules.table import RULES
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:TF32 acceleration on top of oneDNN:UserWarning",  # torch's own, of the switch
-    "ignore:Using padding='same' with even kernel:UserWarning",
-)
+pytestmark = [
+    pytest.mark.usefixtures("core"),
+    pytest.mark.filterwarnings(
+        "ignore:TF32 acceleration on top of oneDNN:UserWarning",  # torch's own, of the switch
+        "ignore:Using padding='same' with even kernel:UserWarning",
+    ),
+]
+in_python = pytest.mark.parametrize("core", ["python"], indirect=True)
 ONEDNN = torch.backends.mkldnn.flags
 LAST = torch.channels_last
 MAP = (17, 4, 16, 16)
@@ -142,7 +146,8 @@ def asked():
     return len(placeholders._asked_for_memory)
 
 
-def test_a_kernel_that_asks_for_memory_gets_it_at_once_next_time(monkeypatch):
+@in_python
+def test_a_kernel_that_asks_for_memory_gets_it_at_once_next_time(core, monkeypatch):
     model, x = lean(Around(*_plain("3x3"))), torch.randn(MAP)
     gradients(model, x)
     assert asked() == 0
@@ -165,7 +170,18 @@ def _plain(name):
     return function, *parameters
 
 
-def test_no_kernel_can_read_a_placeholder_without_memory():
+@pytest.mark.parametrize("core", ["native"], indirect=True)
+def test_the_native_core_remembers_which_kernels_ask_for_memory(core):
+    model, x = lean(Around(*_plain("3x3"))), torch.randn(MAP)
+    gradients(model, x)
+    assert core.asked_for_memory() == 0
+    gradients(model, x, backward=False)
+    gradients(model, torch.randn(9, *MAP[1:]), backward=False)  # another batch, the same kernel
+    assert core.asked_for_memory() == 1
+
+
+@in_python
+def test_no_kernel_can_read_a_placeholder_without_memory(core):
     out = Around(*_plain("3x3"))
     model, seen = lean(out), []
     run = placeholders._Attempt.gradients
@@ -208,7 +224,8 @@ def test_gradients_of_some_inputs_alone():
         assert torch.equal(*found)
 
 
-def test_a_function_that_torch_computes_in_another_way_saves_as_stock(monkeypatch):
+@in_python
+def test_a_function_that_torch_computes_in_another_way_saves_as_stock(core, monkeypatch):
     """As the decompositions do that torch runs on CUDA with deterministic algorithms."""
 
     def by_index(x, pad, mode):

@@ -42,11 +42,11 @@ def core_in_use() -> str:
     """Return which core runs, and where it is not the native one why, in one line.
 
     Example:
-        >>> core_in_use().split(":")[0] in ("native", "Python")
+        >>> core_in_use().split(":")[0] in ("native core", "core in Python")
         True
     """
     module, why_not = _chosen()
-    return "native" if module is not None else f"Python: {why_not}"
+    return "native core" if module is not None else f"core in Python: {why_not}"
 
 
 def _chosen() -> tuple[Any, str]:

@@ -352,6 +352,8 @@ PyObject* forget_kernels(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* asked(PyObject*, PyObject*) { return PyLong_FromSize_t(asked_for_memory.count()); }
+
 PyMethodDef hooks[] = {
     {"pack", pack_hook, METH_O, nullptr}, {"unpack", unpack_hook, METH_O, nullptr}, {nullptr, nullptr, 0, nullptr}};
 
@@ -360,6 +362,7 @@ PyMethodDef methods[] = {
     {"leave", leave, METH_NOARGS, "Switch lean off, pack what can be packed, and forget the rest."},
     {"set_differentiable_gradients", set_differentiable_gradients, METH_O,
      "Set the function for gradients of a fixed batch norm that are to be differentiated."},
+    {"asked_for_memory", asked, METH_NOARGS, "Return of how many calls the kernels asked for memory."},
     {"forget_kernels", forget_kernels, METH_NOARGS, "Forget which kernels asked for memory."},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -39,6 +39,11 @@ struct AskedForMemory {
     is_empty = false;
   }
 
+  size_t count() {
+    std::lock_guard<std::mutex> lock(mutex);
+    return calls.size();
+  }
+
   void clear() {
     std::lock_guard<std::mutex> lock(mutex);
     calls.clear();
