@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.lean.compiled.marker import mark
 from freezekit.lean.mode import LeanMode, needs_grad
-from freezekit.lean.native.core import core_in_use, native_core, prepare_core
+from freezekit.lean.native.core import core_in_use, is_for, native_core, prepare_core
 from freezekit.lean.rules.table import RULES
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Lean:
     @property
     def description(self) -> str:
         """What it does to the model, for a report."""
-        return f"autograd keeps only what gradients need ({core_in_use()})"
+        device = _device_of(self._replacements[0].module)
+        return f"autograd keeps only what gradients need ({core_in_use(device)})"
 
     @property
     def recomputed(self) -> tuple[str, ...]:
@@ -60,7 +61,7 @@ class Lean:
     def attach(self) -> None:
         """Replace the forwards, and build the native core where it is to run and is not there."""
         model = self._replacements[0].module
-        if _has_plain_tensors(model):
+        if _has_plain_tensors(model) and is_for(_device_of(model)):
             prepare_core()
         for replacement in self._replacements:
             replacement.attach()
@@ -140,7 +141,7 @@ class LeanForward(ForwardReplacement):
             return self._forward(*args, **kwargs)
         if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
-        core = native_core()
+        core = native_core(_device_of(self.module))
         if core is None or not _has_plain_tensors(self.module, args, kwargs):
             with LeanMode(RULES):
                 return self._forward(*args, **kwargs)
@@ -178,6 +179,11 @@ def _has_plain_tensors(model: nn.Module, *arguments: Any) -> bool:  # Any: as ab
     """
     given = [*tree_leaves(arguments), next(model.parameters(), None)]
     return all(type(each) in _PLAIN for each in given if isinstance(each, Tensor))
+
+
+def _device_of(model: nn.Module) -> str:
+    parameter = next(model.parameters(), None)
+    return "cpu" if parameter is None else parameter.device.type
 
 
 def must_not_act() -> bool:

@@ -15,6 +15,7 @@ from freezekit.lean.native import core as cores
 from freezekit.memory.tracker import StorageTracker
 
 CHANNELS = 8
+in_native = pytest.mark.parametrize("core", ["native"], indirect=True)
 
 
 def convolution(trained, bias, groups=1):
@@ -124,7 +125,7 @@ def program(seed):
 def step(model, x):
     torch.manual_seed(1)
     model.zero_grad()
-    tracker = StorageTracker("cpu")
+    tracker = StorageTracker(x.device.type)
     tracker.add([x, *model.parameters(), *model.buffers()])
     with tracker:
         loss = model(x).square().mean()
@@ -153,3 +154,40 @@ def test_a_random_program(seed, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(second, again, strict=True))
         assert kept <= held
     assert leans[0][1] <= leans[1][1]  # the native core holds what the one in Python holds, or less
+
+
+@in_native
+@pytest.mark.parametrize("seed", range(40, 52))
+def test_a_random_program_on_a_device_without_kernels_in_the_core(seed, core):
+    """The CPU takes the way of other devices: freezekit's operators pack the bits."""
+    model = program(seed)
+    ours = copy.deepcopy(model)
+    Lean(ours).attach()
+    x = torch.randn(2, CHANNELS, 24, 24, generator=torch.Generator().manual_seed(seed))
+    core.use_kernels(False)
+    try:
+        values, held = step(ours, x)
+    finally:
+        core.use_kernels(True)
+    expected, stock = step(model, x)
+    assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
+    assert held <= stock
+
+
+@pytest.mark.gpu
+@in_native
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_program_on_cuda(seed, core, monkeypatch):
+    monkeypatch.setenv(cores.VARIABLE, "native")
+    torch.use_deterministic_algorithms(True)
+    try:
+        model = program(seed).cuda()
+        ours = copy.deepcopy(model)
+        Lean(ours).attach()
+        x = torch.randn(2, CHANNELS, 24, 24, device="cuda")
+        values, held = step(ours, x)
+        expected, stock = step(model, x)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True))
+    assert held <= stock

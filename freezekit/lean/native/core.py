@@ -22,7 +22,8 @@ TESTED = Version("2.14"), Version("2.15")
 """PyTorch from the first on, below the second: the core uses parts of it that change."""
 
 VARIABLE = "FREEZEKIT_LEAN_CORE"
-"""Set to `python`, the core in Python runs. Set to `native`, an error says where it cannot."""
+"""Set to `python`, the core in Python runs. Set to `native`, the native core runs on every device,
+and an error says where it cannot."""
 
 _choice: list[tuple[Any, str]] = []  # Any: the module; what was decided in this process, once
 
@@ -33,18 +34,27 @@ def prepare_core() -> None:
         _choice.append(_decided(may_build=True))
 
 
-def native_core() -> Any:  # Any: a module in C++
-    """Return the native core; None where the core in Python runs. It never builds."""
-    return _chosen()[0]
+def native_core(device: str = "cpu") -> Any:  # Any: a module in C++
+    """Return the native core; None where the core in Python runs. It never builds.
+
+    Args:
+        device: The type of device that holds the model.
+    """
+    return _chosen()[0] if is_for(device) else None
 
 
-def core_in_use() -> str:
+def core_in_use(device: str = "cpu") -> str:
     """Return which core runs, and where it is not the native one why, in one line.
+
+    Args:
+        device: The type of device that holds the model.
 
     Example:
         >>> core_in_use().split(":")[0] in ("native core", "core in Python")
         True
     """
+    if not is_for(device):
+        return f"core in Python: the native core was tested on the CPU alone, not on {device}"
     module, why_not = _chosen()
     return "native core" if module is not None else f"core in Python: {why_not}"
 
@@ -62,9 +72,7 @@ _NOT_BUILT = "the native core is built when a model is first made lean"
 
 
 def _decided(*, may_build: bool) -> tuple[Any, str]:
-    wanted = os.environ.get(VARIABLE, "auto")
-    if wanted not in ("auto", "native", "python"):
-        raise FreezekitError(f"{VARIABLE} is {wanted!r}; it can be auto, native or python")
+    wanted = _wanted()
     if wanted == "python":
         return None, f"{VARIABLE} is set to python"
     module, why_not = _loaded(may_build=may_build)
@@ -73,6 +81,18 @@ def _decided(*, may_build: bool) -> tuple[Any, str]:
             f"{VARIABLE} is set to native, and the native core cannot run: {why_not}"
         )
     return module, why_not
+
+
+def _wanted() -> str:
+    wanted = os.environ.get(VARIABLE, "auto")
+    if wanted not in ("auto", "native", "python"):
+        raise FreezekitError(f"{VARIABLE} is {wanted!r}; it can be auto, native or python")
+    return wanted
+
+
+def is_for(device: str) -> bool:
+    """Tell whether the native core may run on a device: it was never run on any but the CPU."""
+    return device == "cpu" or _wanted() == "native"
 
 
 def _loaded(*, may_build: bool) -> tuple[Any, str]:

@@ -120,8 +120,14 @@ void pack_range(const T* values, uint8_t* bits, int64_t count, Comparison how) {
   }
 }
 
+// Off, the CPU takes the way of devices that have no kernels here. Tests switch them off.
+inline bool kernels_are_on = true;
+
+// Whether the bits of a tensor are packed, or were packed, by the kernels here.
+inline bool are_ours(const Tensor& bits) { return kernels_are_on && bits.device().is_cpu(); }
+
 inline bool has_kernels(const Tensor& tensor) {
-  if (!tensor.device().is_cpu()) return false;
+  if (!are_ours(tensor)) return false;
   switch (tensor.scalar_type()) {
     case at::kFloat: case at::kDouble: case at::kHalf: case at::kBFloat16: case at::kByte: return true;
     default: return false;

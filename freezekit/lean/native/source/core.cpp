@@ -178,7 +178,8 @@ void hold_mask(const Tensor& out, double p) {
   const auto hold_bits_of = [&](SavedVariable& field) {
     const auto mask = tensor_in(field);
     if (!mask.defined() || mask.sizes() != out.sizes() || !mask.is_non_overlapping_and_dense()) return;
-    if (!has_kernels(mask) && mask.device().is_cpu()) return;
+    const auto type = mask.scalar_type();
+    if (are_ours(mask) && type != at::kBool && !has_kernels(mask)) return;
     double kept = 1;  // a mask of booleans
     if (mask.scalar_type() != at::kBool)  // a mask of 0 and 1/(1-p), rounded as torch rounds it
       kept = at::ones({}, mask.options().device(at::kCPU)).div_(1 - p).item<double>();
@@ -352,6 +353,11 @@ PyObject* forget_kernels(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* use_kernels(PyObject*, PyObject* given) {
+  kernels_are_on = PyObject_IsTrue(given) == 1;
+  Py_RETURN_NONE;
+}
+
 PyObject* asked(PyObject*, PyObject*) { return PyLong_FromSize_t(asked_for_memory.count()); }
 
 PyMethodDef hooks[] = {
@@ -363,6 +369,7 @@ PyMethodDef methods[] = {
     {"set_differentiable_gradients", set_differentiable_gradients, METH_O,
      "Set the function for gradients of a fixed batch norm that are to be differentiated."},
     {"asked_for_memory", asked, METH_NOARGS, "Return of how many calls the kernels asked for memory."},
+    {"use_kernels", use_kernels, METH_O, "Take the way of devices that have no kernels here, or not."},
     {"forget_kernels", forget_kernels, METH_NOARGS, "Forget which kernels asked for memory."},
     {nullptr, nullptr, 0, nullptr}};
 

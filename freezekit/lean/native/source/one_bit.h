@@ -55,7 +55,7 @@ inline const Activation& hardsigmoid_activation() {
 }
 
 inline Activation leaky_relu_activation(double slope, bool saves_input) {
-  return {Operator::leaky_relu, {slope}, {slope}, {0.0, INFINITE, true}, -1.0, 1.0, saves_input};
+  return {Operator::leaky_relu, {slope, 0.0}, {slope, 0.0}, {0.0, INFINITE, true}, -1.0, 1.0, saves_input};
 }
 
 // --- bits on devices that have no kernels here: freezekit's own operators ----------------------------
@@ -89,7 +89,7 @@ inline std::function<Tensor(const Tensor&)> encoder(const Tensor& like, Comparis
 }
 
 inline Tensor values_of(const Tensor& bits, int64_t count, double zero, double one, at::ScalarType type) {
-  if (bits.device().is_cpu()) return unpack(bits, count, zero, one, type);
+  if (are_ours(bits)) return unpack(bits, count, zero, one, type);
   return unpack_by_operator(bits, count, zero, one, type);
 }
 
@@ -124,7 +124,7 @@ struct ActivationBackward : Node {
     const auto& bits = saved->bits;
     const bool runs_kernel = !at::GradMode::is_enabled() && !is_batch_of_gradients(grad) &&
         grad.strides() == at::IntArrayRef(strides);
-    if (runs_kernel && !bits.device().is_cpu()) return {backward_by_operator(grad, bits, function)};
+    if (runs_kernel && !are_ours(bits)) return {backward_by_operator(grad, bits, function)};
     if (runs_kernel && has_kernels(grad) && grad.layout() == at::kStrided && is_plain(grad)) {
       if (function.kind == Operator::threshold) return {select(grad, bits, false)};
       if (function.kind == Operator::hardtanh) return {select(grad, bits, true)};
@@ -154,7 +154,7 @@ struct ActivationBackward : Node {
 // of a leaf.
 inline bool can_hold_bits(const Tensor& image, bool inplace) {
   return may_act() && needs_grad(image) && is_eligible(image, MIN_BYTES_FOR_BITS) &&
-      image.is_floating_point() && (has_kernels(image) || !image.device().is_cpu()) &&
+      image.is_floating_point() && (has_kernels(image) || !are_ours(image)) &&
       image.is_non_overlapping_and_dense() && !has_tangent(image) &&
       !(inplace && (image.is_view() || image.is_leaf()));
 }

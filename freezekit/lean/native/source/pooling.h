@@ -93,7 +93,7 @@ struct SavedIndices : Saved {
   }
 
  private:
-  bool is_ours(const Tensor& pooled) const { return pooled.device().is_cpu() && pooled.is_contiguous(); }
+  bool is_ours(const Tensor& pooled) const { return are_ours(pooled) && pooled.is_contiguous(); }
 
   // Contiguous tensors, element by element.
   template <class From, class To, class Run>
