@@ -26,7 +26,7 @@ _COUNTING = "bound.py", "cases.py", "frozen_batch_norm.py", "needs.py", "session
 def code_digest() -> str:
     """Return a digest of all code that a row depends on: lean's own, and the code that counts."""
     package = Path(freezekit.__file__).parent
-    files = [*sorted((package / "lean").rglob("*.py"))]
+    files = sorted(p for p in (package / "lean").rglob("*") if p.suffix in (".py", ".h", ".cpp"))
     files += [package / "memory" / name for name in ("tracker.py", "fake.py")]
     files += [Path(__file__).with_name(name) for name in _COUNTING]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]

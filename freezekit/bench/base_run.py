@@ -131,6 +131,7 @@ class BaseRun(Generic[R]):
         shared = {
             "environment": self.take_environment,
             "workload": self.take_workload,
+            "doing": lambda event: self.show(what=event["what"]),
             "failed": self.fail_row,
             "broken": self.fail_run,
         }

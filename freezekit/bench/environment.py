@@ -26,6 +26,7 @@ FACTS = (
     "torchvision",
     "timm",
     "cuda",
+    "lean_core",
     "allocator",
 )
 """The facts of a machine and its software on which figures depend."""

@@ -40,6 +40,7 @@ from freezekit.bench.static import (
 from freezekit.bench.timing import run_timing
 from freezekit.bench.workload import describe_workload
 from freezekit.errors import FreezekitError, ModelError
+from freezekit.lean.native.core import core_in_use, is_to_be_built
 from freezekit.model.loading import check_name
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.model.own_folder import look_in_current_folder
@@ -81,10 +82,10 @@ def serve(jobs: Jobs, job: Event) -> None:
     send({"event": "end"})
 
 
-def _resolved(workload: Workload) -> Generator[Event, None, Workload]:
+def _resolved(workload: Workload, job: Event) -> Generator[Event, None, Workload]:
     """Tell of the environment, the workload and the model; return the workload as resolved."""
     check_device(workload)
-    yield {"event": "environment", "environment": environment_of(workload)}
+    yield from environment_events(workload, job)
     workload = describe_workload(workload)
     digest = model_digest(workload)
     yield {
@@ -97,7 +98,7 @@ def _resolved(workload: Workload) -> Generator[Event, None, Workload]:
 
 def _plans(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
-    workload = yield from _resolved(workload)
+    workload = yield from _resolved(workload, job)
     variants = variants_of(job)
     specs = dict.fromkeys(variant.spec for variant in variants)
     digests = plan_digests(workload, specs, registry)
@@ -120,7 +121,7 @@ def _phases(job: Event) -> dict[str, PhasePlan]:
 def _static(workload: Workload, job: Event) -> Iterator[Event]:
     registry = load_registry(job["block"])
     phases = _phases(job)
-    workload = yield from _resolved(workload)
+    workload = yield from _resolved(workload, job)
     variants = variants_of(job)
     staged, forwards = staged_view(workload, registry), forwards_of(workload)
     full: StaticFigures | None = None
@@ -247,7 +248,17 @@ def failure(error: BaseException) -> Event:
     return {"status": "error", "error": text, "model": isinstance(error, ModelError)}
 
 
-def environment_of(workload: Workload) -> Event:
+def environment_events(workload: Workload, job: Event) -> Iterator[Event]:
+    """Tell of the environment; where a row is lean, lean's native core is built before."""
+    facts = _environment_of(workload)
+    if any(variant.lean for variant in variants_of(job)):
+        if is_to_be_built(workload.device):
+            yield {"event": "doing", "what": "compiling the native core of lean, once"}
+        facts["lean_core"] = core_in_use(workload.device, build=True)
+    yield {"event": "environment", "environment": facts}
+
+
+def _environment_of(workload: Workload) -> Event:
     """Return the facts of software and device that this process knows."""
     import torchvision
 

@@ -13,7 +13,7 @@ from freezekit.bench.worker import (
     RAISED,
     Event,
     check_device,
-    environment_of,
+    environment_events,
     failure,
     serve,
     variants_of,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def _fit(workload: Workload, job: Event) -> Iterator[Event]:
     check_device(workload)
     registry = load_registry(job["block"])
-    yield {"event": "environment", "environment": environment_of(workload)}
+    yield from environment_events(workload, job)
     memory_bytes = job["memory_bytes"]
     if workload.device == "cuda" and memory_bytes is None:
         memory_bytes = torch.cuda.mem_get_info()[0]

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from freezekit.lean.compiled.marker import mark
 from freezekit.lean.mode import LeanMode, needs_grad
-from freezekit.lean.native.core import core_in_use, is_for, native_core, prepare_core
+from freezekit.lean.native.core import core_in_use, native_core, prepare_core
 from freezekit.lean.rules.table import RULES
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Lean:
     def attach(self) -> None:
         """Replace the forwards, and build the native core where it is to run and is not there."""
         model = self._replacements[0].module
-        if _has_plain_tensors(model) and is_for(_device_of(model)):
-            prepare_core()
+        if _has_plain_tensors(model):
+            prepare_core(_device_of(model))
         for replacement in self._replacements:
             replacement.attach()
 

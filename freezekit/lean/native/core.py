@@ -28,9 +28,13 @@ and an error says where it cannot."""
 _choice: list[tuple[Any, str]] = []  # Any: the module; what was decided in this process, once
 
 
-def prepare_core() -> None:
-    """Build the native core where it can be and is not yet."""
-    if not _choice:
+def prepare_core(device: str = "cpu") -> None:
+    """Build the native core where it can be and is not yet.
+
+    Args:
+        device: The type of device that holds the model.
+    """
+    if _is_for(device) and not _choice:
         _choice.append(_decided(may_build=True))
 
 
@@ -40,21 +44,29 @@ def native_core(device: str = "cpu") -> Any:  # Any: a module in C++
     Args:
         device: The type of device that holds the model.
     """
-    return _chosen()[0] if is_for(device) else None
+    return _chosen()[0] if _is_for(device) else None
 
 
-def core_in_use(device: str = "cpu") -> str:
+def is_to_be_built(device: str = "cpu") -> bool:
+    """Tell whether the native core would run, and is not there yet."""
+    return _is_for(device) and _chosen()[1] == _NOT_BUILT
+
+
+def core_in_use(device: str = "cpu", *, build: bool = False) -> str:
     """Return which core runs, and where it is not the native one why, in one line.
 
     Args:
         device: The type of device that holds the model.
+        build: Build the native core first where it is to run.
 
     Example:
         >>> core_in_use().split(":")[0] in ("native core", "core in Python")
         True
     """
-    if not is_for(device):
+    if not _is_for(device):
         return f"core in Python: the native core was tested on the CPU alone, not on {device}"
+    if build:
+        prepare_core()
     module, why_not = _chosen()
     return "native core" if module is not None else f"core in Python: {why_not}"
 
@@ -68,7 +80,7 @@ def _chosen() -> tuple[Any, str]:
     return _choice[0]
 
 
-_NOT_BUILT = "the native core is built when a model is first made lean"
+_NOT_BUILT = "the native core is not built yet, which happens when a model is first made lean"
 
 
 def _decided(*, may_build: bool) -> tuple[Any, str]:
@@ -90,7 +102,7 @@ def _wanted() -> str:
     return wanted
 
 
-def is_for(device: str) -> bool:
+def _is_for(device: str) -> bool:
     """Tell whether the native core may run on a device: it was never run on any but the CPU."""
     return device == "cpu" or _wanted() == "native"
 
