@@ -54,9 +54,7 @@ BLOCKS, ROUNDS, WARM = 6, {"overhead": 12, "step": 4}, 3
 
 
 @click.command(help=__doc__)
-@click.option(
-    "--only", default="*", metavar="PATTERN", help="Cases that match, as 'step *resnet50*'."
-)
+@click.option("--only", default="*", metavar="PATTERN", help="Cases such as 'step *resnet50*'.")
 @click.option("--fresh", is_flag=True, help="Start again, whatever the file holds.")
 @click.option("--page", is_flag=True, help="Print the tables; measure nothing.")
 @click.option("--one", hidden=True, nargs=3)
@@ -78,23 +76,17 @@ def main(only: str, fresh: bool, page: bool, one: tuple[str, str, str] | None) -
                     continue  # it has none
                 if (kind, model, spec) in done or not fnmatch(f"{kind} {model} {spec}", only):
                     continue
-                command = [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.lean.cores",
-                    "--one",
-                    kind,
-                    model,
-                    spec,
-                ]
-                run = subprocess.run(command, capture_output=True, text=True, check=True)
-                line = json.loads(run.stdout) | {"code": digest}
+                line = in_process(kind, model, spec) | {"code": digest}
                 with FILE.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-                print(
-                    f"{kind} {model} {spec}: {told(line, 'python')} -> {told(line, 'native')}",
-                    flush=True,
-                )
+                both = " -> ".join(told(line, arm) for arm in ARMS[1:])
+                print(f"{kind} {model} {spec}: {both}", flush=True)
+
+
+def in_process(*case: str) -> dict:
+    command = [sys.executable, "-m", "benchmarks.lean.cores", "--one", *case]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout)
 
 
 def lines() -> list[dict]:
@@ -173,19 +165,17 @@ def told(line: dict, arm: str) -> str:
     return f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def short(model: str) -> str:
+    return model.partition(":")[2].partition("_patch")[0]
+
+
 def as_page() -> str:
     """Return a table for each set of cases, in Markdown."""
     found = {key(line): line for line in lines()}
     tables = []
     for kind, models in CASES.items():
-        heads = [
-            f"{m.partition(':')[2].split('_patch')[0]}, {s} px, batch {b}"
-            for m, (s, b) in models.items()
-        ]
-        rows = [
-            f"| {kind}, of stock | " + " | ".join(heads) + " |",
-            "|---" * (len(heads) + 1) + "|",
-        ]
+        heads = [f"{short(m)}, {size} px, batch {count}" for m, (size, count) in models.items()]
+        rows = [f"| {kind} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for spec in SPECS:
             cells = []
             for model in models:
