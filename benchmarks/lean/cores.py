@@ -41,7 +41,7 @@ CASES = {
         "torchvision:resnet50": (64, 1),
         "timm:efficientnet_b0": (64, 1),
         "timm:mobilenetv3_large_100": (64, 1),
-        "timm:vit_small_patch16_224": (64, 1),
+        "timm:vit_small_patch16_224": (224, 1),
     },
     "step": {
         "torchvision:resnet50": (160, 4),

@@ -35,14 +35,14 @@ class FixedBatchNorm(torch.autograd.Function):
             return (None,) * 6
         mean, variance, weight = ctx.saved_tensors
         wants_input, _, _, _, wants_bias, _ = ctx.needs_input_grad
-        compute = _DifferentiableGradients.apply if torch.is_grad_enabled() else _gradients
+        compute = DifferentiableGradients.apply if torch.is_grad_enabled() else _gradients
         to_input, to_bias = compute(
             grad, mean, variance, weight, ctx.eps, ctx.stride, (wants_input, wants_bias)
         )
         return to_input, None, None, None, to_bias, None
 
 
-class _DifferentiableGradients(torch.autograd.Function):
+class DifferentiableGradients(torch.autograd.Function):
     """The gradients under `create_graph=True`: the bits of `_gradients`, and a derivative.
 
     The gradient of the input is linear in that of the output, and that of the bias is a sum of it.

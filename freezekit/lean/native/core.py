@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from freezekit.errors import FreezekitError
 from freezekit.lean.native.building import build, find_built
-from freezekit.lean.norm import _DifferentiableGradients
+from freezekit.lean.norm import DifferentiableGradients
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,5 +132,5 @@ def _import(library: Path) -> Any:  # Any: a module in C++
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.set_differentiable_gradients(_DifferentiableGradients.apply)
+    module.set_differentiable_gradients(DifferentiableGradients.apply)
     return module

@@ -23,22 +23,36 @@ using MaybeTensor = std::optional<Tensor>;
 // The keys below the rules: a function that has no use for its rule goes on there.
 Keys after(Keys keys) { return keys & Keys(Keys::FULL_AFTER, RULES); }
 
+// The keys below both: for a function of which it is known that it takes nothing to compute again.
+Keys after_both(Keys keys) { return keys & Keys(Keys::FULL_AFTER, WATCH); }
+
 // --- the gradient needs the shape ---------------------------------------------------------------------
 
 Tensor convolution(
     Keys keys, const Tensor& image, const Tensor& weight, const MaybeTensor& bias, SymInts stride,
     SymInts padding, SymInts dilation, bool transposed, SymInts output_padding, c10::SymInt groups) {
   session.pack_dead();
-  const bool acts = may_act() && !needs_grad(weight) && (needs_grad(image) || needs_grad(bias)) &&
+  const bool may = may_act();
+  const bool takes_known = may && (session.recomputed(image) || session.recomputed(weight));
+  const bool acts = may && !needs_grad(weight) && (needs_grad(image) || needs_grad(bias)) &&
       is_eligible(image) && is_plain(weight);
+  const auto run = [&] {
+    Stock stock;
+    return at::convolution_symint(
+        image, weight, bias, stride, padding, dilation, transposed, output_padding, groups);
+  };
+  if (!acts && takes_known) {
+    auto out = run();
+    hold_known(out, &nodes::ConvolutionBackward0::input_, &nodes::ConvolutionBackward0::weight_);
+    return out;
+  }
   if (!acts)
     return at::redispatch::convolution_symint(
-        after(keys), image, weight, bias, stride, padding, dilation, transposed, output_padding, groups);
+        after_both(keys), image, weight, bias, stride, padding, dilation, transposed, output_padding, groups);
   const auto dilations = C10_AS_INTARRAYREF_SLOW(dilation);
   const bool reads = probably_reads_input(image, weight, bias, dilations, groups.expect_int());
+  auto out = run();
   Stock stock;
-  auto out = at::convolution_symint(
-      image, weight, bias, stride, padding, dilation, transposed, output_padding, groups);
   hold_shape(out, &nodes::ConvolutionBackward0::input_, reads, [&] {
     auto seed = mix(mix_layout(mix(0, weight.sizes()), weight), dilations);
     seed = mix(mix(seed, C10_AS_INTARRAYREF_SLOW(stride)), C10_AS_INTARRAYREF_SLOW(padding));
@@ -104,6 +118,18 @@ Tensor batch_norm(
   return fixed_batch_norm(image, weight, bias, *mean, *variance, eps, [&] {
     return at::batch_norm(image, weight, bias, mean, variance, training, momentum, eps, cudnn);
   });
+}
+
+// With batch statistics it saves its input, as stock does.
+std::tuple<Tensor, Tensor, Tensor> native_batch_norm(
+    Keys keys, const Tensor& image, const MaybeTensor& weight, const MaybeTensor& bias, const MaybeTensor& mean,
+    const MaybeTensor& variance, bool training, double momentum, double eps) {
+  if (!may_act() || !session.recomputed(image))
+    return at::redispatch::native_batch_norm(after_both(keys), image, weight, bias, mean, variance, training, momentum, eps);
+  Stock stock;
+  auto found = at::native_batch_norm(image, weight, bias, mean, variance, training, momentum, eps);
+  hold_known(std::get<0>(found), &nodes::NativeBatchNormBackward0::input_);
+  return found;
 }
 
 // --- the gradient needs one bit -----------------------------------------------------------------------
@@ -271,6 +297,18 @@ TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericWrapper, m) {
   m.fallback(torch::CppFunction::makeFromBoxedFunction<&watch_call>());
 }
 
+// Functions that save none of their inputs, or that are made of others: to watch them costs time for
+// nothing. What writes into its input is not among them.
+TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericWrapper, m) {
+  for (const auto* name :
+       {"add.Tensor", "add.Scalar", "sub.Tensor", "mean.dim", "sum.dim_IntList", "cat", "detach", "view",
+        "permute", "transpose.int", "slice.Tensor", "select.int", "unsqueeze", "squeeze.dim", "expand", "t",
+        "sigmoid", "tanh", "empty_like", "empty.memory_format", "conv1d", "conv2d",
+        "conv3d", "batch_norm", "_batch_norm_impl_index", "layer_norm", "linear", "dropout", "flatten.using_ints",
+        "adaptive_avg_pool2d", "max_pool2d"})
+    m.impl(name, torch::CppFunction::makeFallthrough());
+}
+
 #define FREEZEKIT_SHAPE(op, N, ...) \
   m.impl(#op, TORCH_FN((shape_rule<nodes::N, &at::redispatch::op, &at::op, __VA_ARGS__>)))
 #define FREEZEKIT_PAD(op, N) \
@@ -286,6 +324,7 @@ TORCH_LIBRARY_IMPL(_, TESTING_ONLY_GenericWrapper, m) {
 TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericMode, m) {
   m.impl("convolution", TORCH_FN(convolution));
   m.impl("batch_norm", TORCH_FN(batch_norm));
+  m.impl("native_batch_norm", TORCH_FN(native_batch_norm));
   FREEZEKIT_SHAPE(avg_pool2d, AvgPool2DBackward0, Ints, Ints, Ints, bool, bool, std::optional<int64_t>);
   FREEZEKIT_SHAPE(avg_pool3d, AvgPool3DBackward0, Ints, Ints, Ints, bool, bool, std::optional<int64_t>);
   FREEZEKIT_PAD(_adaptive_avg_pool2d, AdaptiveAvgPool2DBackward0);

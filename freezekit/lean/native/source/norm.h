@@ -9,7 +9,7 @@
 
 namespace freezekit {
 
-// `_DifferentiableGradients.apply` of freezekit/lean/norm.py: under `create_graph=True`, which is rare.
+// `DifferentiableGradients.apply` of freezekit/lean/norm.py: under `create_graph=True`, which is rare.
 inline PyObject* differentiable_gradients = nullptr;
 
 // The gradient of the input: that of the output times the inverse deviation, then times the weight,

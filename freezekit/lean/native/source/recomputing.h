@@ -45,6 +45,20 @@ inline void remember_layer_norm(const Tensor& out, at::IntArrayRef shape, double
   });
 }
 
+// Makes the node of a result hold how to compute again what it has saved, where that is known.
+template <class N, class... Fields>
+void hold_known(const Tensor& out, Fields N::*... fields) {
+  if (!out.requires_grad()) return;
+  auto* node = dynamic_cast<N*>(out.grad_fn().get());
+  if (!node) return;
+  const auto each = [&](SavedVariable& field) {
+    const auto tensor = tensor_in(field);
+    if (!tensor.defined() || !tensor.requires_grad()) return;
+    if (auto known = session.recomputed(tensor)) hold(field, std::move(known));
+  };
+  (each(node->*fields), ...);
+}
+
 // The same for a product of two activations that are both saved.
 inline void remember_product(const Tensor& out) {
   if (!out.requires_grad()) return;
