@@ -122,7 +122,9 @@ def _compile(compiler: str, library: Path, failure: Path) -> Built:
 
 
 def _failed(compiler: str, failure: Path) -> Built:
-    return Built(None, f"{compiler} did not compile it; {failure} says why (delete it to try again)")
+    return Built(
+        None, f"{compiler} did not compile it; {failure} says why (delete it to try again)"
+    )
 
 
 def _compiler() -> str | None:
