@@ -145,11 +145,7 @@ class LeanForward(ForwardReplacement):
         if core is None or not _has_plain_tensors(self.module, args, kwargs):
             with LeanMode(RULES):
                 return self._forward(*args, **kwargs)
-        core.enter()
-        try:
-            return self._forward(*args, **kwargs)
-        finally:
-            core.leave()
+        return core.run(self._forward, args, kwargs)
 
 
 class FastPathForward(ForwardReplacement):

@@ -57,7 +57,9 @@ class PackableActivation:
 
     def pack(self) -> None:
         """Replace the activation by its bits, unless it was changed in place."""
-        if self._whole is not None and not self._whole.is_modified:
+        if self._whole is None or self._whole.is_modified:
+            return
+        if not _would_be_without_memory(self._whole.tensor):
             with _on_stream(self._stream):
                 self._bits = self._encoding.encode(self._whole.tensor)
                 self._whole = self._death = None
@@ -69,6 +71,13 @@ class PackableActivation:
             return False
         storage = self._whole.tensor.untyped_storage()
         return torch._C._storage_Use_Count(storage._cdata) > _UNSHARED_USE_COUNT
+
+
+def _would_be_without_memory(activation: Tensor) -> bool:
+    """Tell whether its bits would be a wrapper or fake, which no later gradient can use."""
+    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    is_in_fake = fake is not None and type(activation) is torch.Tensor
+    return is_in_fake or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _on_stream(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:

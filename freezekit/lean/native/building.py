@@ -23,6 +23,9 @@ SOURCE = Path(__file__).parent / "source"
 FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fopenmp", "-ffp-contract=off", "-w")
 """`-ffp-contract=off`: each product is rounded, as in torch's kernels."""
 
+END = b"\nfreezekit: the end\n"
+"""Ends the file of a core. To load a truncated one would kill the process."""
+
 MAX_SECONDS = 900
 """A minute is usual. A compiler that takes longer than this hangs."""
 
@@ -40,18 +43,28 @@ class Built(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Return the folder of cores: `freezekit/` in `$XDG_CACHE_HOME`, by default in `~/.cache`."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "freezekit"
+    """Return the folder of cores: `freezekit/` in `$XDG_CACHE_HOME`, by default in `~/.cache`.
+
+    Raises:
+        RuntimeError: The user has no home.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "freezekit"
 
 
 def find_built() -> Built | None:
-    """Return what an earlier build came to, None where there was none."""
-    library, failure = _paths()
-    if library.exists():
-        return Built(library)
-    if failure.exists():
-        return Built(None, failure.read_text(encoding="utf-8").splitlines()[0])
+    """Return what an earlier build with the same compiler came to, None where there was none."""
+    try:
+        library, failure = _paths()
+        if library.exists() and _is_whole(library):
+            return Built(library)
+        compiler = _compiler()
+        if compiler and failure.exists() and _compiler_of(failure) == compiler:
+            return _failed(compiler, failure)
+    except RuntimeError as error:  # of `Path.home`
+        return Built(None, f"there is no folder to keep it in: {error}")
+    except OSError as error:
+        return Built(None, f"{library.parent} cannot be read: {error.strerror or error}")
     return None
 
 
@@ -60,7 +73,7 @@ def build() -> Built:
 
     A compiler's messages go to a file beside the core, and its failure is remembered.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    compiler = _compiler()
     if compiler is None:
         return Built(None, "no C++ compiler was found (g++, clang++ or $CXX)")
     library, failure = _paths()
@@ -88,11 +101,14 @@ def _compile(compiler: str, library: Path, failure: Path) -> Built:
             [*compiler.split(), *_arguments(), "-o", str(unfinished)],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=MAX_SECONDS,
             check=False,
         )
         messages = run.stderr
-        if run.returncode == 0:
+        if run.returncode == 0 and unfinished.exists():
+            with unfinished.open("ab") as file:
+                file.write(END)
             unfinished.replace(library)
             return Built(library)
     except subprocess.TimeoutExpired:
@@ -101,9 +117,31 @@ def _compile(compiler: str, library: Path, failure: Path) -> Built:
         messages = f"{compiler}: {error.strerror or error}"
     finally:
         unfinished.unlink(missing_ok=True)
-    why_not = f"it did not compile; {failure} says why"
-    failure.write_text(f"{why_not}\n\n{messages}", encoding="utf-8")
-    return Built(None, why_not)
+    failure.write_text(f"{compiler}\n\n{messages}", encoding="utf-8")
+    return _failed(compiler, failure)
+
+
+def _failed(compiler: str, failure: Path) -> Built:
+    return Built(
+        None, f"{compiler} did not compile it; {failure} says why (delete it to try again)"
+    )
+
+
+def _compiler() -> str | None:
+    given = os.environ.get("CXX", "").strip()
+    return given or shutil.which("g++") or shutil.which("clang++")
+
+
+def _compiler_of(failure: Path) -> str | None:
+    """Return the compiler that failed; another one may not."""
+    return next(iter(failure.read_text(encoding="utf-8", errors="replace").splitlines()), None)
+
+
+def _is_whole(library: Path) -> bool:
+    with library.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - len(END)))
+        return file.read() == END
 
 
 def _arguments() -> list[str]:

@@ -5,6 +5,7 @@
 // both.
 #include <ATen/RedispatchFunctions.h>
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/utils/object_ptr.h>
 #include <torch/library.h>
 
 #include "norm.h"
@@ -364,19 +365,29 @@ TORCH_LIBRARY_IMPL(aten, TESTING_ONLY_GenericMode, m) {
 
 namespace {
 
-PyObject* enter(PyObject*, PyObject*) {
+void enter() {
   if (session.depth++ == 0) c10::impl::tls_set_dispatch_key_included(RULES, true);
-  Py_RETURN_NONE;
 }
 
-PyObject* leave(PyObject*, PyObject*) {
+void leave() {
+  if (--session.depth > 0) return;
+  c10::impl::tls_set_dispatch_key_included(RULES, false);
+  c10::impl::tls_set_dispatch_key_included(WATCH, false);
+  session.finish();
+}
+
+// One call, because Python may raise KeyboardInterrupt between two.
+PyObject* run(PyObject*, PyObject* given) {
   HANDLE_TH_ERRORS
-  if (--session.depth == 0) {
-    c10::impl::tls_set_dispatch_key_included(RULES, false);
-    c10::impl::tls_set_dispatch_key_included(WATCH, false);
-    session.finish();
-  }
-  Py_RETURN_NONE;
+  PyObject *forward, *args, *kwargs;
+  if (!PyArg_ParseTuple(given, "OO!O!", &forward, &PyTuple_Type, &args, &PyDict_Type, &kwargs)) return nullptr;
+  enter();
+  THPObjectPtr found(PyObject_Call(forward, args, kwargs));
+  PyObject *type, *error, *trace;
+  PyErr_Fetch(&type, &error, &trace);  // packing may run code in Python
+  leave();
+  PyErr_Restore(type, error, trace);
+  return found.release();
   END_HANDLE_TH_ERRORS
 }
 
@@ -403,8 +414,7 @@ PyMethodDef hooks[] = {
     {"pack", pack_hook, METH_O, nullptr}, {"unpack", unpack_hook, METH_O, nullptr}, {nullptr, nullptr, 0, nullptr}};
 
 PyMethodDef methods[] = {
-    {"enter", enter, METH_NOARGS, "Switch lean on in this thread."},
-    {"leave", leave, METH_NOARGS, "Switch lean off, pack what can be packed, and forget the rest."},
+    {"run", run, METH_VARARGS, "Return forward(*args, **kwargs), with lean in this thread."},
     {"set_differentiable_gradients", set_differentiable_gradients, METH_O,
      "Set the function for gradients of a fixed batch norm that are to be differentiated."},
     {"asked_for_memory", asked, METH_NOARGS, "Return of how many calls the kernels asked for memory."},

@@ -53,8 +53,8 @@ inline std::optional<int64_t> elements_in_a_row(const Tensor& grad) {
 inline Tensor scaled(const Tensor& grad, const Tensor& variance, const Tensor& weight, double eps) {
   // Torch's kernel computes the deviation in double precision, and rounds its inverse.
   const auto factors = (1 / (variance.to(at::kDouble) + eps).sqrt()).to(at::kFloat);
-  const auto inner = elements_in_a_row(grad);
-  const bool is_usual = inner && grad.numel() > 0 && is_plain(grad) && is_plain(variance) &&
+  const auto inner = is_plain(grad) ? elements_in_a_row(grad) : std::nullopt;
+  const bool is_usual = inner && grad.numel() > 0 && is_plain(variance) &&
       factors.is_contiguous() &&
       (!weight.defined() || (weight.is_contiguous() && weight.scalar_type() == at::kFloat));
   if (!is_usual) {

@@ -146,7 +146,8 @@ inline void watch_call(const c10::OperatorHandle& op, c10::DispatchKeySet keys, 
   const auto next = keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, WATCH);
   // A composite function is made of others, which come here or to their rules in turn.
   const bool is_composite = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
-  if (is_composite || session.known.empty() || !may_act()) return op.redispatchBoxed(next, stack);
+  if (is_composite || session.known.empty()) return op.redispatchBoxed(next, stack);
+  const bool acts = may_act();
   const auto& schema = op.schema();
   const size_t count = schema.arguments().size();
   const auto given = torch::jit::last(*stack, count);
@@ -161,7 +162,9 @@ inline void watch_call(const c10::OperatorHandle& op, c10::DispatchKeySet keys, 
       // values changed through `data` leave the version as it is
       if (alias && alias->isWrite() && tensor.layout() == at::kStrided && tensor.has_storage())
         session.forget(tensor.storage().unsafeGetStorageImpl());
-      takes_known |= is_known(tensor);
+      takes_known |= acts && is_known(tensor);
+    } else if (!acts) {
+      continue;
     } else if (value.isTensorList()) {
       for (const Tensor& tensor : value.toTensorVector()) takes_known |= is_known(tensor);
     } else if (value.isOptionalTensorList()) {

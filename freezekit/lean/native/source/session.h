@@ -3,6 +3,7 @@
 
 #include <ATen/SavedTensorHooks.h>
 #include <Python.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <unordered_map>
@@ -16,6 +17,18 @@ namespace freezekit {
 constexpr int64_t MIN_BYTES = 1 << 12;
 constexpr int64_t MIN_BYTES_FOR_BITS = 1 << 14;
 constexpr int MAX_RECOMPUTED_CALLS = 8;
+
+// Whether new tensors have no memory of their own here: within transforms of functions, and where fake
+// tensors are made or operators recorded. Lean must wait.
+inline bool is_transformed() {
+  using c10::impl::TorchDispatchModeTLS;
+  using c10::impl::TorchDispatchModeKey;
+  if (c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode)) return true;
+  if (!TorchDispatchModeTLS::any_modes_set()) return false;
+  for (auto key : {TorchDispatchModeKey::FAKE, TorchDispatchModeKey::PROXY, TorchDispatchModeKey::FUNCTIONAL})
+    if (TorchDispatchModeTLS::get_mode(key).has_value()) return true;
+  return false;
+}
 
 using Death = c10::weak_intrusive_ptr<c10::TensorImpl>;
 
@@ -86,6 +99,7 @@ inline void Packable::pack() {
 }
 
 inline void Session::pack_dead() {
+  if (alive.empty() || is_transformed()) return;
   size_t kept = 0;
   for (size_t i = 0; i < alive.size(); i++) {
     auto packable = alive[i].packable.lock();
@@ -183,8 +197,7 @@ inline void Session::forget(const c10::StorageImpl* storage) {
 inline bool may_act() {
   return session.depth > 0 && at::GradMode::is_enabled() &&
       at::SavedTensorDefaultHooks::is_enabled() &&
-      !at::SavedTensorDefaultHooks::get_hooks(true).has_value() &&
-      !c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
+      !at::SavedTensorDefaultHooks::get_hooks(true).has_value() && !is_transformed();
 }
 
 // An ordinary tensor: no subclass of Python's, not sparse, nested, batched or of forward mode.

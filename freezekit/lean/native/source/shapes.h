@@ -4,8 +4,10 @@
 // memory. Where a kernel asks for its address, it runs again on a placeholder of zeros.
 #pragma once
 
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/generated/Functions.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
 
 #include <atomic>
 #include <mutex>
@@ -53,6 +55,16 @@ struct AskedForMemory {
 
 inline AskedForMemory asked_for_memory;
 
+// Whether a profiler notes the addresses of tensors; one that records shapes does.
+inline bool notes_addresses() {
+  if (!at::hasCallbacks()) return false;
+  using torch::profiler::impl::ProfilerStateBase;
+  const auto* of_thread = ProfilerStateBase::getTLS();
+  const auto of_process = ProfilerStateBase::getGlobal();
+  return (of_thread && of_thread->config().report_input_shapes) ||
+      (of_process && of_process->config().report_input_shapes);
+}
+
 // The metadata of a tensor whose values no gradient needs.
 struct Shape : Saved {
   Metadata metadata;
@@ -63,7 +75,7 @@ struct Shape : Saved {
   // Under `create_graph=True` it has memory, because the graph of the gradient holds it and hands it
   // to kernels that nobody watches.
   Tensor restore() override {
-    if (needs_memory || at::GradMode::is_enabled()) return metadata.empty().zero_();
+    if (needs_memory || at::GradMode::is_enabled() || notes_addresses()) return metadata.empty().zero_();
     auto placeholder = at::empty({0}, metadata.options);
     placeholder.storage().unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(
         "this tensor has no memory: lean saved only its shape");
@@ -72,15 +84,30 @@ struct Shape : Saved {
   }
 };
 
+// The edges of a node while it runs.
+class LentEdges {
+ public:
+  LentEdges(Node& node, const torch::autograd::edge_list& edges) : node(node) { node.next_edges() = edges; }
+  ~LentEdges() { node.next_edges().clear(); }
+  LentEdges(const LentEdges&) = delete;
+  LentEdges& operator=(const LentEdges&) = delete;
+
+ private:
+  Node& node;
+};
+
 // Stands in the graph for a node, and runs it: without memory, then with it.
 struct Attempt : Node {
   NodePtr node;
   std::shared_ptr<Shape> shape;
   size_t call;
+  std::mutex mutex;
 
-  Attempt(NodePtr node, std::shared_ptr<Shape> shape, size_t call)
-      : Node(torch::autograd::edge_list(node->next_edges())),
-        node(std::move(node)),
+  // The node gets its edges back while it runs. Two owners of a node would make autograd destroy a
+  // long graph by recursion, which overflows the stack.
+  Attempt(NodePtr given, std::shared_ptr<Shape> shape, size_t call)
+      : Node(std::exchange(given->next_edges(), {})),
+        node(std::move(given)),
         shape(std::move(shape)),
         call(call) {}
 
@@ -89,6 +116,8 @@ struct Attempt : Node {
   void release_variables() override { node->release_variables(); }
 
   variable_list apply(variable_list&& grads) override {
+    std::lock_guard<std::mutex> lock(mutex);
+    const LentEdges lent(*node, next_edges());
     if (shape->needs_memory || at::GradMode::is_enabled()) return (*node)(std::move(grads));
     try {
       return (*node)(variable_list(grads));
