@@ -68,10 +68,17 @@ def test_verify_takes_lean_alone_or_with_a_budget(args: tuple[str, ...], lean: o
     assert json.loads(done.stdout)["lean"] == lean
 
 
-def test_verify_refuses_what_is_no_budget() -> None:
-    done = run("verify", *MODEL, "--lean", "budget:abc")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("budget:abc", "'--lean': 'budget:abc': 'abc' is no size"),
+        ("both", "'--lean': 'both' is no budget such as budget:2GiB; --lean alone has none"),
+    ],
+)
+def test_verify_refuses_what_is_no_budget(given: str, said: str) -> None:
+    done = run("verify", *MODEL, f"--lean={given}")
     assert done.exit_code == 2
-    assert "'abc' is no size" in " ".join(done.stderr.split())
+    assert said in " ".join(done.stderr.split())
 
 
 def test_fit_proposes_a_budget(tmp_path: Path) -> None:
