@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import freezekit
 from freezekit.budget.choose import choose, least_limit
 from freezekit.budget.describe import computed_again
 from freezekit.budget.fake_step import FakeStep
@@ -36,7 +35,7 @@ CLOSE = 0.02
 
 SILENT_SECONDS = 2.0
 
-_INNER = tuple(str(Path(package.__file__).parent) for package in (freezekit, torch))
+_INNER = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)
 
 
 def decide(
