@@ -44,6 +44,25 @@ class LeanRows:
         return tuple(replace(v, lean=budget) if v.lean and budget else v for v in variants)
 
 
+def check_eager(budget: object, *, compiled: bool) -> None:
+    """Refuse a budget where rows are compiled.
+
+    Raises:
+        click.UsageError: There are both.
+
+    Example:
+        >>> check_eager("budget:2GiB", compiled=True)
+        Traceback (most recent call last):
+        ...
+        click.exceptions.UsageError: torch.compile runs a model without a budget: leave out ...
+    """
+    if isinstance(budget, str) and compiled:
+        raise click.UsageError(
+            "torch.compile runs a model without a budget: leave out --compile, or give --lean "
+            "without a budget"
+        )
+
+
 class LeanRowsType(click.ParamType[LeanRows]):
     """Reads off, on, both or budget:SIZE, for commands with several rows."""
 

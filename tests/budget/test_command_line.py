@@ -81,6 +81,16 @@ def test_verify_refuses_what_is_no_budget(given: str, said: str) -> None:
     assert said in " ".join(done.stderr.split())
 
 
+@pytest.mark.parametrize(
+    ("command", "compiled"),
+    [("bench", ("--compile", "both")), ("fit", ("--compile", "on")), ("verify", ("--compile",))],
+)
+def test_a_compiled_model_has_no_budget(command: str, compiled: tuple[str, ...]) -> None:
+    done = run(command, *MODEL, "--lean", "budget:1GiB", *compiled)
+    assert done.exit_code == 2
+    assert "torch.compile runs a model without a budget" in " ".join(done.stderr.split())
+
+
 def test_fit_proposes_a_budget(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     asked = "-s", "full", "--memory", "15MB", "--batch-size", "8", "--lean", "on", "-o", str(path)
