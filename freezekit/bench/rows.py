@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset, default_collate
 
 from freezekit.bench.workload import autocast, in_channels_last
+from freezekit.budget import choosing_nothing
 from freezekit.cache.beforehand import Forwards
 from freezekit.cache.calls import Call, outputs_of
 from freezekit.errors import CacheError
@@ -62,7 +63,7 @@ class PrefixForward:
     def __call__(self) -> None:
         """Compute a batch, as filling does: with gradients enabled, which chooses some kernels."""
         model = self.session.model
-        with torch.enable_grad(), autocast(self.session.workload):
+        with torch.enable_grad(), autocast(self.session.workload), choosing_nothing():
             outputs_of(model, lambda: model(*self.images), self.cut)
 
 

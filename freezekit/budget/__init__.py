@@ -8,3 +8,4 @@ autograd holds because of it and what it costs to compute it again, `choose.py` 
 """
 
 from freezekit.budget.attachment import BudgetedLean as BudgetedLean
+from freezekit.budget.attachment import choosing_nothing as choosing_nothing

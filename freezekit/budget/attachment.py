@@ -95,7 +95,7 @@ class BudgetedLean(Lean):
                 self._take(known[1])
             return
         self._take(None)
-        with _alone():
+        with choosing_nothing():  # no copy of the model does while its original does
             choice = decide(self._model, args, kwargs, self.budget_bytes)
         self._known[situation], self._in_force = (sizes, choice), situation
         self._take(choice)
@@ -124,7 +124,7 @@ class _BudgetForward(ForwardReplacement):
         return self._forward(*args, **kwargs)
 
     def _may_choose(self) -> bool:
-        if must_not_act() or has_hooks_on_saved_tensors() or getattr(_choosing, "is_on", False):
+        if must_not_act() or has_hooks_on_saved_tensors() or getattr(_choosing, "is_off", False):
             return False
         return not any(
             p.is_meta for p in self.module.parameters()
@@ -137,13 +137,23 @@ class _BudgetForward(ForwardReplacement):
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Let no copy of the model choose while its original does."""
-    _choosing.is_on = True
+def choosing_nothing() -> Iterator[None]:
+    """Let no model choose, for forwards of this thread that are no steps of a training.
+
+    Example:
+        >>> lean = BudgetedLean(nn.Sequential(nn.Linear(8, 8)), 2**20)
+        >>> lean.attach()
+        >>> with choosing_nothing():
+        ...     _ = lean._model(torch.ones(4, 8))
+        >>> lean.choice is None
+        True
+    """
+    before = getattr(_choosing, "is_off", False)
+    _choosing.is_off = True
     try:
         yield
     finally:
-        _choosing.is_on = False
+        _choosing.is_off = before
 
 
 def _situation(model: nn.Module, count: int) -> tuple[Any, ...]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from freezekit.budget.choose import choose, least_limit
 from freezekit.budget.describe import computed_again
@@ -31,6 +34,8 @@ CLOSE = 0.02
 """The part of the budget that a choice may leave free without another round."""
 
 SILENT_SECONDS = 2.0
+
+_INNER = str(Path(__file__).parents[1]), str(Path(torch.__file__).parent)
 
 
 def decide(
@@ -62,11 +67,12 @@ def decide(
             )
             return None
     if not choice.fits:
+        names = choice.step.names
+        how = f"when {computed_again(names)}" if names else "and computing again does not help"
         _warn(
-            f"a step of this {type(model).__name__} takes {size_text(choice.step.peak_bytes)} at "
-            f"least, and does not fit into the budget of {size_text(budget_bytes)}: "
-            f"{computed_again(choice.step.names)} for that; give a smaller batch, a larger budget, "
-            "or freeze more"
+            f"a step of this {type(model).__name__} does not fit into the budget of "
+            f"{size_text(budget_bytes)}: it takes {size_text(choice.step.peak_bytes)} at least, "
+            f"{how}; give a smaller batch, a larger budget, or freeze more"
         )
     return choice
 
@@ -99,7 +105,11 @@ def _decide(step: FakeStep, budget_bytes: int) -> Choice:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, FreezekitWarning, stacklevel=2)
+    """Warn of a forward, at the line of the user's code that called it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INNER):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, FreezekitWarning, stacklevel=level)
 
 
 @contextmanager

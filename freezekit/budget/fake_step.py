@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from freezekit.budget.records import Predicted
-from freezekit.budget.segments import SegmentForward
+from freezekit.budget.segments import FOR_ONE_RUN, SegmentForward
 from freezekit.memory.fake import make_fake
 from freezekit.memory.tracker import StorageTracker
 from freezekit.memory.workspace import cpu_workspace
@@ -56,6 +56,8 @@ class FakeStep:
             self.model = meta_copy(model)
             for module, its_copy in zip(model.modules(), self.model.modules(), strict=True):
                 its_copy.training = module.training
+            kept = map(_kept_of_one_run, self.model.modules())
+            self._kept = [each for each in kept if each is not None]
             self._mode = make_fake(self.model, str(self._device))
             with self._mode:
                 self._args, self._kwargs = tree_map_only(Tensor, _without_values, (args, kwargs))
@@ -86,6 +88,8 @@ class FakeStep:
 
     def forward(self) -> list[Tensor]:
         """Return the outputs that need a gradient; called within `tracked`."""
+        for each in self._kept:
+            each.clear()
         outputs = tree_leaves(self.model(*self._args, **self._kwargs))
         torch.clear_autocast_cache()  # as at the end of the user's `autocast`
         return [each for each in outputs if isinstance(each, Tensor) and each.requires_grad]
@@ -128,6 +132,10 @@ class FakeStep:
         """Drop the gradients."""
         for parameter in self.model.parameters():
             parameter.grad = None
+
+
+def _kept_of_one_run(module: nn.Module) -> Any:  # Any: as in `FOR_ONE_RUN`
+    return getattr(module.__dict__.get("forward"), "__dict__", {}).get(FOR_ONE_RUN)
 
 
 def _without_values(tensor: Tensor) -> Tensor:

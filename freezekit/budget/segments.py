@@ -22,6 +22,10 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+FOR_ONE_RUN = "_freezekit_for_one_run"
+"""An attribute of a module's forward that is there for one run of the model, and no longer in the
+backward pass: what it keeps of that run, to be cleared before another one."""
+
 _PLAIN = Tensor, bool, int, float, complex, str, type(None), torch.dtype, torch.device
 
 
@@ -62,12 +66,16 @@ def has_hooks_on_saved_tensors() -> bool:
 def is_like_the_first(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether a second run of a module is like the first, as far as a call shows it.
 
-    It is not where somebody's hooks inside the module would run twice, or where an argument is an
-    object that may change.
+    It is not where somebody's hooks inside the module would run twice, where a part of the module
+    is skipped in the first run alone, or where an argument is an object that may change.
     """
-    inside = (inner for inner in module.modules() if inner is not module)
-    if any(getattr(inner, kind) for inner in inside for kind in _HOOKS):
-        return False
+    for inner in module.modules():
+        if inner is module:
+            continue
+        if any(getattr(inner, kind) for kind in _HOOKS):
+            return False
+        if FOR_ONE_RUN in getattr(inner.__dict__.get("forward"), "__dict__", ()):
+            return False
     return all(isinstance(leaf, _PLAIN) for leaf in tree_leaves((args, kwargs)))
 
 

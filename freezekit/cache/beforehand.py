@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from freezekit.budget import choosing_nothing
 from freezekit.cache.candidates import SAMPLES
 from freezekit.cache.layout import leaf_by_shape
 from freezekit.cache.prefix import Output, Prefix
@@ -87,7 +88,8 @@ class Forwards:
             for name, module in model.named_modules()
             if not any(True for _ in module.parameters())
         }
-        self._few, self._more = (traced(model, run, batch_of(samples)) for samples in SAMPLES)
+        with choosing_nothing():
+            self._few, self._more = (traced(model, run, batch_of(samples)) for samples in SAMPLES)
 
     @property
     def flops_per_sample(self) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from freezekit.budget.segments import FOR_ONE_RUN
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -55,6 +57,7 @@ def intercepted(
             counts[name] += 1
             return on_call(call, lambda: inner(*args, **kwargs), (args, kwargs))
 
+        vars(forward)[FOR_ONE_RUN] = counts
         vars(module)["forward"] = forward
 
     try:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
+from freezekit.budget import choosing_nothing
 from freezekit.cache.samples import FirstOf, image_in, spread, with_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from freezekit.cache.rows import Rows
-    from freezekit.cache.samples import Place
+from freezekit.cache.samples import Place
 
 # Any in this file: a data set may give anything, and a model take it.
 
@@ -74,10 +75,11 @@ class Source:
         return FirstOf(self.place, only_image=self.only_image)
 
     def run(self, batch: Any) -> Any:
-        """Call the model with a batch."""
+        """Call the model with a batch; a memory budget chooses in the steps of a training alone."""
         device = next(self.model.parameters()).device
         batch = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch)
-        return self.call(self.model, batch) if self.call else self.model(batch)
+        with choosing_nothing():
+            return self.call(self.model, batch) if self.call else self.model(batch)
 
     def checked(self, samples: Sequence[int]) -> list[Any]:
         """Return batches of the first of the same samples, with a little noise in the images.

@@ -11,7 +11,7 @@ import click
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model, complete_schedule, model_names
 from freezekit.cli.gates import fail_if_option
-from freezekit.cli.lean_option import METAVAR, LeanRowsType
+from freezekit.cli.lean_option import METAVAR, LeanRowsType, check_eager
 from freezekit.cli.options import (
     DEFAULT_SPECS,
     EPOCHS,
@@ -204,6 +204,7 @@ def bench(
             "the memory and the time of a compiled model are known from a run alone: leave out "
             "--static or --compile"
         )
+    check_eager(lean.budget, compiled=compiled != "off")
     asked = specs or (() if schedules else DEFAULT_SPECS)
     variants = lean.of(choose(asked, registry, is_lean, cache, compiled))
     timed = lean.of(choose_schedules(schedules, registry, is_lean))

@@ -9,7 +9,7 @@ import click
 
 from freezekit.bench.selection import LEAN_CHOICES, choose
 from freezekit.cli.completion import complete_model
-from freezekit.cli.lean_option import METAVAR, LeanRowsType
+from freezekit.cli.lean_option import METAVAR, LeanRowsType, check_eager
 from freezekit.cli.options import (
     DEFAULT_SPECS,
     block_option,
@@ -154,6 +154,7 @@ def fit(
 
     if samples is not None and cache == "off":
         raise click.UsageError("--samples tells the size of a cache: give --cache too")
+    check_eager(lean.budget, compiled=compiled != "off")
     for path in outputs:
         check_writable(path, FIT_FORMATS)
     memory_bytes = None if memory is None else read_bytes(memory)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from freezekit.bench.selection import LEAN_CHOICES, Lean
-from freezekit.errors import FreezekitError
-from freezekit.results.lean_text import PREFIX, LeanChoice, budget_bytes
+from freezekit.errors import SizeError
+from freezekit.results.lean_text import PREFIX, LeanChoice
+from freezekit.results.sizes import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,25 @@ class LeanRows:
         return tuple(replace(v, lean=budget) if v.lean and budget else v for v in variants)
 
 
+def check_eager(budget: object, *, compiled: bool) -> None:
+    """Refuse a budget where rows are compiled.
+
+    Raises:
+        click.UsageError: There are both.
+
+    Example:
+        >>> check_eager("budget:2GiB", compiled=True)
+        Traceback (most recent call last):
+        ...
+        click.exceptions.UsageError: torch.compile runs a model without a budget: leave out ...
+    """
+    if isinstance(budget, str) and compiled:
+        raise click.UsageError(
+            "torch.compile runs a model without a budget: leave out --compile, or give --lean "
+            "without a budget"
+        )
+
+
 class LeanRowsType(click.ParamType[LeanRows]):
     """Reads off, on, both or budget:SIZE, for commands with several rows."""
 
@@ -56,7 +76,8 @@ class LeanRowsType(click.ParamType[LeanRows]):
             return LeanRows(cast("Lean", value))
         if not value.startswith(PREFIX):
             choices = ", ".join(map(repr, LEAN_CHOICES))
-            self.fail(f"{value!r} is not one of {choices} or a budget such as budget:2GiB")
+            said = f"{value!r} is not one of {choices} or a budget such as budget:2GiB"
+            self.fail(said, param, ctx)
         return LeanRows("on", _budget(self, value, param, ctx))
 
 
@@ -69,6 +90,9 @@ class LeanType(click.ParamType[LeanChoice]):
         """Return what `freeze_` takes."""
         if isinstance(value, bool):
             return value
+        if value != "on" and not value.startswith(PREFIX):
+            said = f"{value!r} is no budget such as budget:2GiB; --lean alone has none"
+            self.fail(said, param, ctx)
         return value == "on" or _budget(self, value, param, ctx)
 
 
@@ -89,7 +113,7 @@ def _budget(
     kind: click.ParamType[Any], value: str, param: Any, ctx: Any
 ) -> str:  # Any: click's own
     try:
-        budget_bytes(value)
-    except FreezekitError as error:
-        kind.fail(str(error), param, ctx)
+        read_bytes(value.removeprefix(PREFIX))
+    except SizeError as error:
+        kind.fail(f"{value!r}: {error}", param, ctx)
     return value

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from freezekit.cli.completion import complete_model, complete_schedule, complete_spec
-from freezekit.cli.lean_option import LeanCommand, LeanType
+from freezekit.cli.lean_option import LeanCommand, LeanType, check_eager
 from freezekit.cli.options import (
     block_option,
     image_size_option,
@@ -161,6 +161,7 @@ def verify(
         }
     )
     _check_ranks(nproc, options["device"])
+    check_eager(lean, compiled=compiled)
     registry = load_registry(options["block"])
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)

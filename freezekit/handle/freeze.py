@@ -98,7 +98,7 @@ def freeze_(
 
         >>> frozen = freeze_(model, "first-n-stages:n=3", lean="budget:2GiB")
         >>> print(frozen.report().splitlines()[-1])
-        lean: autograd keeps only what gradients need; a step has 2 GiB, and the first forward ...
+        lean: autograd keeps only what gradients need (...); a step has 2 GiB, and the ...
     """
     budget = budget_bytes(lean)
     registry = registry or default_registry()

@@ -19,7 +19,7 @@ def result_schema() -> dict[str, Any]:  # Any: JSON
 
     Example:
         >>> sorted(result_schema()["$defs"])[:3]
-        ['CacheFigures', 'Control', 'Filling']
+        ['CacheFigures', 'Compilation', 'Control']
     """
     (run,), components = schema_components([Result], ref_template=_REFERENCE)
     for name, component in components.items():

@@ -139,8 +139,10 @@ def test_says_the_least_that_is_possible() -> None:
     model, images = small_model().train(), torch.randn(4, 3, 24, 24)
     least, _ = least_bytes(model, images, "bias-only")
     frozen = freeze_(model, "bias-only", lean=f"budget:{least // 2}")
-    with pytest.warns(FreezekitWarning, match=r"takes .* at least, and does not fit"):
+    said = r"does not fit into the budget of .*: it takes .* at least, when . modules are computed"
+    with pytest.warns(FreezekitWarning, match=said) as warned:
         model(images)
+    assert warned[0].filename == __file__  # where the user called it
     assert "which does not fit" in frozen.report()
     with pytest.raises(InsufficientMemoryError, match="parameters, buffers and gradients"):
         freeze_(model, "bias-only", lean="budget:1KiB")

@@ -68,10 +68,27 @@ def test_verify_takes_lean_alone_or_with_a_budget(args: tuple[str, ...], lean: o
     assert json.loads(done.stdout)["lean"] == lean
 
 
-def test_verify_refuses_what_is_no_budget() -> None:
-    done = run("verify", *MODEL, "--lean", "budget:abc")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("budget:abc", "'--lean': 'budget:abc': 'abc' is no size"),
+        ("both", "'--lean': 'both' is no budget such as budget:2GiB; --lean alone has none"),
+    ],
+)
+def test_verify_refuses_what_is_no_budget(given: str, said: str) -> None:
+    done = run("verify", *MODEL, f"--lean={given}")
     assert done.exit_code == 2
-    assert "'abc' is no size" in " ".join(done.stderr.split())
+    assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "compiled"),
+    [("bench", ("--compile", "both")), ("fit", ("--compile", "on")), ("verify", ("--compile",))],
+)
+def test_a_compiled_model_has_no_budget(command: str, compiled: tuple[str, ...]) -> None:
+    done = run(command, *MODEL, "--lean", "budget:1GiB", *compiled)
+    assert done.exit_code == 2
+    assert "torch.compile runs a model without a budget" in " ".join(done.stderr.split())
 
 
 def test_fit_proposes_a_budget(tmp_path: Path) -> None:

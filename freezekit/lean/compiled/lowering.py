@@ -11,9 +11,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._inductor import virtualized  # not its `ops`, whose attributes doctest cannot ask for
 from torch._inductor.ir import Pointwise
 from torch._inductor.lowering import register_lowering
-from torch._inductor.virtualized import ops
 from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 
 from freezekit.lean.compiled.mask_operators import PACK, UNPACK
@@ -33,9 +33,9 @@ def _pack(
         total = None
         for bit, parts in enumerate(product(*map(range, splits))):
             place = [n * size + i for n, size, i in zip(parts, sizes, index, strict=True)]
-            value = ops.where(load(place), _integer(1 << bit), _integer(0))
-            total = value if total is None else ops.bitwise_or(total, value)
-        return ops.to_dtype(total, torch.uint8)
+            value = virtualized.ops.where(load(place), _integer(1 << bit), _integer(0))
+            total = value if total is None else virtualized.ops.bitwise_or(total, value)
+        return virtualized.ops.to_dtype(total, torch.uint8)
 
     return Pointwise.create(
         device=mask.get_device(), dtype=torch.uint8, inner_fn=byte, ranges=sizes
@@ -53,9 +53,13 @@ def _unpack(bits: Any, splits: Sequence[int]) -> Any:
             place.append(i if parts == 1 else ModularIndexing(i, 1, size))
             if parts > 1:
                 bit = bit + FloorDiv(i, size) * prod(splits[dim + 1 :])
-        weight = ops.bitwise_left_shift(_integer(1), ops.index_expr(bit, torch.int32))
-        value = ops.bitwise_and(ops.to_dtype(load(place), torch.int32), weight)
-        return ops.ne(value, _integer(0))
+        weight = virtualized.ops.bitwise_left_shift(
+            _integer(1), virtualized.ops.index_expr(bit, torch.int32)
+        )
+        value = virtualized.ops.bitwise_and(
+            virtualized.ops.to_dtype(load(place), torch.int32), weight
+        )
+        return virtualized.ops.ne(value, _integer(0))
 
     return Pointwise.create(
         device=bits.get_device(),
@@ -66,4 +70,4 @@ def _unpack(bits: Any, splits: Sequence[int]) -> Any:
 
 
 def _integer(value: int) -> Any:
-    return ops.constant(value, torch.int32)
+    return virtualized.ops.constant(value, torch.int32)
