@@ -18,12 +18,14 @@ quick: .venv/.installed-dev  ## the tests without the slow ones
 check: .venv/.installed-dev  ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror freezekit/lean/native/source/*
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: .venv/.installed-dev  ## correct the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i freezekit/lean/native/source/*
 
 # From scratch each time: Sphinx does not repeat the warnings of a page that it has read before.
 docs: .venv/.installed-dev build/docs/.installed  ## the documentation in build/site; warnings are errors

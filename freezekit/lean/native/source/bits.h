@@ -1,4 +1,5 @@
-// One bit for each element of a tensor: made, and used, with vector instructions where there are some.
+// One bit for each element of a tensor: made, and used, with vector instructions where there are
+// some.
 //
 // The first element of a byte is its lowest bit. Threads share the work as torch's own kernels do.
 #pragma once
@@ -16,7 +17,8 @@
 
 // A loop that is worth the widest vectors that the processor has.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FREEZEKIT_HOT __attribute__((optimize("O3"), target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define FREEZEKIT_HOT \
+  __attribute__((optimize("O3"), target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define FREEZEKIT_HOT
 #endif
@@ -56,8 +58,9 @@ void pack_plain(const T* values, uint8_t* bits, int64_t count, Comparison how) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f,avx512bw"))) inline int64_t pack_avx512(
-    const float* values, uint8_t* bits, int64_t count, Comparison how) {
+__attribute__((target("avx512f,avx512bw"))) inline int64_t pack_avx512(const float* values,
+                                                                       uint8_t* bits, int64_t count,
+                                                                       Comparison how) {
   const auto low = _mm512_set1_ps(float(how.low)), high = _mm512_set1_ps(float(how.high));
   const bool one_bound = std::isinf(how.high);
   int64_t i = 0;
@@ -77,8 +80,8 @@ __attribute__((target("avx512f,avx512bw"))) inline int64_t pack_avx512(
   return i;
 }
 
-__attribute__((target("avx2"))) inline int64_t pack_avx2(
-    const float* values, uint8_t* bits, int64_t count, Comparison how) {
+__attribute__((target("avx2"))) inline int64_t pack_avx2(const float* values, uint8_t* bits,
+                                                         int64_t count, Comparison how) {
   const auto low = _mm256_set1_ps(float(how.low)), high = _mm256_set1_ps(float(how.high));
   const bool one_bound = std::isinf(how.high);
   int64_t i = 0;
@@ -99,9 +102,12 @@ __attribute__((target("avx2"))) inline int64_t pack_avx2(
 #endif
 
 // Returns how many elements the vector instructions have packed; a multiple of 8.
-inline int64_t pack_with_vectors(const float* values, uint8_t* bits, int64_t count, Comparison how) {
+inline int64_t pack_with_vectors(const float* values, uint8_t* bits, int64_t count,
+                                 Comparison how) {
 #if defined(__x86_64__)
-  static const int level = __builtin_cpu_supports("avx512bw") ? 2 : __builtin_cpu_supports("avx2") ? 1 : 0;
+  static const int level = __builtin_cpu_supports("avx512bw") ? 2
+                           : __builtin_cpu_supports("avx2")   ? 1
+                                                              : 0;
   if (level == 2) return pack_avx512(values, bits, count, how);
   if (level == 1) return pack_avx2(values, bits, count, how);
 #endif
@@ -129,8 +135,14 @@ inline bool are_ours(const Tensor& bits) { return kernels_are_on && bits.device(
 inline bool has_kernels(const Tensor& tensor) {
   if (!are_ours(tensor)) return false;
   switch (tensor.scalar_type()) {
-    case at::kFloat: case at::kDouble: case at::kHalf: case at::kBFloat16: case at::kByte: return true;
-    default: return false;
+    case at::kFloat:
+    case at::kDouble:
+    case at::kHalf:
+    case at::kBFloat16:
+    case at::kByte:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -146,12 +158,13 @@ inline Tensor pack(const Tensor& tensor, Comparison how) {
   const int64_t count = tensor.numel();
   auto bits = at::empty({(count + 7) / 8}, tensor.options().dtype(at::kByte).requires_grad(false));
   auto* target = bits.mutable_data_ptr<uint8_t>();
-  AT_DISPATCH_FLOATING_TYPES_AND3(at::kHalf, at::kBFloat16, at::kByte, tensor.scalar_type(), "pack", [&] {
-    const auto* values = tensor.const_data_ptr<scalar_t>();
-    in_parallel(count, [&](int64_t start, int64_t size) {
-      pack_range(values + start, target + start / 8, size, how);
-    });
-  });
+  AT_DISPATCH_FLOATING_TYPES_AND3(at::kHalf, at::kBFloat16, at::kByte, tensor.scalar_type(), "pack",
+                                  [&] {
+                                    const auto* values = tensor.const_data_ptr<scalar_t>();
+                                    in_parallel(count, [&](int64_t start, int64_t size) {
+                                      pack_range(values + start, target + start / 8, size, how);
+                                    });
+                                  });
   return bits;
 }
 
@@ -192,22 +205,30 @@ inline Tensor select(const Tensor& tensor, const Tensor& bits, bool bit) {
     });
   };
   switch (tensor.element_size()) {
-    case 2: run(uint16_t()); break;
-    case 4: run(uint32_t()); break;
-    default: run(uint64_t()); break;
+    case 2:
+      run(uint16_t());
+      break;
+    case 4:
+      run(uint32_t());
+      break;
+    default:
+      run(uint64_t());
+      break;
   }
   return out;
 }
 
 // A value for each bit: shape (count,).
-inline Tensor unpack(const Tensor& bits, int64_t count, double zero, double one, at::ScalarType type) {
+inline Tensor unpack(const Tensor& bits, int64_t count, double zero, double one,
+                     at::ScalarType type) {
   auto out = at::empty({count}, bits.options().dtype(type));
   const auto* packed = bits.const_data_ptr<uint8_t>();
   AT_DISPATCH_FLOATING_TYPES_AND3(at::kHalf, at::kBFloat16, at::kBool, type, "unpack", [&] {
     const auto low = static_cast<scalar_t>(zero), high = static_cast<scalar_t>(one);
     auto* to = out.mutable_data_ptr<scalar_t>();
     in_parallel(count, [&](int64_t start, int64_t size) {
-      for (int64_t i = start; i < start + size; i++) to[i] = packed[i / 8] >> (i % 8) & 1 ? high : low;
+      for (int64_t i = start; i < start + size; i++)
+        to[i] = packed[i / 8] >> (i % 8) & 1 ? high : low;
     });
   });
   return out;

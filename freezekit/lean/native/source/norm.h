@@ -9,14 +9,15 @@
 
 namespace freezekit {
 
-// `DifferentiableGradients.apply` of freezekit/lean/norm.py: under `create_graph=True`, which is rare.
+// `DifferentiableGradients.apply` of freezekit/lean/norm.py: under `create_graph=True`, which is
+// rare.
 inline PyObject* differentiable_gradients = nullptr;
 
 // The gradient of the input: that of the output times the inverse deviation, then times the weight,
 // each product rounded, as torch's kernel does. `inner` elements in a row have one channel.
-FREEZEKIT_HOT inline void scale_range(
-    const float* grad, const float* factors, const float* weights, float* out, int64_t start,
-    int64_t stop, int64_t channels, int64_t inner) {
+FREEZEKIT_HOT inline void scale_range(const float* grad, const float* factors, const float* weights,
+                                      float* out, int64_t start, int64_t stop, int64_t channels,
+                                      int64_t inner) {
   if (inner == 1) {  // channels last
     for (int64_t row = start; row < stop; row++) {
       const float* from = grad + row * channels;
@@ -46,7 +47,7 @@ FREEZEKIT_HOT inline void scale_range(
 inline std::optional<int64_t> elements_in_a_row(const Tensor& grad) {
   if (grad.is_contiguous()) return grad.numel() / (grad.size(0) * grad.size(1));
   const bool is_last = (grad.dim() == 4 && grad.is_contiguous(at::MemoryFormat::ChannelsLast)) ||
-      (grad.dim() == 5 && grad.is_contiguous(at::MemoryFormat::ChannelsLast3d));
+                       (grad.dim() == 5 && grad.is_contiguous(at::MemoryFormat::ChannelsLast3d));
   return is_last ? std::optional<int64_t>(1) : std::nullopt;
 }
 
@@ -54,8 +55,8 @@ inline Tensor scaled(const Tensor& grad, const Tensor& variance, const Tensor& w
   // Torch's kernel computes the deviation in double precision, and rounds its inverse.
   const auto factors = (1 / (variance.to(at::kDouble) + eps).sqrt()).to(at::kFloat);
   const auto inner = is_plain(grad) ? elements_in_a_row(grad) : std::nullopt;
-  const bool is_usual = inner && grad.numel() > 0 && is_plain(variance) &&
-      factors.is_contiguous() &&
+  const bool is_usual =
+      inner && grad.numel() > 0 && is_plain(variance) && factors.is_contiguous() &&
       (!weight.defined() || (weight.is_contiguous() && weight.scalar_type() == at::kFloat));
   if (!is_usual) {
     std::vector<int64_t> by_channel(size_t(grad.dim()), 1);
@@ -100,33 +101,36 @@ struct FixedBatchNormBackward : Node {
     if (!grad.defined()) return found;
     TORCH_CHECK(!is_released, torch::autograd::ERR_BACKWARD_TWICE);
     const bool to_input = task_should_compute_output(0), to_bias = task_should_compute_output(1);
-    const auto of_mean = mean.unpack(), of_variance = variance.unpack(), of_weight = weight.unpack();
-    if (at::GradMode::is_enabled()) return differentiable(grad, of_mean, of_variance, of_weight, to_input, to_bias);
+    const auto of_mean = mean.unpack(), of_variance = variance.unpack(),
+               of_weight = weight.unpack();
+    if (at::GradMode::is_enabled())
+      return differentiable(grad, of_mean, of_variance, of_weight, to_input, to_bias);
     const bool keeps_layout = grad.strides() == at::IntArrayRef(strides);
     const bool by_factors = grad.device().is_cpu() && grad.scalar_type() == at::kFloat &&
-        of_variance.scalar_type() == at::kFloat && keeps_layout && !to_bias;
+                            of_variance.scalar_type() == at::kFloat && keeps_layout && !to_bias;
     if (by_factors) {
       if (to_input) found[0] = scaled(grad, of_variance, of_weight, eps);
       return found;
     }
     // the layout of the input decides which kernel runs
-    const auto placeholder = keeps_layout ? grad : at::empty_strided(grad.sizes(), strides, grad.options()).zero_();
+    const auto placeholder =
+        keeps_layout ? grad : at::empty_strided(grad.sizes(), strides, grad.options()).zero_();
     const auto none = at::empty({0}, of_variance.options());
-    auto all = at::native_batch_norm_backward(
-        grad, placeholder, of_weight, of_mean, of_variance, none, none, false, eps, {to_input, false, to_bias});
+    auto all = at::native_batch_norm_backward(grad, placeholder, of_weight, of_mean, of_variance,
+                                              none, none, false, eps, {to_input, false, to_bias});
     found[0] = std::get<0>(all);
     found[1] = std::get<2>(all);
     return found;
   }
 
  private:
-  variable_list differentiable(
-      const Tensor& grad, const Tensor& of_mean, const Tensor& of_variance, const Tensor& of_weight,
-      bool to_input, bool to_bias) const {
+  variable_list differentiable(const Tensor& grad, const Tensor& of_mean, const Tensor& of_variance,
+                               const Tensor& of_weight, bool to_input, bool to_bias) const {
     const Gil gil;
     variable_list found(2);
     PyObject* place = PyTuple_New(Py_ssize_t(strides.size()));
-    for (size_t i = 0; i < strides.size(); i++) PyTuple_SET_ITEM(place, Py_ssize_t(i), PyLong_FromLongLong(strides[i]));
+    for (size_t i = 0; i < strides.size(); i++)
+      PyTuple_SET_ITEM(place, Py_ssize_t(i), PyLong_FromLongLong(strides[i]));
     PyObject* result = PyObject_CallFunction(
         differentiable_gradients, "NNNNdN(NN)", THPVariable_Wrap(grad), THPVariable_Wrap(of_mean),
         THPVariable_Wrap(of_variance), wrap_or_none(of_weight), eps, place,
@@ -147,9 +151,9 @@ struct FixedBatchNormBackward : Node {
 };
 
 template <class Run>
-Tensor fixed_batch_norm(
-    const Tensor& image, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
-    const Tensor& mean, const Tensor& variance, double eps, const Run& run) {
+Tensor fixed_batch_norm(const Tensor& image, const std::optional<Tensor>& weight,
+                        const std::optional<Tensor>& bias, const Tensor& mean,
+                        const Tensor& variance, double eps, const Run& run) {
   Stock stock;
   auto node = c10::make_intrusive<FixedBatchNormBackward>();
   node->set_next_edges(torch::autograd::collect_next_edges(image, bias.value_or(Tensor())));

@@ -23,25 +23,34 @@ struct Activation {
 
   const char* name() const {
     switch (kind) {
-      case Operator::threshold: return "threshold_backward";
-      case Operator::hardtanh: return "hardtanh_backward";
-      case Operator::hardsigmoid: return "hardsigmoid_backward";
-      default: return "leaky_relu_backward";
+      case Operator::threshold:
+        return "threshold_backward";
+      case Operator::hardtanh:
+        return "hardtanh_backward";
+      case Operator::hardsigmoid:
+        return "hardsigmoid_backward";
+      default:
+        return "leaky_relu_backward";
     }
   }
 
   Tensor run(const Tensor& grad, const Tensor& saved, const std::vector<double>& with) const {
     switch (kind) {
-      case Operator::threshold: return at::threshold_backward(grad, saved, with[0]);
-      case Operator::hardtanh: return at::hardtanh_backward(grad, saved, with[0], with[1]);
-      case Operator::hardsigmoid: return at::hardsigmoid_backward(grad, saved);
-      default: return at::leaky_relu_backward(grad, saved, with[0], false);
+      case Operator::threshold:
+        return at::threshold_backward(grad, saved, with[0]);
+      case Operator::hardtanh:
+        return at::hardtanh_backward(grad, saved, with[0], with[1]);
+      case Operator::hardsigmoid:
+        return at::hardsigmoid_backward(grad, saved);
+      default:
+        return at::leaky_relu_backward(grad, saved, with[0], false);
     }
   }
 };
 
 inline const Activation& relu_activation() {
-  static const Activation made{Operator::threshold, {0.0}, {0.0}, {0.0, INFINITE, false}, 1.0, 0.0, false};
+  static const Activation made{
+      Operator::threshold, {0.0}, {0.0}, {0.0, INFINITE, false}, 1.0, 0.0, false};
   return made;
 }
 
@@ -55,32 +64,41 @@ inline const Activation& hardsigmoid_activation() {
 }
 
 inline Activation leaky_relu_activation(double slope, bool saves_input) {
-  return {Operator::leaky_relu, {slope, 0.0}, {slope, 0.0}, {0.0, INFINITE, true}, -1.0, 1.0, saves_input};
+  return {Operator::leaky_relu, {slope, 0.0}, {slope, 0.0}, {0.0, INFINITE, true}, -1.0, 1.0,
+          saves_input};
 }
 
-// --- bits on devices that have no kernels here: freezekit's own operators ----------------------------
+// --- bits on devices that have no kernels here: freezekit's own operators
+// ----------------------------
 
-inline Tensor flat_in_memory(const Tensor& tensor) { return tensor.as_strided({tensor.numel()}, {1}, tensor.storage_offset()); }
+inline Tensor flat_in_memory(const Tensor& tensor) {
+  return tensor.as_strided({tensor.numel()}, {1}, tensor.storage_offset());
+}
 
 inline Tensor pack_by_operator(const Tensor& tensor, Comparison how) {
   static const auto op = c10::Dispatcher::singleton()
-      .findSchemaOrThrow("freezekit::pack_bits", "")
-      .typed<Tensor(const Tensor&, double, double, bool)>();
+                             .findSchemaOrThrow("freezekit::pack_bits", "")
+                             .typed<Tensor(const Tensor&, double, double, bool)>();
   return op.call(flat_in_memory(tensor), how.low, how.high, how.inside);
 }
 
-inline Tensor unpack_by_operator(const Tensor& bits, int64_t count, double zero, double one, at::ScalarType type) {
-  static const auto op = c10::Dispatcher::singleton()
-      .findSchemaOrThrow("freezekit::unpack_bits", "")
-      .typed<Tensor(const Tensor&, int64_t, double, double, at::ScalarType)>();
+inline Tensor unpack_by_operator(const Tensor& bits, int64_t count, double zero, double one,
+                                 at::ScalarType type) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("freezekit::unpack_bits", "")
+          .typed<Tensor(const Tensor&, int64_t, double, double, at::ScalarType)>();
   return op.call(bits, count, zero, one, type);
 }
 
-inline Tensor backward_by_operator(const Tensor& grad, const Tensor& bits, const Activation& function) {
+inline Tensor backward_by_operator(const Tensor& grad, const Tensor& bits,
+                                   const Activation& function) {
   static const auto op = c10::Dispatcher::singleton()
-      .findSchemaOrThrow("freezekit::bits_backward", "")
-      .typed<Tensor(const Tensor&, const Tensor&, double, double, c10::string_view, at::ArrayRef<double>)>();
-  return op.call(grad, bits, function.zero, function.one, function.name(), function.constants_for_bits);
+                             .findSchemaOrThrow("freezekit::bits_backward", "")
+                             .typed<Tensor(const Tensor&, const Tensor&, double, double,
+                                           c10::string_view, at::ArrayRef<double>)>();
+  return op.call(grad, bits, function.zero, function.one, function.name(),
+                 function.constants_for_bits);
 }
 
 inline std::function<Tensor(const Tensor&)> encoder(const Tensor& like, Comparison how) {
@@ -88,15 +106,18 @@ inline std::function<Tensor(const Tensor&)> encoder(const Tensor& like, Comparis
   return [how](const Tensor& tensor) { return pack_by_operator(tensor, how); };
 }
 
-inline Tensor values_of(const Tensor& bits, int64_t count, double zero, double one, at::ScalarType type) {
+inline Tensor values_of(const Tensor& bits, int64_t count, double zero, double one,
+                        at::ScalarType type) {
   if (are_ours(bits)) return unpack(bits, count, zero, one, type);
   return unpack_by_operator(bits, count, zero, one, type);
 }
 
-// --- the node ----------------------------------------------------------------------------------------
+// --- the node
+// ----------------------------------------------------------------------------------------
 
 inline bool is_batch_of_gradients(const Tensor& grad) {
-  return grad.key_set().has_any(c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
+  return grad.key_set().has_any(
+      c10::DispatchKeySet({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched}));
 }
 
 struct ActivationBackward : Node {
@@ -106,7 +127,8 @@ struct ActivationBackward : Node {
   std::shared_ptr<Packable> saved;
   std::mutex mutex;
 
-  ActivationBackward(Activation function, std::string of) : function(std::move(function)), of(std::move(of)) {}
+  ActivationBackward(Activation function, std::string of)
+      : function(std::move(function)), of(std::move(of)) {}
 
   std::string name() const override { return of; }
 
@@ -123,7 +145,7 @@ struct ActivationBackward : Node {
     if (saved->whole) return {function.run(grad, saved->whole->restore(), function.constants)};
     const auto& bits = saved->bits;
     const bool runs_kernel = !at::GradMode::is_enabled() && !is_batch_of_gradients(grad) &&
-        grad.strides() == at::IntArrayRef(strides);
+                             grad.strides() == at::IntArrayRef(strides);
     if (runs_kernel && !are_ours(bits)) return {backward_by_operator(grad, bits, function)};
     if (runs_kernel && has_kernels(grad) && grad.layout() == at::kStrided && is_plain(grad)) {
       if (function.kind == Operator::threshold) return {select(grad, bits, false)};
@@ -131,7 +153,8 @@ struct ActivationBackward : Node {
       return {in_chunks(grad, bits)};
     }
     auto values = values_of(bits, grad.numel(), function.zero, function.one, grad.scalar_type());
-    return {function.run(grad, values.as_strided(grad.sizes(), strides), function.constants_for_bits)};
+    return {
+        function.run(grad, values.as_strided(grad.sizes(), strides), function.constants_for_bits)};
   }
 
  private:
@@ -144,25 +167,28 @@ struct ActivationBackward : Node {
       const int64_t size = std::min(CHUNK, grad.numel() - start);
       const auto part = bits.slice(0, start / 8, (start + size + 7) / 8);
       const auto values = unpack(part, size, function.zero, function.one, grad.scalar_type());
-      to.slice(0, start, start + size).copy_(function.run(from.slice(0, start, start + size), values, function.constants_for_bits));
+      to.slice(0, start, start + size)
+          .copy_(function.run(from.slice(0, start, start + size), values,
+                              function.constants_for_bits));
     }
     return out;
   }
 };
 
-// Whether the rule applies to an input: torch itself tracks, or refuses, a change in place of a view or
-// of a leaf.
+// Whether the rule applies to an input: torch itself tracks, or refuses, a change in place of a
+// view or of a leaf.
 inline bool can_hold_bits(const Tensor& image, bool inplace) {
   return may_act() && needs_grad(image) && is_eligible(image, MIN_BYTES_FOR_BITS) &&
-      image.is_floating_point() && (has_kernels(image) || !are_ours(image)) &&
-      image.is_non_overlapping_and_dense() && !has_tangent(image) &&
-      !(inplace && (image.is_view() || image.is_leaf()));
+         image.is_floating_point() && (has_kernels(image) || !are_ours(image)) &&
+         image.is_non_overlapping_and_dense() && !has_tangent(image) &&
+         !(inplace && (image.is_view() || image.is_leaf()));
 }
 
-// Runs an activation function so that autograd holds one bit for each element. `run` computes it, in
-// place or not.
+// Runs an activation function so that autograd holds one bit for each element. `run` computes it,
+// in place or not.
 template <class Run>
-Tensor hold_bits(const Tensor& image, const Activation& function, const char* name, bool inplace, const Run& run) {
+Tensor hold_bits(const Tensor& image, const Activation& function, const char* name, bool inplace,
+                 const Run& run) {
   Stock stock;
   if (inplace) torch::autograd::check_inplace(image, true);
   auto node = c10::make_intrusive<ActivationBackward>(function, name);

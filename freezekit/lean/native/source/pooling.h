@@ -18,9 +18,8 @@ struct Window {
     return given.size() == 1 ? std::vector<int64_t>(dimensions, given[0]) : given.vec();
   }
 
-  Window(
-      const Tensor& image, at::IntArrayRef kernel_size, at::IntArrayRef strides,
-      at::IntArrayRef paddings, at::IntArrayRef dilations, size_t dimensions)
+  Window(const Tensor& image, at::IntArrayRef kernel_size, at::IntArrayRef strides,
+         at::IntArrayRef paddings, at::IntArrayRef dilations, size_t dimensions)
       : size(image.sizes().slice(size_t(image.dim()) - dimensions).vec()),
         kernel(per_dimension(kernel_size, dimensions)),
         stride(strides.empty() ? kernel : per_dimension(strides, dimensions)),
@@ -41,7 +40,8 @@ struct Window {
     for (size_t d = 0; d < kernel.size(); d++) {
       std::vector<int64_t> longer;
       for (auto offset : found)
-        for (int64_t k = 0; k < kernel[d]; k++) longer.push_back(offset + k * dilation[d] * steps[d]);
+        for (int64_t k = 0; k < kernel[d]; k++)
+          longer.push_back(offset + k * dilation[d] * steps[d]);
       found = std::move(longer);
     }
     return found;
@@ -50,7 +50,8 @@ struct Window {
   // It does not where two positions have the same offset, as in a window wider than the input.
   bool fits_byte() const {
     const auto found = offsets();
-    return found.size() <= 256 && std::set<int64_t>(found.begin(), found.end()).size() == found.size();
+    return found.size() <= 256 &&
+           std::set<int64_t>(found.begin(), found.end()).size() == found.size();
   }
 };
 
@@ -67,7 +68,9 @@ struct SavedIndices : Saved {
     std::vector<int64_t> table(size_t(*std::max_element(offsets.begin(), offsets.end())) + 1, 0);
     for (size_t i = 0; i < offsets.size(); i++) table[size_t(offsets[i])] = int64_t(i);
     if (is_ours(indices)) {
-      convert<int64_t, uint8_t>(indices, positions, [&](int64_t index, int64_t start) { return uint8_t(table[size_t(index - start)]); });
+      convert<int64_t, uint8_t>(indices, positions, [&](int64_t index, int64_t start) {
+        return uint8_t(table[size_t(index - start)]);
+      });
       return;
     }
     const auto lookup = at::tensor(table, at::kByte).to(indices.device());
@@ -81,13 +84,16 @@ struct SavedIndices : Saved {
     auto indices = at::empty_like(positions, positions.options().dtype(at::kLong));
     const auto offsets = window.offsets();
     if (is_ours(positions)) {
-      convert<uint8_t, int64_t>(positions, indices, [&](uint8_t position, int64_t start) { return start + offsets[position]; });
+      convert<uint8_t, int64_t>(positions, indices, [&](uint8_t position, int64_t start) {
+        return start + offsets[position];
+      });
       return indices;
     }
     const auto lookup = at::tensor(offsets, at::kLong).to(positions.device());
     const auto starts = starts_of(positions);
     by_parts(positions, [&](int64_t from, int64_t to) {
-      indices.slice(0, from, to).copy_(at::take(lookup, positions.slice(0, from, to).to(at::kLong)) + starts);
+      indices.slice(0, from, to)
+          .copy_(at::take(lookup, positions.slice(0, from, to).to(at::kLong)) + starts);
     });
     return indices;
   }
@@ -110,7 +116,8 @@ struct SavedIndices : Saved {
       for (int64_t r = first; r < last; r++) {
         int64_t start = -window.padding.back(), left = r % (of_image / row);
         for (size_t d = dimensions - 1; d > 0; d--) {
-          start += (left % counts[d - 1] * window.stride[d - 1] - window.padding[d - 1]) * steps[d - 1];
+          start +=
+              (left % counts[d - 1] * window.stride[d - 1] - window.padding[d - 1]) * steps[d - 1];
           left /= counts[d - 1];
         }
         for (int64_t i = 0; i < row; i++) {
@@ -143,7 +150,8 @@ struct SavedIndices : Saved {
     const int64_t images = has_batch ? pooled.size(0) : 1;
     if (!has_batch) return run(0, pooled.size(0));
     const int64_t chunk = pooled.device().is_cpu() ? CHUNK : CHUNK_ELSEWHERE;
-    const int64_t step = std::max<int64_t>(1, chunk / std::max<int64_t>(1, pooled.numel() / std::max<int64_t>(1, images)));
+    const int64_t step = std::max<int64_t>(
+        1, chunk / std::max<int64_t>(1, pooled.numel() / std::max<int64_t>(1, images)));
     for (int64_t from = 0; from < images; from += step) run(from, std::min(images, from + step));
   }
 };

@@ -10,8 +10,8 @@
 
 namespace freezekit {
 
-// Notes that `function` computes the output of an activation again from the input, which the gradient
-// of the activation needs anyway.
+// Notes that `function` computes the output of an activation again from the input, which the
+// gradient of the activation needs anyway.
 template <class N>
 void remember_activation(const Tensor& out, std::function<Tensor(const Tensor&)> function) {
   if (!out.requires_grad()) return;
@@ -26,7 +26,8 @@ void remember_activation(const Tensor& out, std::function<Tensor(const Tensor&)>
 
 // The same for a layer norm, whose parameters its gradient needs too.
 inline void remember_layer_norm(const Tensor& out, at::IntArrayRef shape, double eps) {
-  auto* node = dynamic_cast<torch::autograd::generated::NativeLayerNormBackward0*>(out.grad_fn().get());
+  auto* node =
+      dynamic_cast<torch::autograd::generated::NativeLayerNormBackward0*>(out.grad_fn().get());
   if (!node) return;
   const auto tensor = tensor_in(node->input_);
   if (!tensor.defined()) return;
@@ -40,8 +41,11 @@ inline void remember_layer_norm(const Tensor& out, at::IntArrayRef shape, double
   if (weight.defined()) of_weight = std::make_shared<AsIs>(weight);
   if (bias.defined()) of_bias = std::make_shared<AsIs>(bias);
   session.add(out, 1 + saved->calls(), [=, shape = shape.vec()] {
-    const auto given = [](const std::shared_ptr<AsIs>& each) { return each ? each->restore() : Tensor(); };
-    return std::get<0>(at::native_layer_norm(saved->restore(), shape, given(of_weight), given(of_bias), eps));
+    const auto given = [](const std::shared_ptr<AsIs>& each) {
+      return each ? each->restore() : Tensor();
+    };
+    return std::get<0>(
+        at::native_layer_norm(saved->restore(), shape, given(of_weight), given(of_bias), eps));
   });
 }
 
@@ -72,14 +76,16 @@ inline void remember_product(const Tensor& out) {
   };
   if (self.defined() && other.defined()) {
     const auto a = hold_in(node->self_, self), b = hold_in(node->other_, other);
-    session.add(out, 1 + a->calls() + b->calls(), [a, b] { return at::mul(a->restore(), b->restore()); });
+    session.add(out, 1 + a->calls() + b->calls(),
+                [a, b] { return at::mul(a->restore(), b->restore()); });
     return;
   }
   if (self.defined() && session.recomputed(self)) hold_in(node->self_, self);
   if (other.defined() && session.recomputed(other)) hold_in(node->other_, other);
 }
 
-// --- functions without a rule that take what can be computed again -----------------------------------
+// --- functions without a rule that take what can be computed again
+// -----------------------------------
 
 // Torch offers one way to change what any function saves: hooks that are Python objects.
 
@@ -110,9 +116,8 @@ class WithHooks {
     const Gil gil;
     Py_INCREF(pack_function);
     Py_INCREF(unpack_function);
-    at::SavedTensorDefaultHooks::push_hooks(
-        c10::SafePyObject(pack_function, getPyInterpreter()),
-        c10::SafePyObject(unpack_function, getPyInterpreter()));
+    at::SavedTensorDefaultHooks::push_hooks(c10::SafePyObject(pack_function, getPyInterpreter()),
+                                            c10::SafePyObject(unpack_function, getPyInterpreter()));
   }
   ~WithHooks() {
     const Gil gil;
@@ -124,14 +129,13 @@ class WithHooks {
 
 // Functions that only move elements: their result is computed again where their input is.
 inline bool only_moves(const c10::OperatorHandle& op) {
-  static const std::set<std::string> names{
-      "aten::roll", "aten::clone", "aten::_unsafe_view", "aten::constant_pad_nd", "aten::_reshape_copy"};
+  static const std::set<std::string> names{"aten::roll", "aten::clone", "aten::_unsafe_view",
+                                           "aten::constant_pad_nd", "aten::_reshape_copy"};
   return names.count(op.operator_name().name) > 0;
 }
 
-inline void move_again(
-    const c10::OperatorHandle& op, const std::shared_ptr<Recomputed>& of, torch::jit::Stack arguments,
-    const Tensor& out) {
+inline void move_again(const c10::OperatorHandle& op, const std::shared_ptr<Recomputed>& of,
+                       torch::jit::Stack arguments, const Tensor& out) {
   arguments[0] = c10::IValue();  // nothing must hold it
   session.add(out, 1 + of->calls(), [op, of, arguments]() mutable {
     auto stack = arguments;
@@ -142,7 +146,8 @@ inline void move_again(
 }
 
 // The kernel of every function, while an activation is alive that can be computed again.
-inline void watch_call(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+inline void watch_call(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
+                       torch::jit::Stack* stack) {
   const auto next = keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, WATCH);
   // A composite function is made of others, which come here or to their rules in turn.
   const bool is_composite = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd);
@@ -182,7 +187,8 @@ inline void watch_call(const c10::OperatorHandle& op, c10::DispatchKeySet keys, 
     WithHooks hooks;
     op.callBoxed(stack);
   }
-  if (moved && stack->back().isTensor()) move_again(op, moved, std::move(arguments), stack->back().toTensor());
+  if (moved && stack->back().isTensor())
+    move_again(op, moved, std::move(arguments), stack->back().toTensor());
 }
 
 }  // namespace freezekit

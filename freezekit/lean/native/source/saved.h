@@ -52,11 +52,11 @@ struct AsIs : Saved {
   bool is_modified() const { return version_of(tensor) != version; }
 
   Tensor restore() override {
-    TORCH_CHECK(
-        !is_modified(),
-        "one of the variables needed for gradient computation has been modified by an inplace operation: [",
-        tensor.toString(), " ", tensor.sizes(), "] is at version ", version_of(tensor),
-        "; expected version ", version, " instead");
+    TORCH_CHECK(!is_modified(),
+                "one of the variables needed for gradient computation has been modified by an "
+                "inplace operation: [",
+                tensor.toString(), " ", tensor.sizes(), "] is at version ", version_of(tensor),
+                "; expected version ", version, " instead");
     return tensor;
   }
 };

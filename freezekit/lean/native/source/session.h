@@ -18,14 +18,16 @@ constexpr int64_t MIN_BYTES = 1 << 12;
 constexpr int64_t MIN_BYTES_FOR_BITS = 1 << 14;
 constexpr int MAX_RECOMPUTED_CALLS = 8;
 
-// Whether new tensors have no memory of their own here: within transforms of functions, and where fake
-// tensors are made or operators recorded. Lean must wait.
+// Whether new tensors have no memory of their own here: within transforms of functions, and where
+// fake tensors are made or operators recorded. Lean must wait.
 inline bool is_transformed() {
-  using c10::impl::TorchDispatchModeTLS;
   using c10::impl::TorchDispatchModeKey;
-  if (c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode)) return true;
+  using c10::impl::TorchDispatchModeTLS;
+  if (c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode))
+    return true;
   if (!TorchDispatchModeTLS::any_modes_set()) return false;
-  for (auto key : {TorchDispatchModeKey::FAKE, TorchDispatchModeKey::PROXY, TorchDispatchModeKey::FUNCTIONAL})
+  for (auto key :
+       {TorchDispatchModeKey::FAKE, TorchDispatchModeKey::PROXY, TorchDispatchModeKey::FUNCTIONAL})
     if (TorchDispatchModeTLS::get_mode(key).has_value()) return true;
   return false;
 }
@@ -42,8 +44,8 @@ struct Packable {
   Tensor bits;
   std::optional<c10::Stream> stream;
 
-  // Whether somebody else holds its storage: an alias, or another saved tensor. Python's object of a
-  // storage, where there is one, refers to it too.
+  // Whether somebody else holds its storage: an alias, or another saved tensor. Python's object of
+  // a storage, where there is one, refers to it too.
   bool is_shared() const {
     const auto& storage = whole->tensor.storage();
     const bool has_object = storage.unsafeGetStorageImpl()->pyobj_slot()->load_pyobj() != nullptr;
@@ -155,7 +157,7 @@ inline std::shared_ptr<Recomputed> Session::recomputed(const Tensor& tensor) {
   }
   const auto& entry = found->second;
   const bool is_as_it_was = !entry.death.expired() && version_of(*owner) == entry.version &&
-      owner->storage().unsafeGetStorageImpl() == entry.storage;
+                            owner->storage().unsafeGetStorageImpl() == entry.storage;
   if (!is_as_it_was) {
     known.erase(found);
     return nullptr;
@@ -177,8 +179,8 @@ inline void Session::add(const Tensor& out, int calls, std::function<Tensor()> f
   if (calls > MAX_RECOMPUTED_CALLS) return;
   for (auto each = known.begin(); each != known.end();)  // those that died hold what they need
     each = each->second.death.expired() ? known.erase(each) : std::next(each);
-  auto recomputation = std::make_shared<Recomputation>(
-      Recomputation{Metadata(out), std::move(function), calls});
+  auto recomputation =
+      std::make_shared<Recomputation>(Recomputation{Metadata(out), std::move(function), calls});
   known.insert_or_assign(
       out.unsafeGetTensorImpl(),
       Known{death_of(out), version_of(out), out.storage().unsafeGetStorageImpl(), recomputation});
@@ -196,19 +198,19 @@ inline void Session::forget(const c10::StorageImpl* storage) {
 // saved tensors, as checkpointing does, nor within transforms of functions.
 inline bool may_act() {
   return session.depth > 0 && at::GradMode::is_enabled() &&
-      at::SavedTensorDefaultHooks::is_enabled() &&
-      !at::SavedTensorDefaultHooks::get_hooks(true).has_value() && !is_transformed();
+         at::SavedTensorDefaultHooks::is_enabled() &&
+         !at::SavedTensorDefaultHooks::get_hooks(true).has_value() && !is_transformed();
 }
 
 // An ordinary tensor: no subclass of Python's, not sparse, nested, batched or of forward mode.
 inline bool is_plain(const Tensor& tensor) {
   using K = c10::DispatchKey;
-  static const c10::DispatchKeySet unusual(
-      {K::Python, K::FuncTorchBatched, K::Batched, K::FuncTorchGradWrapper, K::Functionalize,
-       K::Conjugate, K::Negative, K::ZeroTensor, K::NestedTensor});
+  static const c10::DispatchKeySet unusual({K::Python, K::FuncTorchBatched, K::Batched,
+                                            K::FuncTorchGradWrapper, K::Functionalize, K::Conjugate,
+                                            K::Negative, K::ZeroTensor, K::NestedTensor});
   return tensor.defined() && tensor.layout() == at::kStrided &&
-      !tensor.unsafeGetTensorImpl()->is_python_dispatch() &&
-      !tensor.key_set().has_any(unusual) && !tensor.is_quantized();
+         !tensor.unsafeGetTensorImpl()->is_python_dispatch() &&
+         !tensor.key_set().has_any(unusual) && !tensor.is_quantized();
 }
 
 inline bool has_tangent(const Tensor& tensor) {

@@ -62,7 +62,7 @@ inline bool notes_addresses() {
   const auto* of_thread = ProfilerStateBase::getTLS();
   const auto of_process = ProfilerStateBase::getGlobal();
   return (of_thread && of_thread->config().report_input_shapes) ||
-      (of_process && of_process->config().report_input_shapes);
+         (of_process && of_process->config().report_input_shapes);
 }
 
 // The metadata of a tensor whose values no gradient needs.
@@ -72,13 +72,16 @@ struct Shape : Saved {
 
   Shape(const Tensor& tensor, bool needs_memory) : metadata(tensor), needs_memory(needs_memory) {}
 
-  // Under `create_graph=True` it has memory, because the graph of the gradient holds it and hands it
-  // to kernels that nobody watches.
+  // Under `create_graph=True` it has memory, because the graph of the gradient holds it and hands
+  // it to kernels that nobody watches.
   Tensor restore() override {
-    if (needs_memory || at::GradMode::is_enabled() || notes_addresses()) return metadata.empty().zero_();
+    if (needs_memory || at::GradMode::is_enabled() || notes_addresses())
+      return metadata.empty().zero_();
     auto placeholder = at::empty({0}, metadata.options);
-    placeholder.storage().unsafeGetStorageImpl()->release_data_and_set_meta_custom_data_ptr_error_msg_(
-        "this tensor has no memory: lean saved only its shape");
+    placeholder.storage()
+        .unsafeGetStorageImpl()
+        ->release_data_and_set_meta_custom_data_ptr_error_msg_(
+            "this tensor has no memory: lean saved only its shape");
     placeholder.unsafeGetTensorImpl()->set_sizes_and_strides(metadata.sizes, metadata.strides);
     return placeholder;
   }
@@ -87,7 +90,9 @@ struct Shape : Saved {
 // The edges of a node while it runs.
 class LentEdges {
  public:
-  LentEdges(Node& node, const torch::autograd::edge_list& edges) : node(node) { node.next_edges() = edges; }
+  LentEdges(Node& node, const torch::autograd::edge_list& edges) : node(node) {
+    node.next_edges() = edges;
+  }
   ~LentEdges() { node.next_edges().clear(); }
   LentEdges(const LentEdges&) = delete;
   LentEdges& operator=(const LentEdges&) = delete;
@@ -143,9 +148,8 @@ inline size_t mix(size_t seed, at::IntArrayRef values) {
 inline size_t mix_layout(size_t seed, const Tensor& tensor) {
   std::vector<int64_t> order(size_t(tensor.dim()));
   for (size_t i = 0; i < order.size(); i++) order[i] = int64_t(i);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return tensor.stride(a) < tensor.stride(b);
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return tensor.stride(a) < tensor.stride(b); });
   seed = mix(seed, order);
   return mix(mix(seed, size_t(tensor.scalar_type())), size_t(tensor.device().type()));
 }
@@ -163,8 +167,8 @@ inline bool is_in_unusual_layout(const Tensor& tensor) {
 // `describe` returns what the kernel is chosen by, but for the sizes of the input. Where calls are
 // told apart too little, some get a placeholder with memory without need.
 template <class N, class Describe>
-void hold_shape(
-    const Tensor& out, SavedVariable N::*field, bool needs_memory, const Describe& describe) {
+void hold_shape(const Tensor& out, SavedVariable N::* field, bool needs_memory,
+                const Describe& describe) {
   if (!out.requires_grad()) return;
   const auto* node = dynamic_cast<N*>(out.grad_fn().get());
   if (!node) return;  // torch computed the function in another way
@@ -180,21 +184,24 @@ void hold_shape(
   torch::autograd::set_history(out, attempt);
 }
 
-// --- convolutions ------------------------------------------------------------------------------------
+// --- convolutions
+// ------------------------------------------------------------------------------------
 
 // One kernel takes all groups; other kernels get copied slices of the input.
 inline bool runs_groups_at_once(const Tensor& weight) {
-  if (weight.is_cuda()) return at::globalContext().userEnabledCuDNN() && at::detail::getCUDAHooks().hasCuDNN();
+  if (weight.is_cuda())
+    return at::globalContext().userEnabledCuDNN() && at::detail::getCUDAHooks().hasCuDNN();
   bool larger_than_one = false;
   for (int64_t i = 2; i < weight.dim(); i++) larger_than_one |= weight.size(i) > 1;
   return at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() && larger_than_one &&
-      weight.scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU);
+         weight.scalar_type() == at::kFloat && !at::autocast::is_autocast_enabled(at::kCPU);
 }
 
-// Whether torch runs a convolution in the layout that the input has. It does so in channels-last where
-// input or weight suggest it.
+// Whether torch runs a convolution in the layout that the input has. It does so in channels-last
+// where input or weight suggest it.
 inline bool is_in_layout_of_kernel(const Tensor& image, const Tensor& weight) {
-  if (image.is_contiguous() && weight.is_contiguous() && image.suggest_memory_format() == at::MemoryFormat::Contiguous &&
+  if (image.is_contiguous() && weight.is_contiguous() &&
+      image.suggest_memory_format() == at::MemoryFormat::Contiguous &&
       weight.suggest_memory_format() == at::MemoryFormat::Contiguous)
     return true;
   const auto of_image = image.suggest_memory_format(), of_weight = weight.suggest_memory_format();
@@ -203,14 +210,14 @@ inline bool is_in_layout_of_kernel(const Tensor& image, const Tensor& weight) {
 
 // Whether the backward of a convolution reads or copies its input, as far as is known: see
 // `_probably_reads_input` in freezekit/lean/rules/shapes.py.
-inline bool probably_reads_input(
-    const Tensor& image, const Tensor& weight, const std::optional<Tensor>& bias,
-    at::IntArrayRef dilation, int64_t groups) {
+inline bool probably_reads_input(const Tensor& image, const Tensor& weight,
+                                 const std::optional<Tensor>& bias, at::IntArrayRef dilation,
+                                 int64_t groups) {
   if (needs_grad(bias) && !image.is_cuda()) return true;
   for (auto d : dilation)
     if (d != 1) return true;
   return !is_in_layout_of_kernel(image, weight) || weight.dim() == 3 ||
-      (groups > 1 && !runs_groups_at_once(weight));
+         (groups > 1 && !runs_groups_at_once(weight));
 }
 
 }  // namespace freezekit
