@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from freezekit.bench.workload import (
     prepare,
     with_shape,
 )
-from freezekit.errors import FreezekitError, ModelError
+from freezekit.errors import FreezekitError, FreezekitWarning, ModelError
 from freezekit.freezing.planning import decide, view
 from freezekit.memory.fake import make_fake, needs_values
 from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
@@ -228,7 +229,8 @@ def _figures(
     """Count; called within the mode of the session's fake tensors."""
     parameters = count_parameters(session.model)
     try:
-        memory, _ = traced_memory(session, workspace=workspace)
+        with _freezekit_warnings() as found:
+            memory, _ = traced_memory(session, workspace=workspace)
         flops, by_module = count_flops(session) if wants_flops else (None, {})
     except (RuntimeError, FreezekitError) as error:
         if not needs_values(error):
@@ -236,8 +238,8 @@ def _figures(
         reason = str(error.__cause__ or error).splitlines()[0]
         unpredicted = f"memory and FLOPs could not be predicted: needs real numbers ({reason})"
         stages = stage_figures(staged, plan) if staged else ()
-        warnings = (*plan.warnings, unpredicted)
-        return StaticFigures(parameters, Memory(), None, warnings, stages)
+        told = (*plan.warnings, unpredicted)
+        return StaticFigures(parameters, Memory(), None, told, stages)
     assert memory.tracker_peak_bytes is not None
     predicted = msgspec.structs.replace(
         memory,
@@ -247,7 +249,22 @@ def _figures(
         tracker_peak_bytes=None,
     )
     stages = stage_figures(staged, plan, by_module) if staged else ()
-    return StaticFigures(parameters, predicted, flops, plan.warnings, stages)
+    told = tuple(dict.fromkeys((*plan.warnings, *found)))
+    return StaticFigures(parameters, predicted, flops, told, stages)
+
+
+@contextmanager
+def _freezekit_warnings() -> Iterator[list[str]]:
+    """Give the list of what freezekit warns of, such as a budget that is too small."""
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", FreezekitWarning)
+        yield found
+    for each in said:
+        if issubclass(each.category, FreezekitWarning):
+            found.append(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def count_parameters(model: nn.Module) -> Parameters:

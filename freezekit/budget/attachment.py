@@ -95,7 +95,7 @@ class BudgetedLean(Lean):
                 self._take(known[1])
             return
         self._take(None)
-        with choosing_nothing():  # no copy of the model does while its original does
+        with choosing_nothing(), self._root.alone():  # no copy chooses while its original does
             choice = decide(self._model, args, kwargs, self.budget_bytes)
         self._known[situation], self._in_force = (sizes, choice), situation
         self._take(choice)
@@ -122,6 +122,18 @@ class _BudgetForward(ForwardReplacement):
         if self.is_active and self._may_choose():
             self._lean.prepare(args, kwargs)
         return self._forward(*args, **kwargs)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the outermost forward of the model: others have dealt with the arguments already."""
+        attributes = self.module.__dict__
+        outermost, attributes["forward"] = attributes.get("forward"), self
+        try:
+            yield
+        finally:
+            attributes.pop("forward")
+            if outermost is not None:
+                attributes["forward"] = outermost
 
     def _may_choose(self) -> bool:
         if must_not_act() or has_hooks_on_saved_tensors() or getattr(_choosing, "is_off", False):

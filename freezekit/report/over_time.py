@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from freezekit.report import formatting
 from freezekit.report.cells import COLUMNS, Cells, Column, tabulate
 from freezekit.results.derived import baseline, fraction
+from freezekit.results.lean_text import lean_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ def schedule_title(schedule: ScheduleCost) -> str:
         >>> schedule_title(ScheduleCost("full", True, 1, 10, phases))
         'full [lean]: 1 epoch of 10 steps'
     """
-    lean = " [lean]" if schedule.lean else ""
+    lean = f" [{lean_name(schedule.lean)}]" if schedule.lean else ""
     epochs = "1 epoch" if schedule.epochs == 1 else f"{schedule.epochs:,} epochs"
     text = formatting.plain(schedule.schedule).replace("\n", " ")
     return f"{text}{lean}: {epochs} of {_steps(schedule.steps_per_epoch)}"

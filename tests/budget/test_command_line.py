@@ -36,6 +36,17 @@ def test_bench_has_a_row_with_the_budget(tmp_path: Path) -> None:
     assert "budget:1GiB" in shown.output
 
 
+def test_bench_says_what_does_not_fit_and_takes_features_and_schedules() -> None:
+    spec = "-s", "first-n-stages:n=3", "--schedule", "head-only then full at 50%"
+    step = "--static", "--image-size", "96", "--batch-size", "8"
+    done = run("bench", MODEL[0], *spec, *step, "--lean", "budget:4MiB", "--cache", "both")
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "first-n-stages:n=3 [budget:4MiB]: a step of this VisionTransformer does not fit" in said
+    assert "cannot be predicted" not in said
+    assert "head-only then full at 50% [budget:4MiB]: 10 epochs" in said
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
