@@ -31,7 +31,7 @@ type of freezekit is unknown is checked by `--verifytypes`."""
 
 
 INTERNAL = (
-    *(f"freezekit.{room}." for room in ("bench", "cli", "fit", "verify")),
+    *(f"freezekit.{room}." for room in ("bench", "budget", "cli", "fit", "memory", "verify")),
     "freezekit.model.random_state.",
     "freezekit.testing.models.",
 )

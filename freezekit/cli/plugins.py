@@ -26,20 +26,17 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
     """List plugins, or write a new one.
 
     The list shows each plugin's distribution, version and status, and the strategies and schedules
-    that it provides. A plugin that failed is described below the list, with the reason. The last
-    line tells which core lean runs with.
+    that it provides. A plugin that failed is described below the list, with the reason.
     """
     if ctx.invoked_subcommand is not None:
         return
-    from freezekit.lean.native.core import core_in_use
     from freezekit.plugins.registry import load_registry
 
     registry = load_registry(block)
     failed = [record for record in registry.plugins if record.status == "failed"]
     if as_json:
         records = [vars(record) for record in registry.plugins]
-        listed = {"plugins": records, "notes": registry.notes, "lean_core": core_in_use()}
-        click.echo(json.dumps(listed, indent=2))
+        click.echo(json.dumps({"plugins": records, "notes": registry.notes}, indent=2))
     else:
         print_columns(
             ("plugin", "distribution", "version", "status", "provides"),
@@ -57,7 +54,6 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
         for record in failed:
             click.echo("\n" + _failure(record))
         print_notes(registry)
-        click.echo(f"\nlean runs with the {core_in_use()}")
     if strict and failed:
         ctx.exit(ExitCode.CHECK_FAILED)
 

@@ -42,7 +42,11 @@ def measured_anew() -> Event:
 
 def test_a_forked_process_counts_what_a_new_one_does(fork_server: ForkServer) -> None:
     asked = job("timm:test_resnet", "static", STOCK, LEAN)
-    assert events(fork_server, asked) == events(None, asked)
+    forked, new = (
+        [e for e in events(server, asked) if e["event"] != "doing"]  # the first may compile lean
+        for server in (fork_server, None)
+    )
+    assert forked == new
 
 
 @pytest.mark.parametrize("variant", [STOCK, LEAN], ids=["stock", "lean"])
