@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.lean import batch, cuda, partition_table, steps
+from benchmarks.lean import batch, cores, cuda, partition_table, steps
 from benchmarks.lean.records import OUT
 from benchmarks.lean.show import as_page
 from benchmarks.lean.targets import checked
@@ -67,3 +67,9 @@ def test_every_target_of_memory_is_reached():
     missed = [f"{label}: {said}" for label, said in checked(json.loads(OUT.read_text())["rows"])
               if said.startswith("MISSED")]  # fmt: skip
     assert missed == []
+
+
+def test_the_cores_are_compared_as_in_the_results():
+    page = PAGE.read_text()
+    assert all(table in page for table in cores.as_page().split("\n\n"))
+    assert all(line["equal_bits"] for line in cores.lines())

@@ -50,7 +50,7 @@ CASES = {
         "timm:vit_small_patch16_224": (224, 2),
     },
 }
-BLOCKS, ROUNDS, WARM = 6, {"overhead": 8, "step": 4}, 3
+BLOCKS, ROUNDS, WARM = 4, {"overhead": 8, "step": 4}, 3
 
 
 @click.command(help=__doc__)

@@ -85,7 +85,7 @@ class Frozen:
 
     @property
     def recomputed(self) -> tuple[str, ...]:
-        """Names of the modules that backward computes again, as `lean="budget:2GiB"` chose them.
+        """Names of the modules that backward computes again, as a budget of memory chose them.
 
         Empty before the first forward, where all fits, and without a budget.
         """
