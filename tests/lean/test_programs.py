@@ -135,17 +135,16 @@ def step(model, x):
     return [loss.detach(), *gradients, *(b.clone() for b in model.buffers())], held
 
 
+@in_native
 @pytest.mark.parametrize("seed", range(40))
-def test_a_random_program(seed, monkeypatch):
-    cores.prepare_core()
-    native = cores.native_core()
+def test_a_random_program(seed, core, monkeypatch):
     model = program(seed)
     x = torch.randn(2, CHANNELS, 24, 24, generator=torch.Generator().manual_seed(seed))
     found = []
-    for core in ("stock", native, None):
+    for is_lean, runs in ((False, None), (True, core), (True, None)):
         ours = copy.deepcopy(model)
-        if core != "stock":
-            monkeypatch.setattr(cores, "_choice", [(core, "a test")])
+        if is_lean:
+            monkeypatch.setattr(cores, "_choice", [(runs, "a test")])
             Lean(ours).attach()
         found.append([*step(ours, x), *step(ours, x)])
     (stock, held, again, _), *leans = found

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,10 +161,16 @@ def _arguments() -> list[str]:
 
 def _paths() -> tuple[Path, Path]:
     """Return the paths of the core and of the messages of a build that failed."""
+    name = cache_folder() / f"core-{_digest()}"
+    return name.with_suffix(".so"), name.with_suffix(".failed")
+
+
+@cache
+def _digest() -> str:
+    """Return a digest of all that a core is made of; nothing of it changes within a process."""
     digest = hashlib.sha256()
     for part in (torch.__version__, torch.__file__, sysconfig.get_config_var("SOABI"), *FLAGS):
         digest.update(str(part).encode())
     for path in sorted(SOURCE.iterdir()):
         digest.update(path.read_bytes())
-    name = cache_folder() / f"core-{digest.hexdigest()[:16]}"
-    return name.with_suffix(".so"), name.with_suffix(".failed")
+    return digest.hexdigest()[:16]
