@@ -16,6 +16,7 @@ from torch.profiler import profile
 from freezekit.lean import Lean
 
 pytestmark = pytest.mark.usefixtures("core")
+in_native = pytest.mark.parametrize("core", ["native"], indirect=True)
 
 X = torch.randn(2, 3, 32, 32)
 
@@ -128,9 +129,8 @@ def test_a_batch_of_gradients(layout):
     assert torch.equal(*found)
 
 
+@in_native  # torch warns of the placeholders of the core in Python
 def test_a_profiler_that_records_shapes(core, capfd):
-    if core is None:
-        pytest.skip("torch warns of the placeholders of the core in Python")
     _, lean = twins(Layers())
     with profile(record_shapes=True):
         gradients(lean)
@@ -149,17 +149,15 @@ class Long(nn.Module):
         return x
 
 
+@in_native  # the core in Python takes tens of seconds
 def test_a_long_graph_dies(core):
-    if core is None:
-        pytest.skip("tens of seconds")
     _, lean = twins(Long(nn.Conv2d(1, 1, 1, bias=False).requires_grad_(False)))
     graph = lean(torch.randn(1, 1, 32, 32))
     del graph  # by recursion, it would overflow the stack and kill the process
 
 
+@in_native  # a mode of Python's may be interrupted as it begins
 def test_interruptions_leave_no_trace(core):
-    if core is None:
-        pytest.skip("a mode of Python's may be interrupted as it begins")
     _, lean = twins(Layers())
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
