@@ -117,6 +117,14 @@ class DataError(FreezekitError):
     """A folder of images cannot be read, or has images that cannot."""
 
 
+class TrainingError(FreezekitError):
+    """A training cannot be begun or resumed: its settings, its metric or its checkpoint."""
+
+
+class EngineError(FreezekitError):
+    """An engine is not installed, cannot be reached, or refuses a task."""
+
+
 class NewPluginError(FreezekitError):
     """A new plugin cannot be written: its name is not valid, or a file of that name exists."""
 
