@@ -47,7 +47,7 @@ STAMPS = {
 DRAWN = "cartoon", "roadsigns", "flags", "alphabets"
 CLIPART = "animals", "food", "office", "people", "tools", "transportation"
 
-COUNTS = {"stamps": (None, 100), "clipart": (40, 25), "digits": (20, 40), "faces": (50, 50)}
+COUNTS = {"stamps": (None, 100), "clipart": (20, 25), "digits": (20, 40), "faces": (50, 50)}
 """Images of training and of validation: of each class, but in `stamps` 100 of all; None: the
 others."""
 
