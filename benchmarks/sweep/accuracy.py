@@ -15,11 +15,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from freezekit.sweep.records import Estimate, Sweep, SweepRow
 from freezekit.sweep.store import load_sweep
+
+if TYPE_CHECKING:
+    from freezekit.sweep.records import Estimate, Sweep, SweepRow
 
 RESULTS = Path(__file__).parents[1] / "results"
 MODEL = f"{Path(__file__).with_name('lite0.py')}:build"
