@@ -18,7 +18,7 @@ _USUAL = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2}
 STEP = 5.0  # between rates: the best one differs by this much between `full` and `head-only`
 
 HOLD_OUT = 0.2
-"""The part of the training images on which pilots are validated; validation images choose nothing."""
+"""The part of the training images that pilots are validated on. Validation images choose none."""
 
 
 def default_grid(optimizer: str) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ class Job:
     Attributes:
         label: Of its row.
         recipe: How it goes.
-        until: The epoch after which it waits.
+        until: The epoch after which it waits; with 0, its peak of memory is predicted.
         hold_out: The part of the training images that a pilot is validated on; 0 for a trial.
     """
 
@@ -34,11 +34,23 @@ class Job:
     hold_out: float = 0.0
 
     @property
+    def is_prediction(self) -> bool:
+        """Whether nothing is trained."""
+        return self.until == 0
+
+    @property
     def name(self) -> str:
         """What it is called in progress and messages."""
+        if self.is_prediction:
+            return f"{self.label}, prediction"
         if self.hold_out:
             return f"{self.label}, pilot with lr {self.recipe.lr:g}"
         return f"{self.label}, seed {self.recipe.seed}"
+
+
+def prediction_job(row: SweepRow, settings: Settings) -> Job:
+    """Return the prediction of a row's peak of memory, which no learning rate or seed changes."""
+    return Job(row.label, _recipe(row, settings, "auto", settings.epochs, settings.seeds[0]), 0)
 
 
 def trial_jobs(row: SweepRow, settings: Settings, until: int) -> tuple[Job, ...]:
