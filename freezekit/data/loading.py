@@ -6,9 +6,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from torch import Tensor
+
 from freezekit.data.checking import find_unreadable, told
 from freezekit.data.hugging_face import find_with_hugging_face
 from freezekit.data.own_datasets import find_own
+from freezekit.data.samples import FileSamples
 from freezekit.data.split_folder import find_in_folder
 from freezekit.data.splitting import stratified_split
 from freezekit.data.training_data import TrainingData
@@ -79,6 +82,7 @@ def load_training_data(
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction is {val_fraction}, expected a number between 0 and 1")
     found = _find(text)
+    in_files = isinstance(found.train.samples, FileSamples)
     if skipped is None:
         bad = find_unreadable(found, on_progress, workers)
         if bad and bad_images == "error":
@@ -92,7 +96,7 @@ def load_training_data(
         train, val = train.chosen(stay), train.chosen(held)
     else:
         notes += _notes_on_val(found.classes, val)
-    if _are_tensors(train):
+    if not in_files and isinstance(train.samples[0][0], Tensor):
         notes.append("images are tensors, which are taken as they are: they are not augmented")
     made = found.val is None
     return TrainingData(
@@ -166,14 +170,6 @@ def _notes_on_val(classes: tuple[str, ...], val: Part) -> list[str]:
     if missing := [name for number, name in enumerate(classes) if number not in present]:
         return [f"classes without an image for validation: {some(missing)}"]
     return []
-
-
-def _are_tensors(train: Part) -> bool:
-    from torch import Tensor
-
-    from freezekit.data.samples import FileSamples
-
-    return not isinstance(train.samples, FileSamples) and isinstance(train.samples[0][0], Tensor)
 
 
 def _digest(found: Found, train: Part, val: Part) -> str:
