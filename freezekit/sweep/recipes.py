@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from freezekit.sweep.identity import file_digest
 from freezekit.sweep.learning_rates import HOLD_OUT, pilot_epochs
 from freezekit.training.records import Augment, CacheChoice, Recipe
 
@@ -26,12 +27,14 @@ class Job:
         recipe: How it goes.
         until: The epoch after which it waits; with 0, its peak of memory is predicted.
         hold_out: The part of the training images that a pilot is validated on; 0 for a trial.
+        code: What its model and its strategy come from: another version may have other bits.
     """
 
     label: str
     recipe: Recipe
     until: int
     hold_out: float = 0.0
+    code: str = ""
 
     @property
     def is_prediction(self) -> bool:
@@ -50,21 +53,22 @@ class Job:
 
 def prediction_job(row: SweepRow, settings: Settings) -> Job:
     """Return the prediction of a row's peak of memory, which no learning rate or seed changes."""
-    return Job(row.label, _recipe(row, settings, "auto", settings.epochs, settings.seeds[0]), 0)
+    recipe = _recipe(row, settings, "auto", settings.epochs, settings.seeds[0])
+    return Job(row.label, recipe, 0, code=_code(row))
 
 
 def trial_jobs(row: SweepRow, settings: Settings, until: int) -> tuple[Job, ...]:
     """Return the trials of a row whose learning rate is known, one for each seed."""
     lr = "auto" if row.candidate.lr == "auto" else row.lr
     recipes = [_recipe(row, settings, lr, settings.epochs, seed) for seed in settings.seeds]
-    return tuple(Job(row.label, recipe, until) for recipe in recipes)
+    return tuple(Job(row.label, recipe, until, code=_code(row)) for recipe in recipes)
 
 
 def pilot_jobs(row: SweepRow, settings: Settings) -> tuple[Job, ...]:
     """Return the pilots of a row, one for each rate of the grid, with the first seed."""
     epochs = pilot_epochs(row.candidate, settings.epochs)
     recipes = [_recipe(row, settings, lr, epochs, settings.seeds[0]) for lr in settings.lr_grid]
-    return tuple(Job(row.label, recipe, epochs, HOLD_OUT) for recipe in recipes)
+    return tuple(Job(row.label, recipe, epochs, HOLD_OUT, _code(row)) for recipe in recipes)
 
 
 def digest_of(job: Job, facts: Mapping[str, str]) -> str:
@@ -72,7 +76,7 @@ def digest_of(job: Job, facts: Mapping[str, str]) -> str:
 
     Args:
         job: The training.
-        facts: What its bits depend on beside its recipe: the data, versions, files of the user.
+        facts: What all trainings depend on: the data, and versions.
 
     Example:
         >>> from freezekit.training.records import Recipe
@@ -86,9 +90,15 @@ def digest_of(job: Job, facts: Mapping[str, str]) -> str:
     known = {
         "recipe": msgspec.to_builtins(job.recipe),
         "hold_out": job.hold_out,
+        "code": job.code,
         "facts": dict(sorted(facts.items())),
     }
     return hashlib.sha256(msgspec.json.encode(known, order="sorted")).hexdigest()[:16]
+
+
+def _code(row: SweepRow) -> str:
+    plugin = f"{row.plugin.distribution} {row.plugin.version}" if row.plugin else ""
+    return f"{plugin} {file_digest(row.candidate.model)}".strip()
 
 
 def _recipe(

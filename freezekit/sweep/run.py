@@ -6,6 +6,7 @@ the result does not depend on the engine, on the order of answers, or on a kill 
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ class SweepRun:
         """
         known = self._work.known(job)
         if known is None and not job.is_prediction and job.until < job.recipe.epochs:
-            known = self._work.known(Job(job.label, job.recipe, job.recipe.epochs, job.hold_out))
+            known = self._work.known(dataclasses.replace(job, until=job.recipe.epochs))
         return known
 
     def _alive(self) -> list[SweepRow]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.json import schema_components
 
+from freezekit.errors import OutputError
 from freezekit.results import records as results
 from freezekit.results.files import read_text
 from freezekit.results.reading import FileKind, read_objects, writable
@@ -54,8 +55,10 @@ def from_json(text: str, source: str = "the text") -> Sweep:
         ...
         freezekit.errors.OutputError: 'fit.json' is not a freezekit sweep: it is what ...
     """
-    (sweep,) = read_objects(text, source, _SWEEP)
-    return sweep
+    found = read_objects(text, source, _SWEEP)
+    if len(found) > 1:
+        raise OutputError(f"{source!r} holds {len(found)} sweeps; expected one: give each a file")
+    return found[0]
 
 
 def load_sweep(path: str | Path) -> Sweep:
@@ -91,7 +94,7 @@ def sweep_schema() -> dict[str, Any]:  # Any: JSON
 
 
 def _check(sweep: Sweep, where: str) -> None:
-    """Refuse two rows of one label, which types do not tell.
+    """Refuse two rows of one label, and a row without a baseline, which types do not tell.
 
     Raises:
         ValidationError: The message names the place.
@@ -102,6 +105,10 @@ def _check(sweep: Sweep, where: str) -> None:
             raise msgspec.ValidationError(
                 f"{where}rows[{i}] is {row.label!r}, which {where}rows[{first[row.label]}] is too"
             )
+    baselines = {row.candidate.model for row in sweep.rows if row.is_baseline}
+    for i, row in enumerate(sweep.rows):
+        if row.candidate.model not in baselines:
+            raise msgspec.ValidationError(f"{where}rows[{i}] has no baseline of its model")
 
 
 _SWEEP = FileKind(Sweep, "freezekit sweep", "train again with --resume", _check)
