@@ -34,7 +34,8 @@ class Work:
         answers: Those of before, and where new ones are kept.
         storage: A folder or URL, in which each training has a place for its checkpoint.
         facts: As in `digest_of`.
-        argument: What tasks need beside a recipe, such as how the images are loaded: JSON data.
+        argument: What all trainings need beside a recipe, such as their images: JSON data.
+        predicting: What all predictions need beside a recipe: JSON data.
         deadline: As of `time.time()`; None without a budget.
         training: The function of a training: "module:function".
         prediction: The function that predicts a peak; "" where none is predicted.
@@ -45,6 +46,7 @@ class Work:
     storage: str
     facts: Mapping[str, str]
     argument: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON data
+    predicting: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON data
     deadline: float | None = None
     training: str = TRAINING
     prediction: str = PREDICTION
@@ -56,7 +58,11 @@ class Work:
 
     def known(self, job: Job) -> Trial | None:
         """Return an answer of before."""
-        return self.answers.get(digest_of(job, self.facts), job.until)
+        return self.answers.get(self.digest(job), job.until)
+
+    def digest(self, job: Job) -> str:
+        """Return what tells a training from all others."""
+        return digest_of(job, self.facts)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def ask(
                 running.pop(job.name, None)
                 trial = trial_of(outcome, job)
                 if _lasts(trial, job):
-                    work.answers.put(digest_of(job, work.facts), job.until, trial)
+                    work.answers.put(work.digest(job), job.until, trial)
                 yield job, trial
                 if work.is_late:
                     return
@@ -125,18 +131,17 @@ def ask(
 
 def task_of(job: Job, work: Work, peak: int | None) -> Task:
     """Return the task of a training or a prediction."""
+    recipe = msgspec.to_builtins(job.recipe)
+    if job.is_prediction:
+        return Task(job.name, work.prediction, {**work.predicting, "recipe": recipe})
     argument = {
         **work.argument,
-        "recipe": msgspec.to_builtins(job.recipe),
+        "data": {**work.argument["data"], "hold_out": job.hold_out or None},
+        "recipe": recipe,
         "peak_bytes": peak,
-    }
-    if job.is_prediction:
-        return Task(job.name, work.prediction, argument)
-    argument |= {
-        "storage": f"{work.storage.rstrip('/')}/{digest_of(job, work.facts)}",
+        "storage": f"{work.storage.rstrip('/')}/{work.digest(job)}",
         "until": job.until,
         "deadline": work.deadline,
-        "hold_out": job.hold_out or None,
     }
     memory_bytes = 0 if peak is None else peak + PROCESS_BYTES
     gpus = 0 if job.recipe.device == "cpu" else 1

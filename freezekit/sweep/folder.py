@@ -98,7 +98,11 @@ def opened(path: Path, storage: str | None, *, resume: bool) -> Iterator[SweepFo
                     f"{str(path)!r} holds what an earlier sweep has trained: give --resume to go "
                     "on with it, --trials for another folder, or remove it"
                 )
-            yield SweepFolder(path, storage)
+            try:
+                yield SweepFolder(path, storage)
+            finally:
+                if not any(path.iterdir()):  # nothing was trained
+                    path.rmdir()
     except OSError as error:
         if error.filename is None or Path(error.filename) not in (path, path.parent):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from freezekit.errors import TrainingError
 from freezekit.sweep.comparing import last_figure
@@ -32,7 +32,7 @@ def default_grid(optimizer: str) -> tuple[float, ...]:
     return (usual / STEP, usual, usual * STEP)
 
 
-def read_lr(text: str, optimizer: str) -> tuple[float | str, tuple[float, ...]]:
+def read_lr(text: str, optimizer: str) -> tuple[float | Literal["auto", "grid"], tuple[float, ...]]:
     """Return what `--lr` says: the rate of all candidates, and the grid that pilots try.
 
     Args:

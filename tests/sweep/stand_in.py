@@ -63,13 +63,15 @@ def run(argument: Any, report: Callable[[Any], object]) -> Any:
     recipe = msgspec.convert(argument["recipe"], Recipe)
     until = argument["until"]
     with Path(argument["log"]).open("a") as log:
-        kind = "pilot" if argument["hold_out"] else "trial"
+        kind = "pilot" if argument["data"]["hold_out"] else "trial"
         log.write(json.dumps([recipe.label, kind, recipe.seed, recipe.lr, until]) + "\n")
     if argument.get("kill_in") == [recipe.label, recipe.seed, until]:
         os.kill(os.getpid(), signal.SIGKILL)
     for number in range(1, until + 1):
         report({"epochs": [0] * number})
-    return msgspec.to_builtins(answered(recipe, until, images=160 if argument["hold_out"] else 200))
+    return msgspec.to_builtins(
+        answered(recipe, until, images=160 if argument["data"]["hold_out"] else 200)
+    )
 
 
 class InThisProcess:
@@ -108,7 +110,7 @@ def work(answers: Answers, log: Path, engine: Any, **options: Any) -> Work:
         answers,
         str(log.parent / "trials"),
         {"data": DATA.digest},
-        argument={"log": str(log), **options},
+        argument={"log": str(log), "data": {}, **options},
         prediction="",
     )
 
