@@ -14,7 +14,7 @@ from freezekit.bench.environment import cores, environment
 from freezekit.cli.sweep_options import EPOCHS
 from freezekit.cli.sweep_progress import reading_images, sweep_progress
 from freezekit.data.loading import load_training_data
-from freezekit.engines.choose import make_engine
+from freezekit.engines.local import LocalEngine
 from freezekit.errors import ExitCode
 from freezekit.model.sources import find_builder, split_text
 from freezekit.report.formats import SWEEP_FORMATS
@@ -128,13 +128,7 @@ def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> Exi
         kept.keep(now)
         write(now, SWEEP_FORMATS, *quick)
 
-    engine = make_engine(
-        options["engine"],
-        at_once=options["jobs"],
-        threads=sweep.settings.threads,
-        address=options["address"],
-        block=begun.block,
-    )
+    engine = LocalEngine(options["jobs"], threads=sweep.settings.threads, block=begun.block)
     code = ExitCode.OK
     try:
         with sweep_progress() as show:
@@ -145,7 +139,15 @@ def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> Exi
                 )
             for line in plan_lines(sweep):
                 click.echo(line, err=True)
-            work = Work(engine, kept.answers, kept.storage, begun.facts, begun.argument, deadline)
+            work = Work(
+                engine,
+                kept.answers,
+                kept.storage,
+                begun.facts,
+                argument=begun.argument,
+                predicting={"classes": len(sweep.data.classes), "block": list(begun.block)},
+                deadline=deadline,
+            )
             run = SweepRun(sweep, work, on_change, show)
             try:
                 run.run()

@@ -87,18 +87,23 @@ def probe(argument: Any, report: Callable[[Any], object]) -> Any:  # noqa: ARG00
     training. What is probed without a cache takes longer than it will.
     """
     begin = time.monotonic()
+    from freezekit.data.loading import load_training_data
     from freezekit.data.samples import ChosenSamples
+    from freezekit.plugins.registry import load_registry
     from freezekit.training.loop import train
-    from freezekit.training.task import load
 
     recipe = msgspec.convert(argument["recipe"], Recipe)
-    data = load(argument["data"])
+    options = argument["data"]
+    data = load_training_data(
+        options["text"], val_fraction=options["val_fraction"], skipped=options["skipped"]
+    )
     few = range(min(len(data.train), STEPS * recipe.batch_size))
     held = range(min(len(data.val), STEPS * recipe.batch_size))
     data = dataclasses.replace(
         data, train=ChosenSamples(data.train, few), val=ChosenSamples(data.val, held)
     )
-    trial = train(recipe, data, workers=argument.get("workers", 0)).trial
+    registry = load_registry(tuple(argument["block"]))
+    trial = train(recipe, data, workers=argument["workers"], registry=registry).trial
     took = time.monotonic() - begin
     (epoch,) = trial.epochs
     return {

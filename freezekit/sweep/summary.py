@@ -106,7 +106,7 @@ def _with_own(row: SweepRow, settings: Settings, labels: Sequence[int]) -> Sweep
         metric=metric_of(ended, settings.metric, labels) if same_length else None,
         train_seconds=over_seeds(_seconds(ended)) if same_length else None,
         gflops=gflops(ended) if same_length else None,
-        peak_bytes=peak_bytes(row.trials),
+        peak_bytes=peak_bytes(row.trials) or row.peak_bytes,  # as predicted before
     )
 
 
