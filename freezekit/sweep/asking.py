@@ -13,6 +13,7 @@ from freezekit.engines.records import Task
 from freezekit.sweep.recipes import Job, digest_of
 from freezekit.sweep.rows import FAILED
 from freezekit.training.records import Trial
+from freezekit.training.storage import inside, remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TRAINING = "freezekit.training.task:run"
 PREDICTION = "freezekit.sweep.prediction:run"
+ENDED = ("ok", "diverged")  # an answer that no other training changes
 PROCESS_BYTES = 400 * 2**20  # what a process takes beside its step: torch, libraries, images
 
 
@@ -63,6 +65,10 @@ class Work:
     def digest(self, job: Job) -> str:
         """Return what tells a training from all others."""
         return digest_of(job, self.facts)
+
+    def place(self, job: Job) -> str:
+        """Return where the checkpoint of a training is; it is removed after the last epoch."""
+        return inside(self.storage, self.digest(job))
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,8 @@ def ask(
                 trial = trial_of(outcome, job)
                 if _lasts(trial, job):
                     work.answers.put(work.digest(job), job.until, trial)
+                    if trial.status in ENDED and not job.is_prediction:
+                        remove(work.place(job))
                 yield job, trial
                 if work.is_late:
                     return
@@ -139,7 +147,7 @@ def task_of(job: Job, work: Work, peak: int | None) -> Task:
         "data": {**work.argument["data"], "hold_out": job.hold_out or None},
         "recipe": recipe,
         "peak_bytes": peak,
-        "storage": f"{work.storage.rstrip('/')}/{work.digest(job)}",
+        "storage": work.place(job),
         "until": job.until,
         "deadline": work.deadline,
     }
@@ -169,7 +177,7 @@ def _lasts(trial: Trial, job: Job) -> bool:
     if job.is_prediction:
         return trial.status not in FAILED
     is_there = trial.status == "running" and len(trial.epochs) >= job.until
-    return is_there or trial.status in ("ok", "diverged")
+    return is_there or trial.status in ENDED
 
 
 def _epochs_in(message: Outcome) -> int:

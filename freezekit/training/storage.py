@@ -7,6 +7,7 @@ all of it has arrived.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,30 @@ def names(place: str) -> tuple[str, ...]:
     except OSError as error:
         raise TrainingError(f"cannot list the folder {place!r}: {reason(error)}") from None
     return tuple(sorted(name for name in found if not name.startswith(".")))
+
+
+def remove(place: str) -> None:
+    """Remove a place with all that it holds; it may have been removed before.
+
+    Raises:
+        TrainingError: It cannot be removed.
+
+    Example:
+        >>> write("memory://trials/a1", "a", b"whole")
+        >>> remove("memory://trials/a1")
+        >>> names("memory://trials/a1")
+        ()
+    """
+    if _is_url(place):
+        if names(place):
+            _asked(place, lambda files, root: files.rm(root, recursive=True))
+        return
+    try:
+        shutil.rmtree(place)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise TrainingError(f"cannot remove the folder {place!r}: {reason(error)}") from None
 
 
 def is_local(place: str) -> bool:
