@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from freezekit.errors import (
     CacheError,
     CompilationError,
+    DataError,
     FreezeError,
     FreezekitError,
     FreezekitWarning,
@@ -34,6 +35,7 @@ from freezekit.errors import (
     ScheduleError,
     SpecError,
     StagingError,
+    TrainingError,
     UnknownScheduleError,
     UnknownStrategyError,
     WorkerError,
@@ -41,6 +43,7 @@ from freezekit.errors import (
 from freezekit.freezing.plan import FreezePlan
 from freezekit.model.records import Norm, ParameterInfo, Stage
 from freezekit.plugins.hookspecs import hookimpl
+from freezekit.plugins.metric import Metric
 from freezekit.spec.progress import Observed, Progress
 from freezekit.spec.schedule import Decision, Schedule
 from freezekit.spec.strategy import Strategy
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     from freezekit.handle.frozen import Frozen
     from freezekit.model.loading import load_backbone
     from freezekit.plugins.registry import Registry, load_registry
+    from freezekit.training.loop import Trained, train
+    from freezekit.training.records import Epoch, Recipe, Trial
     from freezekit.verify import Check, Verification, verify_model
 
 __version__ = "0.1.0"
@@ -62,12 +67,15 @@ __all__ = [
     "CacheError",
     "Check",
     "CompilationError",
+    "DataError",
     "Decision",
+    "Epoch",
     "FreezeError",
     "FreezePlan",
     "FreezekitError",
     "FreezekitWarning",
     "Frozen",
+    "Metric",
     "ModelError",
     "Norm",
     "Observed",
@@ -76,6 +84,7 @@ __all__ = [
     "PlanError",
     "PluginError",
     "Progress",
+    "Recipe",
     "Registry",
     "Schedule",
     "ScheduleError",
@@ -83,7 +92,10 @@ __all__ = [
     "Stage",
     "StagingError",
     "Strategy",
+    "Trained",
+    "TrainingError",
     "TrainingTime",
+    "Trial",
     "UnknownScheduleError",
     "UnknownStrategyError",
     "Verification",
@@ -93,19 +105,25 @@ __all__ = [
     "load_backbone",
     "load_registry",
     "plan",
+    "train",
     "verify_model",
 ]
 
 _LAZY = {
     "Backbone": "freezekit.backbone.view",
     "Check": "freezekit.verify",
+    "Epoch": "freezekit.training.records",
     "Frozen": "freezekit.handle.frozen",
+    "Recipe": "freezekit.training.records",
     "Registry": "freezekit.plugins.registry",
+    "Trained": "freezekit.training.loop",
+    "Trial": "freezekit.training.records",
     "Verification": "freezekit.verify",
     "freeze_": "freezekit.handle.freeze",
     "load_backbone": "freezekit.model.loading",
     "load_registry": "freezekit.plugins.registry",
     "plan": "freezekit.freezing.planning",
+    "train": "freezekit.training.loop",
     "verify_model": "freezekit.verify",
 }
 

@@ -40,6 +40,7 @@ CLASSES = (
     freezekit.ParameterInfo,
     freezekit.Norm,
     freezekit.Registry,
+    freezekit.Metric,
     StrategyContract,
     ScheduleContract,
 )
@@ -226,7 +227,7 @@ def test_the_stages_in_the_readme_divide_its_model() -> None:
             super().__init__()
             self.conv, self.block, self.fc = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
 
-    (block,) = code(README.split("## Define the stages")[1])
+    (block, *_) = code(README.split("## Define the stages")[1])
     names: dict[str, object] = {}
     exec(block, names)
     stager = names["freezekit_stages"]

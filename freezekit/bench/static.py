@@ -42,9 +42,9 @@ from freezekit.results.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from freezekit.backbone.view import Backbone
     from freezekit.bench.phase_plan import Measured
@@ -317,11 +317,22 @@ def count_flops(session: Session) -> tuple[Flops, dict[str, int]]:
     except for the gradients of grouped convolutions, and recurrent layers. A multiply-add is two.
     All that runs counts: in a lean step also what backward computes again.
     """
-    with flop_counter(session.model) as forward:
-        loss = session.loss()
+    found = count_step(session.model, session.loss)
+    session.optimizer.zero_grad(set_to_none=True)
+    return found
+
+
+def count_step(model: nn.Module, loss_of: Callable[[], Tensor]) -> tuple[Flops, dict[str, int]]:
+    """Count a forward and a backward, as `count_flops` does; gradients stay.
+
+    Args:
+        model: What runs.
+        loss_of: Runs the forward.
+    """
+    with flop_counter(model) as forward:
+        loss = loss_of()
     mapping = {**RECURRENT, torch.ops.aten.convolution_backward: _convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=mapping) as backward:
         loss.backward()
-    session.optimizer.zero_grad(set_to_none=True)
     counted = Flops(forward.get_total_flops(), backward.get_total_flops())
-    return counted, flops_by_module(forward, session.model)
+    return counted, flops_by_module(forward, model)

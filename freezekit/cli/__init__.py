@@ -22,6 +22,7 @@ from freezekit.cli.named import schedules, strategies
 from freezekit.cli.plugins import plugins
 from freezekit.cli.report import report
 from freezekit.cli.show import show
+from freezekit.cli.sweep import sweep
 from freezekit.cli.verify import verify
 from freezekit.errors import ExitCode, FreezekitError
 
@@ -101,6 +102,7 @@ for command in (
     compare,
     extract,
     fit,
+    sweep,
     report,
     show,
     verify,

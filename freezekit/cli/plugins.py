@@ -46,7 +46,7 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
                     p.distribution,
                     p.version,
                     p.status,
-                    ", ".join((*p.strategies, *p.schedules)),
+                    ", ".join((*p.strategies, *p.schedules, *p.metrics)),
                 )
                 for p in registry.plugins
             ),

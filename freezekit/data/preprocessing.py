@@ -33,11 +33,16 @@ class Preprocessing:
         transform: From an image of PIL, in the mode `mode`, to a tensor of `shape`.
         shape: (channels, height, width).
         text: What it does, and whose it is.
+        mean, std: What it normalises by, one number a channel.
+        interpolation: Of its resize, such as "bicubic".
     """
 
     transform: Callable[[Image], Tensor]
     shape: tuple[int, int, int]
     text: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
 
     @property
     def mode(self) -> str:
@@ -105,6 +110,9 @@ def _of_timm(model: nn.Module, image_size: int | None) -> Preprocessing:
             size, config["interpolation"], config["input_size"][1:], config["mean"], config["std"]
         )
         + f"{crop} (the model's own in timm)",
+        tuple(config["mean"]),
+        tuple(config["std"]),
+        config["interpolation"],
     )
 
 
@@ -124,7 +132,14 @@ def _of_torchvision(text: str, image_size: int | None) -> Preprocessing | None:
         own = transforms(crop_size=crop, resize_size=resized)
     said = _text(resized, own.interpolation.value, (crop, crop), own.mean, own.std)
     whose = f"torchvision's own of {weights.DEFAULT}"
-    return Preprocessing(own, (len(own.mean), crop, crop), f"{said} ({whose})")
+    return Preprocessing(
+        own,
+        (len(own.mean), crop, crop),
+        f"{said} ({whose})",
+        tuple(own.mean),
+        tuple(own.std),
+        own.interpolation.value,
+    )
 
 
 def _usual(model: nn.Module, text: str, image_size: int | None) -> Preprocessing:
@@ -148,7 +163,8 @@ def _usual(model: nn.Module, text: str, image_size: int | None) -> Preprocessing
         ]
     )
     said = _text(resized, "bilinear", crop, mean, std)
-    return Preprocessing(transform, shape, f"{said} (the usual one, as the model names none)")
+    whose = "the usual one, as the model names none"
+    return Preprocessing(transform, shape, f"{said} ({whose})", mean, std, "bilinear")
 
 
 def _text(

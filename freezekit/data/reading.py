@@ -12,12 +12,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from freezekit.data.folder import ImageList
-    from freezekit.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class ReadBatch:
 class ReadImages(Dataset["tuple[int, Tensor | Unreadable]"]):
     """The images of a list as a model takes them, by their place."""
 
-    def __init__(self, images: ImageList, preprocessing: Preprocessing) -> None:
+    def __init__(self, images: ImageList, preprocessing: Callable[[Image.Image], Tensor]) -> None:
         self.images = images
         self.preprocessing = preprocessing
 
@@ -77,7 +76,7 @@ class ReadImages(Dataset["tuple[int, Tensor | Unreadable]"]):
 
 def read_batches(
     images: ImageList,
-    preprocessing: Preprocessing,
+    preprocessing: Callable[[Image.Image], Tensor],
     batches: Iterable[Sequence[int]],
     workers: int = 0,
 ) -> Iterator[ReadBatch]:
@@ -109,12 +108,12 @@ def read_batches(
         collate_fn=_together,
         num_workers=workers,
     )
-    with _no_interrupt_for_children():
+    with no_interrupt_for_children():
         return iter(loader)
 
 
 @contextmanager
-def _no_interrupt_for_children() -> Iterator[None]:
+def no_interrupt_for_children() -> Iterator[None]:
     """Let processes that start meanwhile not see Ctrl-C: this one ends them.
 
     A terminal sends it to all of them, and a reader that it ends is an error in this process.

@@ -14,12 +14,12 @@ class Samples(Protocol):
 
     A sample is (image, label): the image of PIL, or a tensor that is taken as it is; the number of
     the class.
-
-    Attributes:
-        labels: The number of the class of each sample.
     """
 
-    labels: Sequence[int]
+    @property
+    def labels(self) -> Sequence[int]:
+        """The number of the class of each sample."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -42,6 +42,7 @@ class TrainingData:
         digest: Of names, sizes and labels of all samples and of the split.
         val_fraction, split_seed: Of a split that was made; else None.
         skipped: Images that cannot be read, and were left out.
+        notes: Sentences for the reader, such as which folders were not used.
     """
 
     source: str
@@ -53,3 +54,4 @@ class TrainingData:
     val_fraction: float | None = None
     split_seed: int | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ def loss_text(output: Any, task: Task, user: str | None = None) -> str:  # Any: 
         return f"mean absolute error of {len(_flows(output))} flow estimates"
     logits, where = pick_logits(output)
     text = f"cross-entropy over {logits.shape[_class_dim(logits)]} classes of {where}"
-    auxiliary = len(_auxiliary(output))
+    auxiliary = len(auxiliary_logits(output))
     return text + (f" + {AUXILIARY_WEIGHT} x that of {auxiliary} auxiliary" if auxiliary else "")
 
 
@@ -137,7 +137,7 @@ def loss_function(task: Task, user: str | None = None) -> LossFunction:
 
     def cross_entropy(output: Any) -> Tensor:  # Any: whatever the model returns
         total = _entropy(pick_logits(output)[0], draw)
-        for logits in _auxiliary(output):
+        for logits in auxiliary_logits(output):
             total = total + AUXILIARY_WEIGHT * _entropy(logits, draw)
         return total
 
@@ -163,7 +163,7 @@ def _own_losses(output: Any) -> Mapping[str, Tensor] | None:  # Any: whatever th
     return output if scalar and output else None
 
 
-def _auxiliary(output: Any) -> list[Tensor]:  # Any: whatever the model returns
+def auxiliary_logits(output: Any) -> list[Tensor]:  # Any: whatever the model returns
     """Return the logits of auxiliary classifiers; torchvision names them "aux..."."""
     fields = fields_of(output).items()
     return [v for name, v in fields if name.startswith("aux") and isinstance(v, Tensor)]

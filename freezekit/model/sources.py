@@ -158,8 +158,15 @@ def _factory(text: str, source: str, name: str) -> Callable[..., object]:
     return factory  # type: ignore[no-any-return]  # any callable; what it returns is checked
 
 
-def import_source(text: str, source: str) -> types.ModuleType:
+def import_source(
+    text: str, source: str, expected: str = f"a model is {FORMS}"
+) -> types.ModuleType:
     """Import "package.module" or "path/to/file.py".
+
+    Args:
+        text: What the user gave, for messages.
+        source: The module or the file in it.
+        expected: Which forms there are, for the message where there is no such module or file.
 
     Raises:
         ModelError: The file or module does not exist, or raises.
@@ -172,16 +179,16 @@ def import_source(text: str, source: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         unknown = isinstance(error, ModuleNotFoundError) and error.name == source.split(".")[0]
         if unknown or isinstance(error, FileNotFoundError):
-            raise no_source(text, source) from None
+            raise no_source(text, source, expected) from None
         raise ModelError(
             f"{text!r}: importing {source!r} failed: {type(error).__name__}: {error}"
         ) from error
 
 
-def no_source(text: str, source: str) -> ModelError:
-    """Return the error for a model whose module or file does not exist."""
+def no_source(text: str, source: str, expected: str = f"a model is {FORMS}") -> ModelError:
+    """Return the error for a text whose module or file does not exist."""
     kind = "file" if source.endswith(".py") else "module"
-    return ModelError(f"{text!r}: there is no {kind} {source!r}; a model is {FORMS}")
+    return ModelError(f"{text!r}: there is no {kind} {source!r}; {expected}")
 
 
 def _import_file(path: Path) -> types.ModuleType:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.model.records import Stage
+    from freezekit.plugins.metric import Metric
     from freezekit.spec.schedule import Schedule
     from freezekit.spec.strategy import Strategy
 
@@ -43,6 +44,20 @@ def freezekit_schedules() -> Iterable[type[Schedule]]:  # type: ignore[empty-bod
         >>> @hookimpl
         ... def freezekit_schedules():
         ...     return []
+    """
+
+
+@hookspec
+def freezekit_metrics() -> Iterable[Metric]:  # type: ignore[empty-body]  # a hookspec
+    """Return the metrics that this plugin provides; each training reports them.
+
+    Example:
+        >>> from freezekit import Metric, hookimpl
+        >>> def top_3(logits, labels):
+        ...     return (logits.topk(3).indices == labels[:, None]).any(1).float().mean()
+        >>> @hookimpl
+        ... def freezekit_metrics():
+        ...     return [Metric("top_3", top_3)]
     """
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from freezekit.errors import PluginError, suggest
 from freezekit.plugins import hookspecs
+from freezekit.plugins.metric import Metric
 from freezekit.spec.options import option_infos
 from freezekit.spec.schedule import Schedule
 from freezekit.spec.strategy import Strategy
@@ -48,6 +49,9 @@ class Kind:
 STRATEGY = Kind("strategy", "strategies", Strategy, "plan")
 SCHEDULE = Kind("schedule", "schedules", Schedule, "decide")
 KINDS = (STRATEGY, SCHEDULE)
+METRICS = "freezekit_metrics"
+_CONTENT = {**{kind.hook: f"{kind.word} classes" for kind in KINDS}, METRICS: "metrics"}
+"""What a hook returns a list of."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class PluginRecord:
         schedules: Names of the schedules that it adds.
         hooks: Names of the hooks that it implements.
         errors: One sentence for each failure.
+        metrics: Names of the metrics that it adds.
     """
 
     name: str
@@ -76,6 +81,7 @@ class PluginRecord:
     schedules: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     @property
     def origin(self) -> str:
@@ -85,12 +91,13 @@ class PluginRecord:
 
 @dataclass(frozen=True)
 class LoadedPlugin:
-    """The content of one plugin: its valid classes, its hooks, and its errors."""
+    """The content of one plugin: its valid classes and metrics, its hooks, and its errors."""
 
     strategies: tuple[type[Strategy], ...] = ()
     schedules: tuple[type[Schedule], ...] = ()
     hooks: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
 def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlugin:
@@ -115,29 +122,29 @@ def load_plugin(found: FoundPlugin, manager: pluggy.PluginManager) -> LoadedPlug
     if not hooks:
         _unregister(found, manager)
         return LoadedPlugin(errors=errors)
-    classes: dict[str, list[type[Named]]] = {kind.word: [] for kind in KINDS}
-    for kind in KINDS:
-        if kind.hook not in hooks:
+    found_by_hook: dict[str, list[object]] = {hook: [] for hook in _CONTENT}
+    for hook, content in _CONTENT.items():
+        if hook not in hooks:
             continue
         try:
-            candidates = _hook_result(kind, plugin, manager)
+            candidates = _hook_result(hook, content, plugin, manager)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  # as above
-            text = f"{kind.hook}() failed: {failure_text(error, found.module)}"
-            errors = (*errors, text)
+            errors += (f"{hook}() failed: {failure_text(error, found.module)}",)
             continue
         for candidate in candidates:
-            problem = _problem(kind, candidate, found.module)
-            if problem:
+            if problem := _problem(hook, candidate, found.module):
                 errors += (problem,)
             else:
-                classes[kind.word].append(cast("type[Named]", candidate))  # as just checked
+                found_by_hook[hook].append(candidate)
+    # Of these types, as just checked:
     return LoadedPlugin(
-        cast("tuple[type[Strategy], ...]", tuple(classes[STRATEGY.word])),
-        cast("tuple[type[Schedule], ...]", tuple(classes[SCHEDULE.word])),
+        cast("tuple[type[Strategy], ...]", tuple(found_by_hook[STRATEGY.hook])),
+        cast("tuple[type[Schedule], ...]", tuple(found_by_hook[SCHEDULE.hook])),
         hooks,
         errors,
+        cast("tuple[Metric, ...]", tuple(found_by_hook[METRICS])),
     )
 
 
@@ -189,18 +196,23 @@ def _check_hooks(
     return hooks, tuple(errors)
 
 
-def _hook_result(kind: Kind, plugin: object, manager: pluggy.PluginManager) -> list[object]:
-    """Return the unchecked items that one plugin's hook for a kind of class returns."""
+def _hook_result(
+    hook: str, content: str, plugin: object, manager: pluggy.PluginManager
+) -> list[object]:
+    """Return the unchecked items that a hook of one plugin returns."""
     others = [other for _, other in manager.list_name_plugin() if other is not plugin]
-    answers = manager.subset_hook_caller(kind.hook, others)()
+    answers = manager.subset_hook_caller(hook, others)()
     for answer in answers or [None]:  # pluggy drops an answer of None
         if isinstance(answer, str) or not isinstance(answer, Iterable):
-            raise TypeError(f"it returned {answer!r}, expected a list of {kind.word} classes")
+            raise TypeError(f"it returned {answer!r}, expected a list of {content}")
     return [candidate for answer in answers for candidate in answer]
 
 
-def _problem(kind: Kind, candidate: object, module: str) -> str:
-    """Say why an item that a plugin returned is not a valid class of its kind; "" if it is one."""
+def _problem(hook: str, candidate: object, module: str) -> str:
+    """Say why an item that a plugin returned is not valid; "" if it is."""
+    if hook == METRICS:
+        return _metric_problem(candidate)
+    kind = next(kind for kind in KINDS if kind.hook == hook)
     try:
         if not (isinstance(candidate, type) and issubclass(candidate, kind.base)):
             return (
@@ -212,6 +224,19 @@ def _problem(kind: Kind, candidate: object, module: str) -> str:
         return str(error)
     except Exception as error:  # noqa: BLE001  # defaults and reprs are the plugin's code
         return f"a {kind.word} of the plugin cannot be read: {failure_text(error, module)}"
+
+
+def _metric_problem(candidate: object) -> str:
+    if not isinstance(candidate, Metric):
+        return f"{METRICS}() returned {candidate!r:.80}, which is no freezekit.Metric"
+    if not (isinstance(candidate.name, str) and candidate.name.isidentifier()):
+        return (
+            f"{METRICS}() returned a metric of the name {candidate.name!r}, expected letters, "
+            "digits and underscores, as in 'top_3'"
+        )
+    if not callable(candidate.function):
+        return f"the function of the metric {candidate.name!r} is no function"
+    return ""
 
 
 def _class_problem(kind: Kind, cls: type[Named]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast, get_args
@@ -42,11 +42,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from freezekit.plugins.metric import Metric
     from freezekit.spec.named import Named
     from freezekit.spec.schedule import Schedule
     from freezekit.spec.strategy import Strategy
 
 BLOCK_VARIABLE = "FREEZEKIT_BLOCK"
+
+BUILT_IN_METRICS = ("accuracy", "balanced_accuracy", "loss")
+"""Those of each training; `freezekit.training.metrics` computes them."""
 
 N = TypeVar("N", bound="Named")
 
@@ -78,6 +82,7 @@ class Registry:
         plugins: One record per entry point. The built-in plugins come first.
         strategies: The strategies by name, in the order of their plugins.
         schedules: The schedules by name, in the order of their plugins.
+        metrics: The metrics by name, in the order of their plugins.
         notes: Other facts for the user, such as an unknown name to block.
 
     Example:
@@ -92,6 +97,7 @@ class Registry:
     plugins: tuple[PluginRecord, ...]
     strategies: Mapping[str, RegisteredStrategy]
     schedules: Mapping[str, RegisteredSchedule]
+    metrics: Mapping[str, Metric]
     notes: tuple[str, ...]
     _manager: pluggy.PluginManager = field(repr=False)
 
@@ -351,6 +357,7 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
     records: list[PluginRecord] = []
     strategies: dict[str, RegisteredStrategy] = {}
     schedules: dict[str, RegisteredSchedule] = {}
+    metrics: dict[str, Metric] = {}
     for found in plugins:
         is_blocked = not _names(found).isdisjoint(map(canonical, blocked))
         with redirect_stdout(sys.stderr):  # a plugin that prints must not spoil `--json`
@@ -359,7 +366,8 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
         taken |= {name: each.plugin for name, each in schedules.items()}
         mine, conflicts = _free_names(STRATEGY, loaded.strategies, found, taken)
         timed, more = _free_names(SCHEDULE, loaded.schedules, found, taken, mine)
-        errors = (*loaded.errors, *conflicts, *more)
+        measured, others = _free_metrics(loaded.metrics, found, metrics)
+        errors = (*loaded.errors, *conflicts, *more, *others)
         if not is_blocked and (unmet := unmet_requirement(found)):
             errors = (unmet, *errors)
         record = PluginRecord(
@@ -372,14 +380,17 @@ def load_registry(block: Iterable[str] = ()) -> Registry:
             tuple(timed),
             loaded.hooks,
             errors,
+            tuple(measured),
         )
         records.append(record)
+        metrics |= measured
         strategies.update((name, RegisteredStrategy(cls, record)) for name, cls in mine.items())
         schedules.update((name, RegisteredSchedule(cls, record)) for name, cls in timed.items())
     return Registry(
         tuple(records),
         MappingProxyType(strategies),
         MappingProxyType(schedules),
+        MappingProxyType(metrics),
         _unknown_blocks(blocked, plugins),
         manager,
     )
@@ -409,6 +420,22 @@ def _free_names(
             f"keeps it; rename {cls.__qualname__!r}, or name one of the two plugins in "
             f"{BLOCK_VARIABLE}"
         )
+    return free, conflicts
+
+
+def _free_metrics(
+    given: Iterable[Metric], found: FoundPlugin, taken: Mapping[str, Metric]
+) -> tuple[dict[str, Metric], list[str]]:
+    """Return the metrics whose names are free, by name, and a sentence for each of the others."""
+    free: dict[str, Metric] = {}
+    conflicts = []
+    for metric in given:
+        if metric.name in taken or metric.name in free or metric.name in BUILT_IN_METRICS:
+            conflicts.append(
+                f"the metric name {metric.name!r} of {found.origin} is taken; rename it"
+            )
+        else:
+            free[metric.name] = replace(metric, origin=found.origin)
     return free, conflicts
 
 

@@ -14,11 +14,13 @@ from freezekit.report.output import Format, format_of
 from freezekit.report.trackers import render_bencher, render_github_action
 from freezekit.results.figures import FIGURES
 from freezekit.results.store import to_json
+from freezekit.sweep.store import to_json as sweep_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.results.records import Result
+    from freezekit.sweep.records import Sweep
 
 
 def _html(results: Sequence[Result]) -> str:
@@ -77,3 +79,9 @@ FIT_FORMATS: tuple[Format[FitReport], ...] = (
     Format(".md", fit_markdown, _FIT_TITLE),
 )
 """What `fit -o` writes."""
+
+
+SWEEP_FORMATS: tuple[Format[Sweep], ...] = (
+    Format(".json", sweep_json, r'\{\s*"kind"\s*:\s*"freezekit sweep"'),
+)
+"""What `sweep -o` writes."""

@@ -38,11 +38,20 @@ def write_text(path: str | Path, text: str) -> None:
     Raises:
         OutputError: The file cannot be written; what was there is still there.
     """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a whole file or leave what was there, as `write_text` does.
+
+    Raises:
+        OutputError: The file cannot be written; what was there is still there.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link, and the file behind it is written
     draft = _draft_beside(target)
     try:
         with draft.open("xb") as file:
-            file.write(text.encode("utf-8", errors="backslashreplace"))
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if target.exists():

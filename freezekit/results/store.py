@@ -6,16 +6,15 @@ One run is one JSON object; a file of several models holds a JSON array of such 
 from __future__ import annotations
 
 import math
-import re
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from freezekit.errors import OutputError
 from freezekit.results.files import read_text
-from freezekit.results.records import SCHEMA_VERSION, Raw, Result, Row
+from freezekit.results.reading import FileKind, read_objects, writable
+from freezekit.results.records import Raw, Result, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 
 _FIRST = ("schema_version", "freezekit", "protocol", "complete")  # as people read it
 _LAST = "raw"  # long: in one line
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-
-class _Header(msgspec.Struct):
-    """What tells who wrote a run; whatever else there is is not looked at."""
-
-    schema_version: int | None = None
-    freezekit: str | None = None
-    kind: str | None = None
 
 
 def to_json(results: Sequence[Result]) -> str:
@@ -78,20 +67,7 @@ def from_json(text: str, source: str = "the text") -> tuple[Result, ...]:
         ...
         freezekit.errors.OutputError: 'old.json' is cut off at line 1, column 34: ...
     """
-    headers = _headers(text, source)
-    is_list = _is_list(text)
-    for number, header in enumerate(headers, 1):
-        _check_header(header, source, f"run {number}: " if is_list else "")
-    try:
-        results = _decoded(text, Result)
-        for number, result in enumerate(results):
-            _check(result, f"[{number}]." if is_list else "")
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise OutputError(
-            f"{source!r} was changed, or written by another freezekit ({headers[0].freezekit!r}): "
-            f"{_in_words(str(error), text)}; get the file as it was written, or measure again"
-        ) from None
-    return results
+    return read_objects(text, source, _BENCH)
 
 
 def load(path: str | Path) -> tuple[Result, ...]:
@@ -119,7 +95,7 @@ def as_data(result: Result) -> dict[str, Any]:  # Any: JSON data
         one if _is_finite(one.time) else replace(one, time=None) for one in result.schedules
     )
     finite = replace(result, rows=rows, control=control, schedules=schedules)
-    whole = _writable(msgspec.to_builtins(finite))
+    whole = writable(msgspec.to_builtins(finite))
     # The encoder makes null of what is not finite.
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
     first = {name: found.pop(name) for name in _FIRST}
@@ -144,17 +120,6 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, tuple) or all(map(_is_finite, value))
 
 
-def _writable(value: Any) -> Any:  # Any: JSON data
-    """Return data whose texts are all UTF-8: what is not, such as a file's odd name, is escaped."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_writable(key): _writable(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_writable(inner) for inner in value]
-    return value
-
-
 def _object(result: Result) -> str:
     """Return JSON that a person can read: indented, but the raw steps without."""
     parts = []
@@ -164,57 +129,6 @@ def _object(result: Result) -> str:
         parts.append(f'"{key}": {text}')
     inside = ",\n".join(parts).replace("\n", "\n  ")  # no string in JSON holds a newline
     return f"{{\n  {inside}\n}}"
-
-
-def _headers(text: str, source: str) -> tuple[_Header, ...]:
-    if not text.strip():
-        raise OutputError(f"{source!r} is empty: nothing was written to it; measure again")
-    try:
-        found = _decoded(text, _Header)
-    except msgspec.ValidationError as error:
-        _reject(source, _in_words(str(error), text))
-    except RecursionError:
-        _reject(source, "it is nested too deeply")
-    except msgspec.DecodeError as error:
-        if "truncated" in str(error):
-            line, column = _place(text.rstrip(), len(text.rstrip()))
-            raise OutputError(
-                f"{source!r} is cut off at line {line}, column {column}: "
-                "get a whole copy or measure again"
-            ) from None
-        _reject(source, f"it is not JSON: {_in_words(str(error), text)}")
-    if not found:
-        raise OutputError(f"{source!r} holds no result: its list is empty")
-    return found
-
-
-def _decoded(text: str, kind: type[S]) -> tuple[S, ...]:
-    """Return the records of a text that holds one of them, or a list of them."""
-    if _is_list(text):
-        return msgspec.json.decode(text, type=tuple[kind, ...])  # type: ignore[valid-type]  # a type
-    return (msgspec.json.decode(text, type=kind),)
-
-
-def _is_list(text: str) -> bool:
-    return text.lstrip().startswith("[")
-
-
-def _check_header(header: _Header, source: str, label: str) -> None:
-    version, writer = header.schema_version, header.freezekit
-    if header.kind == "freezekit fit":
-        _reject(source, f"{label}it is what `freezekit fit` wrote")
-    if version is None or writer is None:
-        _reject(source, f"{label}it lacks 'schema_version' and 'freezekit'")
-    if version > SCHEMA_VERSION:
-        raise OutputError(
-            f"{source!r} was written by a newer freezekit ({writer!r}, schema_version {version}; "
-            f"this one reads {SCHEMA_VERSION}): pip install -U freezekit"
-        )
-    if version < SCHEMA_VERSION:
-        raise OutputError(
-            f"{source!r} was written by an older freezekit ({writer!r}, schema_version {version}; "
-            f"this one reads {SCHEMA_VERSION}): measure again, or read it with that freezekit"
-        )
 
 
 def _check(result: Result, where: str) -> None:
@@ -248,42 +162,4 @@ def _check(result: Result, where: str) -> None:
         )
 
 
-def _in_words(said: str, text: str) -> str:
-    """Return an error of msgspec with what stands at its place: a field, or a line and column.
-
-    Example:
-        >>> _in_words("Expected `int`, got `str` - at `$.rows[0].n`", '{"rows": [{"n": "x"}]}')
-        "rows[0].n is 'x': expected `int`, got `str`"
-    """
-    if found := re.fullmatch(r"(.*) \(byte (\d+)\)", said):
-        line, column = _place(text, len(text.encode()[: int(found[2])].decode(errors="ignore")))
-        return f"{found[1]}, line {line}, column {column}"
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", said)
-    if not found:
-        return said
-    what, where = found[1][0].lower() + found[1][1:], found[2]
-    return f"{where}{_shown(where, text)}: {what}"
-
-
-def _shown(where: str, text: str) -> str:
-    """Return " is VALUE" of the place; "" where it cannot be told, and of what holds much."""
-    with suppress(msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError, RecursionError):
-        value = msgspec.json.decode(text)
-        for key, index in re.findall(r"([^.\[\]]+)|\[(.+?)\]", where):
-            value = value[key] if key else value[int(index)]
-        shown = repr(value)
-        if isinstance(value, dict) and value:
-            return ""
-        return f" is {shown}" if len(shown) <= 60 else f" is {shown[:57]}..."
-    return ""
-
-
-def _place(text: str, end: int) -> tuple[int, int]:
-    return text.count("\n", 0, end) + 1, end - text.rfind("\n", 0, end)
-
-
-def _reject(source: str, why: str) -> NoReturn:
-    raise OutputError(
-        f"{source!r} is not a freezekit result: {why}; "
-        "expected a file of `freezekit bench -o FILE.json`"
-    ) from None
+_BENCH = FileKind(Result, "freezekit bench", "measure again", _check)

@@ -30,6 +30,7 @@ class DataFacts(Record, frozen=True):
             digest saw the same data.
         val_labels: Of each validation sample, in order.
         skipped: Images that cannot be read, and were left out.
+        notes: Sentences for the reader, such as which folders were not used.
     """
 
     source: str
@@ -42,6 +43,7 @@ class DataFacts(Record, frozen=True):
     val_fraction: Fraction | None = None
     split_seed: Whole | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Recipe(Record, frozen=True):

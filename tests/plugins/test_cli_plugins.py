@@ -70,6 +70,7 @@ def test_plugins_as_json(site) -> None:
         "schedules": [],
         "hooks": [],
         "errors": [f"ZeroDivisionError: division by zero ({site.path}/bad.py:1)"],
+        "metrics": [],
     }
 
 

@@ -199,8 +199,8 @@ def test_ctrl_c_gets_through(site) -> None:
         (
             "@hookimpl\ndef freezekit_strategy(): return []",
             "unknown hook 'freezekit_strategy', did you mean 'freezekit_strategies', "
-            "'freezekit_stages' or 'freezekit_schedules'? The hooks are: freezekit_schedules, "
-            "freezekit_stages, freezekit_strategies",
+            "'freezekit_stages' or 'freezekit_metrics'? The hooks are: freezekit_metrics, "
+            "freezekit_schedules, freezekit_stages, freezekit_strategies",
         ),
         (
             "def freezekit_strategies(): return []",
@@ -209,8 +209,8 @@ def test_ctrl_c_gets_through(site) -> None:
         ),
         (
             "",
-            "the plugin implements no hook; expected one or more of freezekit_schedules, "
-            "freezekit_stages, freezekit_strategies",
+            "the plugin implements no hook; expected one or more of freezekit_metrics, "
+            "freezekit_schedules, freezekit_stages, freezekit_strategies",
         ),
         (
             "@hookimpl\ndef freezekit_strategies(backbone): return []",

@@ -1,0 +1,251 @@
+"""The options of `freezekit sweep`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from freezekit.cli.completion import complete_schedule, complete_spec
+from freezekit.cli.lean_option import METAVAR, LeanRowsType
+from freezekit.cli.options import block_option, storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EPOCHS = 5
+_UNITS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+class DurationType(click.ParamType[float]):
+    """Reads a time such as 30min, 2h or 90s, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:  # Any: click's own
+        """Return seconds.
+
+        Example:
+            >>> DurationType().convert("1.5h", None, None)
+            5400.0
+        """
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([a-z]*)", value.strip())
+        unit = _UNITS.get(found[2]) if found else None
+        seconds = float(found[1]) * unit if found and unit else 0.0
+        if not 0 < seconds <= 1e9:
+            self.fail(f"{value!r} is no time; expected such as 90s, 30min or 2h", param, ctx)
+        return seconds
+
+
+_OPTIONS = (
+    click.option(
+        "--data",
+        metavar="FOLDER",
+        help="Your images: a folder of class folders; one with train and val; imagefolder:FOLDER; "
+        "or file.py:function, which returns datasets for training and validation.",
+    ),
+    click.option(
+        "-s",
+        "--strategy",
+        "specs",
+        multiple=True,
+        metavar="SPEC",
+        shell_complete=complete_spec,
+        help="A strategy to train beside `full`; may be given several times. Without -s and "
+        "--schedule: head-only, first-n-stages:n=2 and 'head-only then full at 20%'.",
+    ),
+    click.option(
+        "--schedule",
+        "schedules",
+        multiple=True,
+        metavar="TEXT",
+        shell_complete=complete_schedule,
+        help="A schedule, or strategies one after the other as in 'head-only then full at 50%'; "
+        "may be given several times.",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(min=1),
+        callback=storable,
+        help=f"Of each training.  [default: {EPOCHS}]",
+    ),
+    click.option(
+        "--budget",
+        type=DurationType(),
+        metavar="TIME",
+        help="In place of --epochs: the time of the whole sweep, such as 30min or 2h. Short probes "
+        "tell how many epochs fit.",
+    ),
+    click.option(
+        "--seeds",
+        type=click.IntRange(min=1, max=1000),
+        default=3,
+        show_default=True,
+        help="Trainings of each candidate. With one there are no intervals.",
+    ),
+    click.option(
+        "--lr",
+        default="grid",
+        show_default=True,
+        metavar="RATES",
+        help="grid: pilots choose one of three rates for each candidate, on training images that "
+        "are held out. A number: that rate. Several with commas: that grid. auto: a range test in "
+        "each training.",
+    ),
+    click.option(
+        "--pretrained/--no-pretrained",
+        default=None,
+        help="Load the library's default weights. By default models of libraries load them, and "
+        "factories are called without that argument.",
+    ),
+    click.option(
+        "--image-size",
+        "image_sizes",
+        type=click.IntRange(min=1),
+        multiple=True,
+        help="Pixels; may be given several times. Default: the model's own.",
+    ),
+    click.option(
+        "--lean",
+        type=LeanRowsType(),
+        metavar=METAVAR,
+        default="off",
+        show_default=True,
+        help="As in `freezekit bench`: memory differs, and the accuracy has the same bits.",
+    ),
+    click.option(
+        "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, callback=storable
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["adamw", "sgd", "adam"]),
+        default="adamw",
+        show_default=True,
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0, max=1e6),
+        default=0.05,
+        show_default=True,
+        callback=storable,
+    ),
+    click.option(
+        "--warmup",
+        type=click.FloatRange(min=0, max=1),
+        default=0.1,
+        show_default=True,
+        help="The share of all steps in which the learning rate rises.",
+    ),
+    click.option(
+        "--label-smoothing",
+        type=click.FloatRange(min=0, max=1),
+        default=0.1,
+        show_default=True,
+    ),
+    click.option(
+        "--ema",
+        type=click.FloatRange(min=0, max=1, max_open=True),
+        metavar="DECAY",
+        help="Average the weights, and validate the average.",
+    ),
+    click.option(
+        "--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type."
+    ),
+    click.option(
+        "--augment",
+        type=click.Choice(["standard", "none"]),
+        default="standard",
+        show_default=True,
+        help="standard: random crops and flips. none: images as in a validation, whose frozen "
+        "prefix can be cached.",
+    ),
+    click.option("--cache", type=click.Choice(["auto", "off"]), default="auto", show_default=True),
+    click.option(
+        "--metric",
+        default="accuracy",
+        show_default=True,
+        metavar="NAME",
+        help="What is compared: accuracy, balanced_accuracy, loss, a metric of a plugin, or "
+        "file.py:function.",
+    ),
+    click.option(
+        "--val-fraction",
+        type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+        default=0.2,
+        show_default=True,
+        help="The part of each class to validate on, where the data has no split.",
+    ),
+    click.option(
+        "--bad-images",
+        type=click.Choice(["error", "skip"]),
+        default="error",
+        show_default=True,
+        help="What becomes of images that cannot be read.",
+    ),
+    click.option(
+        "--early-stopping/--no-early-stopping",
+        default=True,
+        show_default=True,
+        help="Stop hopeless candidates after a quarter and after half of the epochs.",
+    ),
+    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        callback=storable,
+        show_default="1 on the CPU",
+        help="For torch, in each training. Another number may give other bits.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Processes that read images, for each training.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        help="Trainings at the same time, at most. Default: as many as cores, memory and GPUs "
+        "allow.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray", "slurm"]),
+        default="local",
+        show_default=True,
+        help="Where trainings run. ray and slurm are extras: pip install 'freezekit[ray]'.",
+    ),
+    click.option("--address", help="Of the Ray cluster; default: one that is started here."),
+    click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(),
+        help="Write the result; may be given several times. The extension says the format.",
+    ),
+    click.option(
+        "--trials",
+        metavar="DIR",
+        help="Where answers and checkpoints are kept: a folder, or a URL of object storage for "
+        "the checkpoints. Default: r.trials beside -o r.json.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with what is in --trials: only what is missing is trained.",
+    ),
+    block_option,
+)
+
+
+def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

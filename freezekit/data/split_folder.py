@@ -1,0 +1,73 @@
+"""A folder of class folders, or one with such folders for training and for validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freezekit.data.folder import find_images
+from freezekit.data.found import Found, part_of_files
+from freezekit.errors import DataError, some
+
+if TYPE_CHECKING:
+    from freezekit.data.folder import ImageList
+
+VALIDATION = ("val", "valid", "validation")
+"""Names of the folder of a validation; "test" is taken if there is none of them."""
+
+
+def find_in_folder(folder: str | Path) -> Found:
+    """Return the labelled images of a folder.
+
+    With "train" and one of `VALIDATION`, or "test", in it, the split is given. The folders in
+    "train" are the classes then, and those in the other one must be among them.
+
+    Raises:
+        DataError: There is no such folder, it has no classes, one of its folders is empty, or
+            classes of the validation are not in "train".
+    """
+    root = Path(folder)
+    names = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
+    there = [name for name in VALIDATION if name in names]
+    if "train" not in names or not (there or "test" in names):
+        images = _with_classes(root)
+        return Found(images.classes, part_of_files(images, images.labels))
+    if len(there) > 1:
+        raise DataError(
+            f"{str(folder)!r} has the folders {some(there)}, and one of them is expected; remove "
+            "or rename the others"
+        )
+    val_name = there[0] if there else "test"
+    train, val = _with_classes(root / "train"), _with_classes(root / val_name)
+    if unknown := [name for name in val.classes if name not in train.classes]:
+        raise DataError(
+            f"{str(root / val_name)!r} has classes that 'train' lacks: {some(unknown)}; a class "
+            "without training images cannot be learnt, so add images or remove its folder"
+        )
+    numbers = [train.classes.index(name) for name in val.classes]
+    return Found(
+        train.classes,
+        part_of_files(train, train.labels, "train"),
+        part_of_files(val, [numbers[label] for label in val.labels], val_name),
+        tuple(_notes(root, val_name, names)),
+    )
+
+
+def _notes(root: Path, val_name: str, names: set[str]) -> list[str]:
+    unused = sorted(n for n in names - {"train", val_name} if not n.startswith("."))
+    notes = [f"folders of {root.name!r} that are not used: {some(unused)}"] if unused else []
+    if val_name == "test":
+        notes.append(
+            "validated on 'test', as there is no 'val': accuracies that are chosen by it are too "
+            "high"
+        )
+    return notes
+
+
+def _with_classes(root: Path) -> ImageList:
+    images = find_images(root)
+    if not images.classes:
+        raise DataError(
+            f"the images in {str(root)!r} have no classes; put each into the folder of its class"
+        )
+    return images

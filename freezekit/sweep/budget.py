@@ -1,0 +1,109 @@
+"""How many epochs, seeds and pilots fit into a budget of wall-clock time; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from freezekit.sweep.halving import rungs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USED = 0.85  # of the budget is planned with: the rest is for what probes did not see
+MOST_EPOCHS = 50  # a longer training of pretrained weights seldom gains
+FEW_EPOCHS = 3  # fewer show little of what a strategy can do; before, pilots and seeds are given up
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What the probe of a candidate found, in seconds.
+
+    Attributes:
+        start: From the start of its process to its first step.
+        epoch: One epoch, with its validation.
+        is_scheduled: Whether it has a schedule, so that its pilots have all epochs.
+    """
+
+    start: float
+    epoch: float
+    is_scheduled: bool = False
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is trained.
+
+    Attributes:
+        epochs: Of a trial.
+        seeds: Trials of a candidate.
+        pilots: Pilots of a candidate; 0 where the usual rate is taken.
+    """
+
+    epochs: int
+    seeds: int
+    pilots: int
+
+
+def seconds_of(extent: Extent, speeds: Sequence[Speed], at_once: int) -> float:
+    """Return the predicted seconds of a whole sweep in which nothing is stopped early.
+
+    Example:
+        >>> seconds_of(Extent(4, 3, 0), [Speed(1.0, 10.0)], at_once=1)
+        129.0
+    """
+    starts = len(rungs_of(extent.epochs)) + 1
+    total = 0.0
+    for speed in speeds:
+        pilot = extent.epochs if speed.is_scheduled else (extent.epochs + 1) // 2
+        total += extent.pilots * (speed.start + pilot * speed.epoch)
+        total += extent.seeds * (starts * speed.start + extent.epochs * speed.epoch)
+    return total / max(1, at_once)
+
+
+def fitting(seconds: float, asked: Extent, speeds: Sequence[Speed], at_once: int) -> Extent:
+    """Return the extent that fits into the seconds that are left.
+
+    The most epochs are taken with all seeds and pilots. Where fewer than `FEW_EPOCHS` fit, pilots
+    are given up first, then seeds one by one; two seeds are the least that show a difference. Where
+    even so little does not fit, one epoch is trained, and the deadline cuts the rest.
+
+    Args:
+        seconds: What is left of the budget.
+        asked: Its epochs are the most that are taken.
+        speeds: Of all candidates.
+        at_once: Trainings at the same time.
+
+    Example:
+        >>> speeds = [Speed(1.0, 10.0), Speed(1.0, 5.0)]
+        >>> fitting(3600, Extent(50, 3, 3), speeds, 2)
+        Extent(epochs=50, seeds=3, pilots=3)
+        >>> fitting(200, Extent(50, 3, 3), speeds, 1)
+        Extent(epochs=3, seeds=3, pilots=0)
+        >>> fitting(10, Extent(50, 3, 3), speeds, 1)
+        Extent(epochs=1, seeds=2, pilots=0)
+    """
+    least = min(asked.seeds, 2)
+    choices = [(asked.seeds, asked.pilots)]
+    choices += [(seeds, 0) for seeds in range(asked.seeds, least - 1, -1)]
+    for few in (FEW_EPOCHS, 1):
+        for seeds, pilots in choices:
+            for epochs in range(asked.epochs, min(few, asked.epochs) - 1, -1):
+                extent = Extent(epochs, seeds, pilots)
+                if seconds_of(extent, speeds, at_once) <= USED * seconds:
+                    return extent
+    return Extent(1, least, 0)
+
+
+def extent_note(found: Extent, asked: Extent, seconds: float) -> str:
+    """Return what a budget decided, and what it cut.
+
+    Example:
+        >>> extent_note(Extent(3, 2, 0), Extent(50, 3, 3), 300)
+        'the budget of 5 min allows 3 epochs; it was cut to 2 seeds and no pilots, so that ...'
+    """
+    cut = [f"{found.seeds} seeds"] if found.seeds < asked.seeds else []
+    if asked.pilots and not found.pilots:
+        cut.append("no pilots, so that all candidates have the usual learning rate")
+    said = f"the budget of {seconds / 60:.3g} min allows {found.epochs} epochs"
+    return f"{said}; it was cut to {' and '.join(cut)}" if cut else said

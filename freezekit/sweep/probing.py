@@ -1,0 +1,113 @@
+"""How long the trainings of a sweep take, from short ones on a few images."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from freezekit.engines.records import Task
+from freezekit.sweep.budget import Extent, Speed, extent_note, fitting
+from freezekit.sweep.halving import rungs_of
+from freezekit.sweep.recipes import prediction_job
+from freezekit.training.records import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from freezekit.engines.records import Engine
+    from freezekit.sweep.records import Settings, Sweep, SweepRow
+
+PROBE = "freezekit.sweep.probing:probe"
+STEPS = 3  # of the optimizer, in a probe: the first one is slower than the others
+
+
+def within_budget(
+    sweep: Sweep,
+    engine: Engine,
+    argument: Mapping[str, Any],  # Any: JSON data
+    *,
+    at_once: int,
+    deadline: float,
+) -> Sweep:
+    """Return a sweep with as many epochs, seeds and pilots as fit until a deadline.
+
+    A candidate whose probe fails does not count; its trainings will say why.
+
+    Args:
+        sweep: Its epochs are the most that are taken.
+        engine: Runs the probes.
+        argument: What tasks need beside a recipe.
+        at_once: Trainings at the same time.
+        deadline: As of `time.time()`.
+
+    Raises:
+        EngineError: The engine cannot be reached.
+    """
+    settings, data = sweep.settings, sweep.data
+    tasks = {row.label: _task(row, settings, argument) for row in sweep.rows}
+    by_name = {task.name: label for label, task in tasks.items()}
+    scheduled = {row.label: row.candidate.schedule is not None for row in sweep.rows}
+    speeds = []
+    for outcome in engine.run(list(tasks.values())):
+        if outcome.status == "ok":
+            found = outcome.answer
+            epoch = found["per_train"] * data.train_samples + found["per_val"] * data.val_samples
+            label = by_name[outcome.task]
+            speeds.append(Speed(found["start"], epoch, is_scheduled=scheduled[label]))
+    grid = settings.lr_grid
+    asked = Extent(settings.epochs, len(settings.seeds), len(grid) if len(grid) > 1 else 0)
+    extent = fitting(deadline - time.time(), asked, speeds, at_once)
+    usual = (grid[len(grid) // 2],) if grid else ()
+    settings = msgspec.structs.replace(
+        settings,
+        epochs=extent.epochs,
+        seeds=settings.seeds[: extent.seeds],
+        lr_grid=grid if extent.pilots else usual,
+        rungs=rungs_of(extent.epochs) if settings.rungs else (),
+    )
+    note = extent_note(extent, asked, settings.budget_seconds or 0.0)
+    return msgspec.structs.replace(sweep, settings=settings, notes=(*sweep.notes, note))
+
+
+def _task(row: SweepRow, settings: Settings, argument: Mapping[str, Any]) -> Task:  # Any: JSON
+    recipe = prediction_job(row, settings).recipe
+    recipe = msgspec.structs.replace(recipe, lr=1e-4, epochs=1, schedule=None, cache="off")
+    data = {**argument, "recipe": msgspec.to_builtins(recipe)}
+    gpus = 0 if settings.device == "cpu" else 1
+    return Task(f"{row.label}, probe", PROBE, data, gpus=gpus)
+
+
+def probe(argument: Any, report: Callable[[Any], object]) -> Any:  # noqa: ARG001  # Any: JSON
+    """Train on a few images, and return the seconds of the start, and of an image: a task.
+
+    A schedule is probed in its first phase, and nothing is cached: both are told by no short
+    training. What is probed without a cache takes longer than it will.
+    """
+    begin = time.monotonic()
+    from freezekit.data.loading import load_training_data
+    from freezekit.data.samples import ChosenSamples
+    from freezekit.plugins.registry import load_registry
+    from freezekit.training.loop import train
+
+    recipe = msgspec.convert(argument["recipe"], Recipe)
+    options = argument["data"]
+    data = load_training_data(
+        options["text"], val_fraction=options["val_fraction"], skipped=options["skipped"]
+    )
+    few = range(min(len(data.train), STEPS * recipe.batch_size))
+    held = range(min(len(data.val), STEPS * recipe.batch_size))
+    data = dataclasses.replace(
+        data, train=ChosenSamples(data.train, few), val=ChosenSamples(data.val, held)
+    )
+    registry = load_registry(tuple(argument["block"]))
+    trial = train(recipe, data, workers=argument["workers"], registry=registry).trial
+    took = time.monotonic() - begin
+    (epoch,) = trial.epochs
+    return {
+        "start": max(0.0, took - epoch.train_seconds - epoch.val_seconds),
+        "per_train": epoch.train_seconds / len(few),
+        "per_val": epoch.val_seconds / len(held),
+    }

@@ -1,0 +1,171 @@
+"""`freezekit sweep` on real images: what it trains, keeps, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from freezekit.sweep.store import load_sweep
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from freezekit.sweep.records import Sweep
+
+    Invoke = Callable[..., subprocess.CompletedProcess[str]]
+
+TINY = (
+    *("sweep", "timm:test_resnet", "--no-pretrained", "--image-size", "32", "--batch-size", "8"),
+    *("--jobs", "1"),
+)
+QUICK = ("--lr", "1e-3", "--epochs", "1", "--seeds", "2")
+
+
+def same(sweep: Sweep) -> Sweep:
+    """Return a sweep without times, and without how often a trial went on."""
+
+    def trials(some):
+        return tuple(
+            replace(
+                each,
+                resumed=0,
+                epochs=tuple(replace(e, train_seconds=0, val_seconds=0) for e in each.epochs),
+            )
+            for each in some
+        )
+
+    rows = tuple(
+        replace(
+            row,
+            trials=trials(row.trials),
+            pilots=trials(row.pilots),
+            train_seconds=None,
+            train_seconds_to_baseline=None,
+        )
+        for row in sweep.rows
+    )
+    return replace(sweep, rows=rows, env={}, seconds=None, sentences=())
+
+
+def test_a_sweep_of_real_trainings(invoke: Invoke, photos: Path, tmp_path: Path):
+    path = tmp_path / "s.json"
+    where = ("--data", str(photos), "-s", "head-only", "--seeds", "2", "-o", str(path))
+    done = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2")
+    assert done.returncode == 0, done.stderr
+    assert "2 candidates x 2 seeds = 4 trainings of 2 epochs, on random weights" in done.stderr
+    assert "4 pilots choose learning rates of 0.001, 0.01, in 1 epochs" in done.stderr
+    found = load_sweep(path)
+    assert found.complete
+    full, head = found.rows
+    assert full.status == head.status == "ok"
+    assert len(full.pilots) == len(full.trials) == 2
+    assert full.metric.low <= full.metric.value <= full.metric.high
+    assert 0 < head.peak_bytes_to_baseline < 1
+    assert 0 < head.gflops_to_baseline < 1
+    assert len(found.sentences) == 1
+    assert found.recommended in ("full", "head-only")
+    assert {trial.peak_bytes for trial in head.trials} == {head.peak_bytes}
+    assert not any((tmp_path / "s.trials" / "checkpoints").iterdir()), "all trainings have ended"
+
+    again = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2")
+    assert again.returncode == 2
+    assert "holds what an earlier sweep has trained: give --resume" in again.stderr
+    again = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "training 2 candidates" not in again.stderr
+    assert same(load_sweep(path)) == same(found)
+
+
+def test_a_strategy_that_refuses_the_model_costs_its_row(
+    invoke: Invoke, photos: Path, tmp_path: Path
+):
+    path = tmp_path / "s.json"
+    given = ("--data", str(photos), "-s", "attention-only", "-o", str(path), *QUICK)
+    done = invoke(*TINY, *given)
+    assert done.returncode == 4, done.stderr
+    full, refused = load_sweep(path).rows
+    assert full.status == "ok"
+    assert refused.status == "error"
+    assert "attention" in refused.error
+    assert not refused.trials
+
+
+def test_a_training_that_diverges_costs_its_row(invoke: Invoke, photos: Path, tmp_path: Path):
+    path = tmp_path / "s.json"
+    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), "--epochs", "2")
+    done = invoke(*TINY, *given, "--lr", "1e6", "--seeds", "1", "--optimizer", "sgd")
+    assert done.returncode == 4, done.stderr
+    row = load_sweep(path).rows[0]
+    assert row.status == "diverged"
+    assert row.error.startswith("seed 0: the loss is ")
+
+
+def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
+    path = tmp_path / "s.json"
+    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), "--lr", "1e-3")
+    done = invoke(*TINY, *given, "--budget", "6s", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    found = load_sweep(path)
+    assert found.settings.budget_seconds == 6
+    assert found.notes[0].startswith("the budget of 0.1 min allows ")
+    again = invoke(*TINY, *given, "--budget", "60s", "--seeds", "2", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert load_sweep(path).settings.epochs == found.settings.epochs
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((), "no images are given; expected a folder"),
+        (("--data", "nowhere"), "nowhere"),
+        (("--data", "DATA", "-s", "head-onyl"), "did you mean 'head-only'"),
+        (("--data", "DATA", "--lr", "fast"), "'fast' is no learning rate"),
+        (("--data", "DATA", "--epochs", "2", "--budget", "1h"), "leave out --epochs or --budget"),
+        (("--data", "DATA", "--budget", "soon"), "'soon' is no time; expected such as 90s, 30min"),
+        (("--data", "DATA", "--metric", "f1"), "the metric 'f1' is unknown"),
+        (
+            ("--data", "DATA", "-o", "s.txt"),
+            "the extension '.txt' is none that this command writes",
+        ),
+        (("--data", "DATA", "timm:no_such"), "timm has no model 'no_such'"),
+        (("--data", "DATA", "my.py:build"), "there is no file 'my.py'"),
+    ],
+)
+def test_bad_input_is_one_line_and_trains_nothing(
+    invoke: Invoke, photos: Path, tmp_path: Path, monkeypatch, given, said: str
+):
+    monkeypatch.chdir(tmp_path)
+    given = tuple(str(photos) if each == "DATA" else each for each in given)
+    done = invoke(*TINY[:2], *given, *TINY[3:])
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error")]) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_sweeps_in_one_folder_are_refused(invoke: Invoke, photos: Path, tmp_path: Path):
+    from freezekit.results.locking import locked
+
+    folder = tmp_path / "t"
+    with locked([str(folder)]):
+        done = invoke(*TINY, "--data", str(photos), "--trials", str(folder))
+    assert done.returncode == 2
+    assert f"another run is writing '{folder}'" in done.stderr
+
+
+def test_a_metric_of_ones_own(invoke: Invoke, photos: Path, tmp_path: Path):
+    own = tmp_path / "own.py"
+    own.write_text("def right(logits, labels):\n    return (logits.argmax(1) == labels).sum()\n")
+    path = tmp_path / "s.json"
+    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), *QUICK)
+    done = invoke(*TINY, *given, "--metric", f"{own}:right")
+    assert done.returncode == 0, done.stderr
+    found = load_sweep(path)
+    assert found.settings.metric == "right"
+    assert found.rows[0].metric.value > 0
+    assert json.loads(path.read_text())["rows"][0]["trials"][0]["epochs"][0]["val"]["right"] >= 0
