@@ -58,7 +58,8 @@ def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> Exit
         for judgement in found:
             if judgement.outcome != "passed":
                 word = "FAIL" if judgement.outcome == "failed" else "cannot say"
-                row = f"{names[title(judgement.result)]}{judgement.label}"
+                where = names[title(judgement.result)] if judgement.result else ""
+                row = f"{where}{judgement.label}"
                 click.echo(f"{word}: {gate.text}: {row}: {judgement.reason}", err=True)
     outcomes = {judgement.outcome for judgement in judgements}
     if "failed" in outcomes:
@@ -69,7 +70,8 @@ def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> Exit
 
 def _names(judgements: Sequence[Judgement]) -> dict[str, str]:
     """Return, by the title of each run, the prefix of its rows: "" where there is one run."""
-    models = {title(judged.result): judged.result.workload.model for judged in judgements}
+    results = [judged.result for judged in judgements if judged.result is not None]
+    models = {title(result): result.workload.model for result in results}
     if len(models) == 1:
         return dict.fromkeys(models, "")
     if len(set(models.values())) < len(models):
