@@ -25,11 +25,13 @@ class Sides:
         left, right: Their values.
         words: What the left one is, where it is not what the gate says, such as "the difference to
             full".
+        unit: What they count, where that is not what the gate says.
     """
 
     left: Value
     right: Value
     words: str = ""
+    unit: Unit | None = None
 
 
 class Evaluation(ABC):
@@ -102,9 +104,9 @@ class Evaluation(ABC):
         match node:
             case Operation(sign, (left, right)):
                 named = (self.units[part.name] for part in walk(node) if isinstance(part, Figure))
-                said = unit_of(left, self.units) or unit_of(right, self.units)
-                unit: Unit = said or next(named, None) or "count"
                 found = self.sides(left, right)
+                said = found.unit or unit_of(left, self.units) or unit_of(right, self.units)
+                unit: Unit = said or next(named, None) or "count"
                 words = f"{found.words} " if found.words else ""
                 return f"{words}{shown(found.left, unit)} {sign} {shown(found.right, unit)}"
             case Figure(name):

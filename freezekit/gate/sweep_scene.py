@@ -86,7 +86,7 @@ class SweepScene(Evaluation):
             found = difference(
                 self.row.trials, row.trials, self.sweep.settings.metric, self.sweep.data.val_labels
             )
-            if found is None:
+            if found is None or found.low is None:  # of one seed that both have
                 return None
             gained = combine("*", Span(factor, factor), _span(found))
             if abs(rest) > 1e-12:  # such as of full * 0.99
@@ -97,7 +97,8 @@ class SweepScene(Evaluation):
             if ratio is None or factor <= 0:
                 return None
             most = -whole[other] / factor
-            return Sides(_span(ratio), Span(most, most), f"the paired ratio to {other.of}:")
+            words = f"the paired ratio to {other.of}:"
+            return Sides(_span(ratio), Span(most, most), words, "ratio")
         return None
 
     def _same_data(self, other: Sweep) -> bool:
@@ -108,6 +109,12 @@ class SweepScene(Evaluation):
         )
 
     def _place(self, node: Figure) -> tuple[Sweep, SweepRow]:
+        sweep, row = self._found(node)
+        if node.of and row.status != "ok" and node.name != "status":
+            raise LackingError(f"{node.of} is not trained to its end: its status is {row.status!r}")
+        return sweep, row
+
+    def _found(self, node: Figure) -> tuple[Sweep, SweepRow]:
         if node.of == "baseline":
             rows = {row.label: row for row in self.earlier.rows} if self.earlier else {}
             if self.earlier is None or self.row.label not in rows:

@@ -165,7 +165,7 @@ def _layers(sweep: Sweep, shown: dict[Cost, tuple[Point, ...]]) -> list[alt.Char
     marks = [
         data(titles)
         .transform_filter(is_shown)
-        .mark_text(align="center", baseline="top", fontWeight=500)
+        .mark_text(align="right", baseline="top", fontWeight=500)
         .encode(x=alt.value("width"), y=alt.value(HEIGHT + 26), text="text:N"),
         data(lines)
         .transform_filter(is_shown)
@@ -192,13 +192,19 @@ def _layers(sweep: Sweep, shown: dict[Cost, tuple[Point, ...]]) -> list[alt.Char
     for place in dict.fromkeys(value["place"] for value in values):
         offset = OFFSETS[place]
         marks.append(
-            data([value for value in values if value["place"] == place])
+            data(_placed(values, place))
             .transform_filter(is_shown)
             .transform_calculate(text=f"width > {WIDE} ? datum.name : datum.number")
             .mark_text(align=offset.align, baseline="middle", dx=offset.dx, dy=offset.dy)
             .encode(x=x, y=y, text=alt.Text("text:N"))
         )
     return marks
+
+
+def _placed(values: Sequence[dict[str, Any]], place: str) -> list[dict[str, Any]]:  # Any: as above
+    """Return the labels of a place, and a blank one for each cost: no scale is without data."""
+    first = {value["by"]: {**value, "name": " ", "number": " "} for value in values}
+    return [*first.values(), *(value for value in values if value["place"] == place)]
 
 
 def _values(
