@@ -22,6 +22,7 @@ from freezekit.cli.named import schedules, strategies
 from freezekit.cli.plugins import plugins
 from freezekit.cli.report import report
 from freezekit.cli.show import show
+from freezekit.cli.train import train
 from freezekit.cli.verify import verify
 from freezekit.errors import ExitCode, FreezekitError
 
@@ -103,6 +104,7 @@ for command in (
     fit,
     report,
     show,
+    train,
     verify,
     strategies,
     schedules,
