@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 import torch
-from freezekit.sweep.intervals import over_seeds_and_images
 from scipy import stats
 from torch.nn import Linear, functional
 
 from benchmarks.facts import environment, write_whole
 from benchmarks.sweep import data, lite0
+from freezekit.sweep.intervals import over_seeds_and_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
