@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +71,12 @@ def draw(sweep: Sweep) -> Drawing:
 
 
 def _layers(sweep: Sweep, shown: dict[Cost, tuple[Point, ...]]) -> list[alt.Chart]:
-    share = is_share(sweep.settings.metric)
-    values = [each for cost, found in shown.items() for each in _values(cost, found, share)]
+    share, better = is_share(sweep.settings.metric), sweep.settings.higher_is_better
+    values = [each for cost, found in shown.items() for each in _values(cost, found, share, better)]
     lines = [
         {"by": cost.name, "x": point.x, "y": _y(point.metric.value, share)}
         for cost, found in shown.items()
-        for point in stepped(found, sweep.settings.higher_is_better)
+        for point in stepped(found, better)
     ]
     titles = [{"by": cost.name, "text": cost.axis} for cost in shown]
     name = sweep.settings.metric.replace("_", " ")
@@ -136,7 +137,7 @@ def _placed(values: Sequence[dict[str, Any]], place: str) -> list[dict[str, Any]
 
 
 def _values(
-    cost: Cost, found: Sequence[Point], share: bool
+    cost: Cost, found: Sequence[Point], share: bool, higher_is_better: bool
 ) -> list[dict[str, Any]]:  # Any: numbers and text
     across = [log(p.x_low) for p in found], [log(p.x_high) for p in found]
     low, high = min(across[0]), max(across[1])
@@ -149,13 +150,16 @@ def _values(
     def at_y(value: float) -> float:
         return 16 + (up - value) / ((up - down) or 1.0) * (HEIGHT - 32)
 
+    line = stepped(found, higher_is_better)
+    ends = {point.number: point.x for point in found}
+    ends |= {one.number: after.x for one, after in pairwise(line)}  # to where its step goes
     names = [f"{point.number} {point.name}" for point in found]
     numbers = [str(point.number) for point in found]
     places = place_labels(
         [(at_x(point.x), at_y(point.metric.value)) for point in found],
         names,
         numbers,
-        [(at_x(point.x_low), at_x(point.x_high)) for point in found],
+        [(at_x(point.x_low), at_x(max(point.x_high, ends[point.number]))) for point in found],
         (NOMINAL_WIDTH, HEIGHT),
         first=[at for at, point in enumerate(found) if point.row.on_front],
     )
