@@ -34,8 +34,8 @@ IMPORTED = (
 threads or use CUDA, and then no process could be forked."""
 
 
-def libraries_of(model: str) -> tuple[str, ...]:
-    """Return the libraries that are imported for a model, but for torch.
+def libraries_of(model: str | None) -> tuple[str, ...]:
+    """Return the libraries that are imported for a model, but for torch; all for None.
 
     torchvision is among them always: its version is recorded. A model of one's own often uses both.
 
@@ -43,7 +43,8 @@ def libraries_of(model: str) -> tuple[str, ...]:
         >>> libraries_of("torchvision:resnet18"), libraries_of("my.py:build")
         (('torchvision',), ('torchvision', 'timm'))
     """
-    return ("torchvision",) if model.startswith("torchvision:") else ("torchvision", "timm")
+    needs_no_timm = model is not None and model.startswith("torchvision:")
+    return ("torchvision",) if needs_no_timm else ("torchvision", "timm")
 
 
 class Forked:
@@ -123,14 +124,14 @@ class ForkServer:
             self._process.stdin.close()
             self._process.wait()
 
-    def prepare(self, model: str, environment: Mapping[str, str]) -> None:
+    def prepare(self, model: str | None, environment: Mapping[str, str]) -> None:
         """Start the process, if it does not run, and let it import what a model needs.
 
         The system ends it with the thread that calls this first. So that thread has to outlive the
         measuring processes.
 
         Args:
-            model: Its text.
+            model: Its text; None for any.
             environment: Environment variables of the process, and so of those that it forks.
         """
         if self._process is None and _system_can():

@@ -70,6 +70,7 @@ def job_for(
     """
     return {
         "worker": worker,
+        "process": f"the process that measures {workload.model}",
         "kind": kind,
         "workload": msgspec.to_builtins(workload),
         "variants": [msgspec.to_builtins(variant) for variant in variants],
@@ -81,7 +82,7 @@ def job_for(
 
 
 class Workers:
-    """The measuring processes of one run; leaving the context ends those that still run.
+    """The processes of one run; leaving the context ends those that still run.
 
     Each is the leader of its own session, so that Ctrl-C reaches the parent only. The system tells
     the parent that a process has ended. The end of its pipe would not tell: children of the process
@@ -120,6 +121,9 @@ class Workers:
     def events(self, job: Mapping[str, Any]) -> Iterator[Event]:  # Any: JSON
         """Start a worker on a job and yield its events as they come.
 
+        The job's "worker" is the module whose `main` does it, and "process" is how messages call
+        the process; what else it holds is the worker's.
+
         A worker says when its job is done. One that ends before, with whatever code, yields
         {"event": "broken", "status", "error"} last: "oom" where the system killed it, else "error"
         with the last line that it wrote to stderr.
@@ -143,8 +147,7 @@ class Workers:
                     yield event
                 code = process.wait()
                 stderr.seek(0)
-                model = job["workload"]["model"]
-                yield {"event": "broken", **exit_reason(code, stderr.read(), model)}
+                yield {"event": "broken", **exit_reason(code, stderr.read(), job["process"])}
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
@@ -208,20 +211,18 @@ def worker_environment() -> dict[str, str]:
     return {**PINNED_ALLOCATOR, **_QUIET_PROFILER, **os.environ}
 
 
-def exit_reason(code: int, stderr: str, model: str) -> Event:
-    r"""Return why the process of a model ended too early, as a row's status and reason.
+def exit_reason(code: int, stderr: str, process: str) -> Event:
+    r"""Return why a process ended too early, as a row's status and reason.
 
     Example:
-        >>> exit_reason(-9, "", "timm:resnet18")["error"]
+        >>> exit_reason(-9, "", "the process that measures timm:resnet18")["error"]
         'the process that measures timm:resnet18 was killed (SIGKILL), as the system does when
         memory runs out'
-        >>> exit_reason(1, "OSError: no space", "timm:resnet18")["error"]
-        'the process that measures timm:resnet18 ended with code 1: OSError: no space'
-        >>> exit_reason(0, "", "timm:resnet18")["error"]
-        'the process that measures timm:resnet18 ended with code 0 before its work was done: it said
-        nothing'
+        >>> exit_reason(1, "OSError: no space", "the process")["error"]
+        'the process ended with code 1: OSError: no space'
+        >>> exit_reason(0, "", "the process")["error"]
+        'the process ended with code 0 before its work was done: it said nothing'
     """
-    process = f"the process that measures {model}"
     last = (stderr.strip().splitlines() or ["it said nothing"])[-1]
     if code == -signal.SIGKILL:
         what = "was killed (SIGKILL), as the system does when memory runs out"

@@ -10,8 +10,6 @@ whatever the exit code. What a model prints goes to stderr.
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import platform
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +25,7 @@ from freezekit.bench.compiled_memory import (
     of_any_compiler,
 )
 from freezekit.bench.design import LEAST_SECONDS
+from freezekit.bench.event_output import take_stdout
 from freezekit.bench.identity import model_digest, plan_digests
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.phase_plan import PhasePlan
@@ -63,13 +62,7 @@ Jobs = Mapping[str, Callable[[Workload, Event], Iterator[Event]]]
 
 def serve(jobs: Jobs, job: Event) -> None:
     """Do a job, and write its events to stdout."""
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a model prints must not mix with the events
-
-    def send(event: Event) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
-
+    send = take_stdout()
     look_in_current_folder()
     if job["threads"]:
         torch.set_num_threads(job["threads"])

@@ -156,6 +156,7 @@ def _on_ranks(
         jobs = {
             f"rank {rank}": {
                 "worker": WORKER,
+                "process": f"the process that measures {asked.model}",
                 "kind": "verify",
                 "workload": {"model": asked.model},
                 "threads": max(1, (os.cpu_count() or 1) // nproc),
