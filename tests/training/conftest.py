@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from freezekit.data.loading import load_training_data
-from freezekit.data.training_data import TrainingData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch import Tensor
 
 from freezekit import Recipe, train
 from freezekit.data.batches import TensorSamples, val_loader
-from freezekit.data.training_data import TrainingData
 from freezekit.plugins.registry import default_registry
 from freezekit.training.caching import PrefixCaches
 from freezekit.training.trainer import Trainer
@@ -18,6 +16,8 @@ from tests.training.trainings import REFREEZES, RESNET, VIT, learnt, recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 MODELS = [
     *(("timm:" + name, spec) for name in ("test_convnext", "test_efficientnet", "test_mambaout")

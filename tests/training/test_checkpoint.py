@@ -9,13 +9,14 @@ import torch
 from msgspec.structs import replace
 
 from freezekit import TrainingError, train
-from freezekit.data.training_data import TrainingData
 from freezekit.training.checkpoint import find_checkpoint
 from freezekit.training.facts import hold_out
 from tests.training.trainings import VIT, recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 HEAD = recipe(model=VIT, epochs=2)
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from freezekit import Recipe, TrainingError, train
-from freezekit.data.training_data import TrainingData
 from tests.training.trainings import THAWS, VIT, facts, recipe, same_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 CASES = {
     "cached": recipe(),

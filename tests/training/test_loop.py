@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from freezekit import FreezekitError, Recipe, TrainingError, train
 from freezekit.data.preprocessing import preprocessing_of
-from freezekit.data.training_data import TrainingData
 from freezekit.model.random_state import RandomState
 from freezekit.training.metrics import unpacked
 from tests.training.trainings import (
@@ -27,6 +26,8 @@ from tests.training.trainings import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 CASES = {
     "head": recipe(),

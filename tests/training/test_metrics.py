@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from freezekit import Metric, TrainingError, load_registry, train
-from freezekit.data.training_data import TrainingData
 from freezekit.training.metrics import (
     BUILT_IN,
     balanced_accuracy,
@@ -21,6 +20,8 @@ from tests.training.trainings import VIT, recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from freezekit.data.training_data import TrainingData
 
 OWN = """
 import torch
