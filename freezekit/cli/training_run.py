@@ -15,9 +15,10 @@ from freezekit.data.loading import load_training_data
 from freezekit.errors import ExitCode, ModelError
 from freezekit.model.own_folder import look_in_current_folder
 from freezekit.results.sizes import size_text
-from freezekit.training.loop import steps_of_epoch, train
+from freezekit.training.loop import train
 from freezekit.training.metrics import find_metrics
 from freezekit.training.peak import predicted_peak
+from freezekit.training.session import steps_of_epoch
 from freezekit.training.weights_file import check_weights_target, write_weights
 
 if TYPE_CHECKING:
