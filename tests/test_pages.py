@@ -35,7 +35,7 @@ PAGES = [
     ),
 ]
 
-QUICK = {"data", "fit", "my-model", "schedules", "strategies", "wrong-order"}
+QUICK = {"data", "fit", "my-model", "schedules", "strategies", "train", "wrong-order"}
 """Pages whose code takes seconds. That of all others needs more, or the package of a trainer."""
 
 TRIED_ELSEWHERE = {"extract": "tests/cli/test_extract.py writes the files that its code reads"}

@@ -23,6 +23,7 @@ from freezekit.cli.plugins import plugins
 from freezekit.cli.report import report
 from freezekit.cli.show import show
 from freezekit.cli.sweep import sweep
+from freezekit.cli.train import train
 from freezekit.cli.verify import verify
 from freezekit.errors import ExitCode, FreezekitError
 
@@ -105,6 +106,7 @@ for command in (
     sweep,
     report,
     show,
+    train,
     verify,
     strategies,
     schedules,

@@ -44,24 +44,24 @@ def call_of(task: Task, block: Sequence[str] = (), threads: int | None = None) -
     }
 
 
-def call(call: JSON, report: Report) -> JSON:
+def call(made: JSON, report: Report) -> JSON:
     """Call the function, and return what came of it: "status", "answer" and "error", as `Outcome`.
 
     Relative paths and modules of one's own mean the same as where the task was made, on a host that
     has that folder. Whatever the function raises is told, and not raised.
 
     Args:
-        call: As `call_of` returns it.
+        made: As `call_of` returns it.
         report: Takes the messages of the function, which are JSON data.
     """
     with suppress(OSError):  # it is not on this host
-        os.chdir(call["folder"])
+        os.chdir(made["folder"])
     look_in_current_folder()
-    _block(call["block"])
-    if call["threads"]:
-        _limit_threads(call["threads"])
+    _block(made["block"])
+    if made["threads"]:
+        _limit_threads(made["threads"])
     try:
-        answer = _function(call)(call["argument"], report)
+        answer = _function(made)(made["argument"], report)
     except BaseException as error:  # noqa: BLE001  # all is told to the one who made the task
         from freezekit.bench.worker import failure
 
@@ -70,19 +70,28 @@ def call(call: JSON, report: Report) -> JSON:
     return {"status": "ok", "answer": answer, "error": None}
 
 
-def _function(call: JSON) -> Callable[[JSON, Report], JSON]:
+def call_quietly(made: JSON) -> JSON:
+    """As `call`, on an engine that delivers no messages."""
+
+    def drop(message: JSON) -> None:
+        pass
+
+    return call(made, drop)
+
+
+def _function(made: JSON) -> Callable[[JSON, Report], JSON]:
     """Return the function of a task.
 
     Raises:
         EngineError: There is none of that name on this host.
     """
-    module, _, name = call["function"].partition(":")
+    module, _, name = made["function"].partition(":")
     claim_for_current_folder(module.partition(".")[0])
     try:
         found: Callable[[JSON, Report], JSON] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise EngineError(
-            f"task {call['task']!r} cannot run: no function {call['function']!r} is found on this "
+            f"task {made['task']!r} cannot run: no function {made['function']!r} is found on this "
             f"host ({error}); install there what is installed here"
         ) from error
     return found

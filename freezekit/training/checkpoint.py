@@ -7,7 +7,6 @@ model's own weights. Their digest is kept, and other weights are refused.
 from __future__ import annotations
 
 import io
-import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,17 +92,19 @@ def find_checkpoint(place: str) -> Checkpoint | None:
     where = repr(inside(place, NAME))
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        if found["version"] != VERSION:
-            raise TrainingError(
-                f"the checkpoint {where} has version {found['version']}, expected {VERSION}: "
-                "another freezekit wrote it; give another folder"
-            )
-        trial = msgspec.json.decode(found["trial"], type=Trial)
-        return Checkpoint(trial, found["data"], found["state"], found["untrained"])
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise _damaged(where, error) from error
-    except msgspec.MsgspecError as error:
-        raise _damaged(where, error) from error
+        version = found["version"]
+        trial = msgspec.json.decode(found["trial"], type=Trial) if version == VERSION else None
+    except Exception as error:  # torch raises errors of many kinds
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TrainingError(
+            f"the checkpoint {where} is damaged ({said:.120}); remove it, and begin anew"
+        ) from error
+    if trial is None:
+        raise TrainingError(
+            f"the checkpoint {where} has version {version}, expected {VERSION}: another freezekit "
+            "wrote it; give another folder"
+        )
+    return Checkpoint(trial, found["data"], found["state"], found["untrained"])
 
 
 def found_for(recipe: Recipe, data: str, place: str, *, resume: bool) -> Checkpoint | None:
@@ -155,10 +156,3 @@ def check_untrained(kept: Checkpoint, tensors: Mapping[str, Tensor], place: str)
             "trained: another version of the library or of the model's code gives other ones; "
             "begin anew in another folder"
         )
-
-
-def _damaged(where: str, error: Exception) -> TrainingError:
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return TrainingError(
-        f"the checkpoint {where} is damaged ({said:.120}); remove it, and begin anew"
-    )

@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from freezekit.bench.workload import OPTIMIZERS
 from freezekit.data.preprocessing import preprocessing_of
 from freezekit.data.random_draws import derived_seed
-from freezekit.errors import ModelError
+from freezekit.errors import FreezekitError, ModelError
 from freezekit.handle.freeze import freeze_
 from freezekit.model.loading import load_backbone
 from freezekit.model.loss import AUXILIARY_WEIGHT, auxiliary_logits, pick_logits
+from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.training.averaging import AveragedWeights, trained_names
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Trainer:
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch: cross-entropy with label smoothing, with auxiliary logits."""
         with self.autocast():
-            output = self.model(inputs)
+            output = self._forward(inputs)
             smoothing = self.recipe.label_smoothing
             logits = self._checked(pick_logits(output)[0])
             loss = cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -154,7 +155,7 @@ class Trainer:
             ModelError: They are not of shape (samples, classes).
         """
         with self.autocast():
-            return self._checked(pick_logits(self.model(inputs.to(self.device)))[0]).float()
+            return self._checked(pick_logits(self._forward(inputs.to(self.device)))[0]).float()
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:  # Any: torch's own
         """Return the context of each forward."""
@@ -200,6 +201,20 @@ class Trainer:
     def never_trained(self) -> dict[str, Tensor]:
         """Return the parameters that no phase has trained so far, by name."""
         return {n: p for n, p in self.model.named_parameters() if n not in self.trained}
+
+    def _forward(self, inputs: Tensor) -> Any:  # Any: whatever the model returns
+        try:
+            return self.model(inputs)
+        except FreezekitError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ModelError(
+                f"{self.recipe.model!r} does not take a batch of shape {tuple(inputs.shape)}: "
+                f"{said:.200}; try another image size or batch size"
+            ) from error
 
     def _checked(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] != self._classes:
