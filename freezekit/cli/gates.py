@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -11,9 +11,11 @@ from freezekit.gate.judge import Gate
 from freezekit.report.cells import title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from freezekit.gate.judge import Judgement
+
+F = TypeVar("F", bound="Callable[..., Any]")  # Any: a command's own parameters
 
 
 class GateType(click.ParamType[Gate]):
@@ -28,21 +30,57 @@ class GateType(click.ParamType[Gate]):
         if isinstance(value, Gate):
             return value
         try:
-            return Gate.read(value)
+            return self.read(value)
         except GateError as error:
             self.fail(str(error), param, ctx)
 
+    def read(self, text: str) -> Gate:
+        """Return the gate of a text."""
+        return Gate.read(text)
 
-fail_if_option = click.option(
-    "--fail-if",
-    "gates",
-    multiple=True,
-    metavar="CONDITION",
-    type=GateType(),
-    help="Exit with 1 where the condition holds for a row, and with 3 where noise leaves it open. "
-    "Example: 'peak_bytes > full * 0.6'. May be given several times; docs/guides/ci.md "
-    "describes the language.",
-)
+
+class SweepGateType(GateType):
+    """A condition on the figures of a sweep."""
+
+    def read(self, text: str) -> Gate:
+        """Return the gate of a text."""
+        from freezekit.gate.judge_sweep import read_sweep_gate  # imports NumPy
+
+        return read_sweep_gate(text)
+
+
+class AnyGateType(GateType):
+    """A condition on the figures of a bench or of a sweep: the files tell later which."""
+
+    def read(self, text: str) -> Gate:
+        """Return the gate of a text."""
+        from freezekit.gate.judge_sweep import read_sweep_gate
+
+        try:
+            return Gate.read(text)
+        except GateError as error:
+            try:
+                return read_sweep_gate(text)
+            except GateError:
+                raise error from None
+
+
+def _option(kind: GateType, example: str) -> Callable[[F], F]:
+    return click.option(
+        "--fail-if",
+        "gates",
+        multiple=True,
+        metavar="CONDITION",
+        type=kind,
+        help="Exit with 1 where the condition holds for a row, and with 3 where noise leaves it "
+        f"open. Example: {example!r}. May be given several times; docs/guides/ci.md "
+        "describes the language.",
+    )
+
+
+fail_if_option = _option(GateType(), "peak_bytes > full * 0.6")
+fail_if_option_of_sweep = _option(SweepGateType(), "accuracy < full - 0.01")
+fail_if_option_of_any = _option(AnyGateType(), "peak_bytes > full * 0.6")
 
 
 def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> ExitCode:
@@ -58,7 +96,8 @@ def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> Exit
         for judgement in found:
             if judgement.outcome != "passed":
                 word = "FAIL" if judgement.outcome == "failed" else "cannot say"
-                row = f"{names[title(judgement.result)]}{judgement.label}"
+                where = names[title(judgement.result)] if judgement.result else ""
+                row = f"{where}{judgement.label}"
                 click.echo(f"{word}: {gate.text}: {row}: {judgement.reason}", err=True)
     outcomes = {judgement.outcome for judgement in judgements}
     if "failed" in outcomes:
@@ -69,7 +108,8 @@ def report_gates(gates: Sequence[Gate], judgements: Sequence[Judgement]) -> Exit
 
 def _names(judgements: Sequence[Judgement]) -> dict[str, str]:
     """Return, by the title of each run, the prefix of its rows: "" where there is one run."""
-    models = {title(judged.result): judged.result.workload.model for judged in judgements}
+    results = [judged.result for judged in judgements if judged.result is not None]
+    models = {title(result): result.workload.model for result in results}
     if len(models) == 1:
         return dict.fromkeys(models, "")
     if len(set(models.values())) < len(models):

@@ -17,6 +17,8 @@ from freezekit.results.variant import BASELINE, Variant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from freezekit.gate.evaluation import Evaluation
+    from freezekit.gate.tree import Unit
     from freezekit.results.records import Result, Row
 
 Outcome = Literal["passed", "failed", "unclear"]
@@ -38,8 +40,12 @@ class Gate:
     condition: Node
 
     @classmethod
-    def read(cls, text: str) -> Gate:
+    def read(cls, text: str, units: Mapping[str, Unit] = UNITS) -> Gate:
         """Return the gate of a text.
+
+        Args:
+            text: The condition.
+            units: What each figure counts, by its name: those of a bench, or of a sweep.
 
         Raises:
             GateError: The text cannot be read; the message shows where.
@@ -48,7 +54,7 @@ class Gate:
             >>> Gate.read("time.ratio_ci.high > 1.05").text
             'time.ratio_ci.high > 1.05'
         """
-        return cls(text, parse(text, UNITS))
+        return cls(text, parse(text, units))
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -86,10 +92,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one gate says about one row of a result; `reason` holds the figures."""
+    """What one gate says about one row; `reason` holds the figures.
+
+    Attributes:
+        result: That of the row; None for one of a sweep, whose label is enough.
+    """
 
     gate: Gate
-    result: Result
+    result: Result | None
     label: str
     outcome: Outcome
     reason: str
@@ -145,15 +155,22 @@ def _judge_row(
     gate: Gate, result: Result, row: Row, earlier: Mapping[str, tuple[Result, Row]]
 ) -> Judgement:
     scene = Scene(result, row, earlier)
+    outcome, reason = outcome_of(
+        gate, scene, "the interval and the noise floor of this run allow both"
+    )
+    return Judgement(gate, result, row.label, outcome, reason)
+
+
+def outcome_of(gate: Gate, scene: Evaluation, open_yet: str) -> tuple[Outcome, str]:
+    """Return what a gate says in a scene, and why; `open_yet` says what leaves it open."""
     try:
         answer = scene.truth(gate.condition)
     except LackingError as lacking:
-        return Judgement(gate, result, row.label, "unclear", str(lacking))
-    outcome: Outcome = "unclear" if answer is None else ("failed" if answer else "passed")
+        return "unclear", str(lacking)
     reason = "; ".join(scene.reasons(gate.condition))
     if answer is None:
-        reason += ": the interval and the noise floor of this run allow both"
-    return Judgement(gate, result, row.label, outcome, reason)
+        return "unclear", f"{reason}: {open_yet}"
+    return ("failed" if answer else "passed"), reason
 
 
 def check_gates(

@@ -1,25 +1,24 @@
-"""The value of a gate for one row: true, false, or open if intervals allow both."""
+"""The figures of a row of a bench, and of those that it is compared with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.gate.dimensions import unit_of
-from freezekit.gate.spans import LackingError, Span, Value, combine, compare
-from freezekit.gate.tree import Constant, Figure, Node, Operation, walk
-from freezekit.gate.values import UNITS, shown, value_of
+from freezekit.gate.evaluation import Evaluation
+from freezekit.gate.spans import LackingError, Span, Value
+from freezekit.gate.values import UNITS, value_of
 from freezekit.results.derived import baseline, stock_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from freezekit.gate.tree import Unit
+    from freezekit.gate.tree import Figure, Unit
     from freezekit.results.records import Result, Row
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Evaluation):
     """A row and those that it is compared with; they give a gate's figures their values.
 
     Attributes:
@@ -32,63 +31,13 @@ class Scene:
     row: Row
     earlier: Mapping[str, tuple[Result, Row]]
 
-    def truth(self, node: Node) -> bool | None:
-        """Return whether a condition holds, None if intervals leave it open."""
-        match node:
-            case Figure():
-                return bool(self.value(node))
-            case Operation("not", (condition,)):
-                answer = self.truth(condition)
-                return None if answer is None else not answer
-            case Operation("and" | "or" as word, conditions):
-                decisive = word == "or"  # one condition that decides is enough
-                answers = []
-                for condition in conditions:
-                    answers.append(self.truth(condition))
-                    if answers[-1] is decisive:
-                        return decisive
-                return None if None in answers else not decisive
-            case Operation(sign, (left, right)):
-                return compare(sign, self.value(left), self.value(right))
-        raise AssertionError(node)
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """What each figure counts, by its name."""
+        return UNITS
 
-    def value(self, node: Node) -> Value:
-        """Return the value of one side of a comparison."""
-        match node:
-            case Constant(value):
-                return value if isinstance(value, str) else Span(value, value)
-            case Figure():
-                return self._figure(node)
-            case Operation("-", (negated,)):
-                return combine("*", Span(-1.0, -1.0), self.value(negated))
-            case Operation(sign, (left, right)):
-                return combine(sign, self.value(left), self.value(right))
-        raise AssertionError(node)
-
-    def reasons(self, node: Node) -> Iterator[str]:
-        """Yield each comparison with its figures, or which figure it lacks."""
-        match node:
-            case Operation("and" | "or" | "not", conditions):
-                for condition in conditions:
-                    yield from self.reasons(condition)
-            case _:
-                try:
-                    yield self._reason(node)
-                except LackingError as lacking:  # another condition has decided
-                    yield str(lacking)
-
-    def _reason(self, node: Node) -> str:
-        match node:
-            case Operation(sign, (left, right)):
-                named = (UNITS[part.name] for part in walk(node) if isinstance(part, Figure))
-                said = unit_of(left, UNITS) or unit_of(right, UNITS)
-                unit: Unit = said or next(named, None) or "count"
-                return f"{shown(self.value(left), unit)} {sign} {shown(self.value(right), unit)}"
-            case Figure(name):
-                return f"{name} is {shown(self.value(node), UNITS[name])}"
-        raise AssertionError(node)
-
-    def _figure(self, node: Figure) -> Value:
+    def figure(self, node: Figure) -> Value:
+        """Return the value of a figure."""
         result, row = self._place(node)
         found = value_of(node.name, result, row)
         if found is None:

@@ -1,4 +1,4 @@
-"""The list of formats: what results and fits can be written as.
+"""The list of formats: what results, fits and sweeps can be written as.
 
 To add a format: write a function that renders it, and add a record here.
 """
@@ -11,10 +11,12 @@ from freezekit.report.csv_table import render_csv
 from freezekit.report.fit_table import QUESTIONS, FitReport, fit_json, fit_markdown
 from freezekit.report.markdown import render_markdown
 from freezekit.report.output import Format, format_of
+from freezekit.report.sweep_csv import sweep_csv
+from freezekit.report.sweep_table import sweep_markdown
 from freezekit.report.trackers import render_bencher, render_github_action
 from freezekit.results.figures import FIGURES
 from freezekit.results.store import to_json
-from freezekit.sweep.store import to_json as sweep_json
+from freezekit.sweep import store as sweep_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,12 @@ def _html(results: Sequence[Result]) -> str:
     from freezekit.report.html.page import render_html  # what it needs is an extra
 
     return render_html(results)
+
+
+def _sweep_html(sweep: Sweep) -> str:
+    from freezekit.report.html.sweep_page import render_sweep_html  # likewise
+
+    return render_sweep_html(sweep)
 
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
@@ -80,8 +88,16 @@ FIT_FORMATS: tuple[Format[FitReport], ...] = (
 )
 """What `fit -o` writes."""
 
-
 SWEEP_FORMATS: tuple[Format[Sweep], ...] = (
-    Format(".json", sweep_json, r'\{\s*"kind"\s*:\s*"freezekit sweep"'),
+    Format(".json", sweep_store.to_json, r'\{\s*"kind"\s*:\s*"freezekit sweep"'),
+    Format(".csv", sweep_csv, "freezekit_sweep,"),
+    Format(".md", sweep_markdown, r"\*\*[^\n]+\*\*\n\n\| candidate \|"),
+    Format(
+        ".html",
+        _sweep_html,
+        r'<!doctype html>.{0,1000}<meta name="generator" content="freezekit sweep">',
+        requires=("altair", "jinja2", "vl_convert"),
+        is_slow=True,
+    ),
 )
-"""What `sweep -o` writes."""
+"""What `sweep -o` and, of a sweep, `report -o` write."""

@@ -69,12 +69,19 @@ def markdown_table(
     labels: Sequence[str],
     said: Notes,
     below: Sequence[str] = (),
+    first: str = "strategy",
 ) -> str:
     """Return a title, a table and notes, of which all but the short form are folded.
 
-    `below` are lines between the table and the notes.
+    Args:
+        heading: The title.
+        found: The table without its first column.
+        labels: The first column.
+        said: Notes.
+        below: Lines between the table and the notes.
+        first: What the first column is called.
     """
-    lines = [*_titled_table(heading, "strategy", found, labels), *below]
+    lines = [*_titled_table(heading, first, found, labels), *below]
     short = short_form(said)
     if short.shown:
         lines += ["", *map(_item, short.shown)]

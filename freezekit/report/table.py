@@ -42,6 +42,8 @@ STYLES = {
     "slower": "red",
     "out of memory": "red",
     "error": "red",
+    "diverged": "red",
+    "recommended": "green",
     "no difference shown": "dim",
     "baseline": "dim",
     "interrupted": "bold yellow",

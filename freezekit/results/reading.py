@@ -49,6 +49,16 @@ class _Header(msgspec.Struct):
     kind: str | None = None
 
 
+def is_of(text: str, command: str) -> bool:
+    """Tell whether a text is a file of this command, be it cut off or of a newer freezekit.
+
+    Example:
+        >>> is_of('{"kind": "freezekit sweep", "rows": [', "freezekit sweep")
+        True
+    """
+    return re.match(rf'\s*\{{\s*"kind"\s*:\s*"{re.escape(command)}"', text) is not None
+
+
 def read_objects(text: str, source: str, kind: FileKind[S]) -> tuple[S, ...]:
     """Return the objects of a file.
 

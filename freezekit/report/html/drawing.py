@@ -79,6 +79,7 @@ class Drawing:
         legend: What marks and fills stand for.
         grid: The same figures as a table, where the table of the result lacks them.
         switch: Values and labels of the signal `by` between which the reader can choose.
+        switch_title: What they are, such as "Widths by".
     """
 
     name: str
@@ -89,6 +90,7 @@ class Drawing:
     legend: tuple[Key, ...] = ()
     grid: Grid | None = None
     switch: tuple[tuple[str, str], ...] = ()
+    switch_title: str = "Widths by"
 
 
 @dataclass(frozen=True)

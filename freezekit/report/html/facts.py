@@ -28,13 +28,15 @@ def environment(result: Result) -> Facts:
         (('freezekit', '0.1.0'), ('protocol', 'v1'), ('torch', '2.15.0'), ('affinity', '0, 1'))
     """
     env = {key: value for key, value in result.env.items() if key not in SHOWN_APART}
-    return _facts({"freezekit": result.freezekit, "protocol": result.protocol, **env})
+    return facts_of({"freezekit": result.freezekit, "protocol": result.protocol, **env})
 
 
 def workload(result: Result) -> Facts:
     """Return what one training step was, and how many were timed."""
     work = to_builtins(result.workload)
-    return _facts({**work, **{f"timing: {k}": v for k, v in (result.timing_design or {}).items()}})
+    return facts_of(
+        {**work, **{f"timing: {k}": v for k, v in (result.timing_design or {}).items()}}
+    )
 
 
 def command(result: Result) -> str | None:
@@ -43,7 +45,13 @@ def command(result: Result) -> str | None:
     return plain(found) if isinstance(found, str) and found else None
 
 
-def _facts(found: Mapping[str, object]) -> Facts:
+def facts_of(found: Mapping[str, object]) -> Facts:
+    """Return facts as text, those that are known.
+
+    Example:
+        >>> facts_of({"batch_size": 32, "amp": None, "seeds": (0, 1)})
+        (('batch size', '32'), ('seeds', '0, 1'))
+    """
     return tuple(
         (plain(key.replace("_", " ")), _text(value))
         for key, value in found.items()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 from markupsafe import Markup
 
 from freezekit.report.cells import title
 from freezekit.report.formatting import plain
 from freezekit.report.html import facts, forest, peak, stages, steps, tradeoff
-from freezekit.report.html.drawing import CONFIG, Grid
-from freezekit.report.html.embedding import as_json, as_script, results_json, runtime
+from freezekit.report.html.drawing import Grid
+from freezekit.report.html.embedding import results_json
+from freezekit.report.html.shell import render_page
 from freezekit.report.html.sorting import sortable
 from freezekit.report.note_records import URGENT
 from freezekit.report.notes import notes
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     from freezekit.report.note_records import Note
     from freezekit.results.records import Result, ScheduleCost
 
-HERE = Path(__file__).parent
 CHARTS = (tradeoff.draw, peak.draw, forest.draw, stages.draw, steps.draw)
 
 
@@ -83,17 +79,16 @@ def render_html(results: Sequence[Result]) -> str:
         ('<!doctype html>', True, False)
     """
     sections = [_section(result, number) for number, result in enumerate(results, 1)]
-    has_charts = any(drawing.spec for section in sections for drawing in section.drawings)
-    return _template().render(
+    one = sections[0] if len(sections) == 1 else None
+    return render_page(
+        "page.html.j2",
+        command="freezekit bench",
+        title=one.model if one else f"{len(sections)} results",
+        name=one.model if one else "results",
+        drawings=[drawing for section in sections for drawing in section.drawings],
+        data=results_json(results) if results else Markup("[]"),
+        generator="freezekit",
         sections=sections,
-        title=sections[0].model if len(sections) == 1 else f"{len(sections)} results",
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        script=as_script((HERE / "script.js").read_text(encoding="utf-8")),
-        runtime=runtime() if has_charts else "",
-        config=as_json(CONFIG),
-        data=results_json(results) if results else "[]",
-        file_name=_file_name(sections),
-        as_json=as_json,
     )
 
 
@@ -122,27 +117,3 @@ def _training(result: Result, schedule: ScheduleCost) -> Training:
     heads = ("phase", *(column.title for column in found.columns))
     lines = tuple((plain(name), *texts) for name, texts in zip(labels, found.rows, strict=True))
     return Training(schedule_title(schedule), Grid(heads, lines), whole_run(result, schedule))
-
-
-def _file_name(sections: Sequence[Section]) -> str:
-    """Return a name to save the data under that every system takes.
-
-    Example:
-        >>> _file_name([])
-        'results.json'
-    """
-    if len(sections) != 1:
-        return "results.json"
-    return re.sub(r"[^\w.-]+", "-", sections[0].model, flags=re.ASCII).strip("-.") + ".json"
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
