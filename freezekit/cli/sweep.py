@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from freezekit.cli.completion import complete_model
 from freezekit.cli.sweep_options import sweep_options
+
+if TYPE_CHECKING:
+    from freezekit.gate.judge import Gate
 
 
 @click.command()
@@ -21,6 +24,7 @@ def sweep(
     specs: tuple[str, ...],
     schedules: tuple[str, ...],
     outputs: tuple[str, ...],
+    gates: tuple[Gate, ...],
     trials: str | None,
     resume: bool,
     block: tuple[str, ...],
@@ -48,6 +52,7 @@ def sweep(
       freezekit sweep timm:resnet18 --data photos -o sweep.json --resume
     """  # noqa: D301  # click reads the character
     from freezekit.cli.sweep_run import begin, run_and_show
+    from freezekit.gate.judge_sweep import check_sweep_gates
     from freezekit.plugins.registry import load_registry
     from freezekit.report.formats import SWEEP_FORMATS
     from freezekit.report.output import check_replaceable, check_writable
@@ -75,10 +80,11 @@ def sweep(
         lr=lr,
         image_sizes=tuple(dict.fromkeys(options["image_sizes"])) or (None,),
     )
+    check_sweep_gates(gates, [row.candidate.label for row in rows], has_baseline=False)
     folder, storage = folder_of(trials, outputs)
     with locked(outputs), opened(folder, storage, resume=resume) as kept:
         for path in outputs:
             check_replaceable(path, SWEEP_FORMATS)
         begun = begin(models, data, rows, grid, registry, kept, block, options)
-        code = run_and_show(begun, kept, outputs)
+        code = run_and_show(begun, kept, outputs, gates)
     click.get_current_context().exit(code)

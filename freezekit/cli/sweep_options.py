@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from freezekit.cli.completion import complete_schedule, complete_spec
+from freezekit.cli.gates import fail_if_option_of_sweep
 from freezekit.cli.lean_option import METAVAR, LeanRowsType
 from freezekit.cli.options import block_option, storable
 
@@ -219,7 +220,11 @@ _OPTIONS = (
         show_default=True,
         help="Where trainings run. ray and slurm are extras: pip install 'freezekit[ray]'.",
     ),
-    click.option("--address", help="Of the Ray cluster; default: one that is started here."),
+    click.option(
+        "--address",
+        help="Of the Ray cluster, or the partition of Slurm. Default for Ray: one that is started "
+        "here.",
+    ),
     click.option(
         "-o",
         "--output",
@@ -227,8 +232,11 @@ _OPTIONS = (
         multiple=True,
         metavar="FILE",
         type=click.Path(),
-        help="Write the result; may be given several times. The extension says the format.",
+        help="Write .json, .csv, .md or .html; may be given several times. Only files that "
+        "freezekit wrote are replaced.",
     ),
+    fail_if_option_of_sweep,
+    click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean."),
     click.option(
         "--trials",
         metavar="DIR",

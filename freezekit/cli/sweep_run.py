@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec.structs import replace
+from rich.console import Console
 
 from freezekit import __version__
 from freezekit.bench.environment import cores, environment
+from freezekit.cli.gates import report_gates
 from freezekit.cli.sweep_options import EPOCHS
 from freezekit.cli.sweep_progress import reading_images, sweep_progress
 from freezekit.data.loading import load_training_data
-from freezekit.engines.local import LocalEngine
+from freezekit.engines.choose import make_engine
 from freezekit.errors import ExitCode
+from freezekit.gate.judge_sweep import judge_sweep
 from freezekit.model.sources import find_builder, split_text
 from freezekit.report.formats import SWEEP_FORMATS
 from freezekit.report.output import format_of, write
+from freezekit.report.sweep_table import print_sweep
 from freezekit.sweep.asking import Work
 from freezekit.sweep.budget import MOST_EPOCHS
 from freezekit.sweep.halving import rungs_of
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from freezekit.data.training_data import TrainingData
+    from freezekit.gate.judge import Gate
     from freezekit.plugins.registry import Registry
     from freezekit.sweep.folder import SweepFolder
 
@@ -112,7 +117,9 @@ def begin(
     )
 
 
-def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> ExitCode:
+def run_and_show(
+    begun: Begun, kept: SweepFolder, outputs: Sequence[str], gates: Sequence[Gate]
+) -> ExitCode:
     """Train, write the files as it goes, print the result, and return the exit code.
 
     Raises:
@@ -128,7 +135,14 @@ def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> Exi
         kept.keep(now)
         write(now, SWEEP_FORMATS, *quick)
 
-    engine = LocalEngine(options["jobs"], threads=sweep.settings.threads, block=begun.block)
+    engine = make_engine(
+        options["engine"],
+        address=options["address"],
+        folder=kept.logs,
+        at_once=options["jobs"],
+        threads=sweep.settings.threads,
+        block=begun.block,
+    )
     code = ExitCode.OK
     try:
         with sweep_progress() as show:
@@ -145,7 +159,11 @@ def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> Exi
                 kept.storage,
                 begun.facts,
                 argument=begun.argument,
-                predicting={"classes": len(sweep.data.classes), "block": list(begun.block)},
+                predicting={
+                    "classes": len(sweep.data.classes),
+                    "train_samples": sweep.data.train_samples,
+                    "block": list(begun.block),
+                },
                 deadline=deadline,
             )
             run = SweepRun(sweep, work, on_change, show)
@@ -157,12 +175,12 @@ def run_and_show(begun: Begun, kept: SweepFolder, outputs: Sequence[str]) -> Exi
     finally:
         engine.close()
     write(run.sweep, SWEEP_FORMATS, *outputs)
-    show_result(run.sweep)
+    print_sweep(run.sweep, Console(highlight=False, emoji=False), explain=options["explain"])
     if code == ExitCode.INTERRUPTED:
         click.echo("interrupted; what was trained is kept, and --resume goes on", err=True)
-    elif failed_rows(run.sweep.rows):
-        code = ExitCode.PART_FAILED
-    return code
+        return code
+    judged = report_gates(gates, judge_sweep(gates, run.sweep))
+    return ExitCode.PART_FAILED if failed_rows(run.sweep.rows) else judged
 
 
 def plan_lines(sweep: Sweep) -> list[str]:
@@ -189,20 +207,6 @@ def plan_lines(sweep: Sweep) -> list[str]:
         after = " and ".join(map(str, settings.rungs))
         lines.append(f"hopeless candidates are stopped after epoch {after}")
     return lines
-
-
-def show_result(sweep: Sweep) -> None:
-    """Print the rows, the sentences and the recommendation."""
-    for row in sweep.rows:
-        figure = "-" if row.metric is None else f"{row.metric.value:.4f}"
-        said = f"  {row.status}: {row.error}" if row.error else ""
-        click.echo(f"{row.label}  {sweep.settings.metric} {figure}{said}")
-    for sentence in sweep.sentences:
-        click.echo(f"{sentence}.")
-    if sweep.recommended is not None:
-        click.echo(f"recommended: {sweep.recommended}")
-    for note in sweep.notes:
-        click.echo(f"note: {note}", err=True)
 
 
 def _settings(

@@ -30,12 +30,14 @@ class SweepFolder:
     Attributes:
         answers: What trainings have answered.
         storage: Where their checkpoints are.
+        logs: Where an engine may write.
     """
 
     def __init__(self, path: Path, storage: str | None = None) -> None:
         self._path = path
         self.answers = Answers(path / "answers")
         self.storage = storage or str(path.absolute() / "checkpoints")
+        self.logs = str(path.absolute() / "logs")
 
     def earlier(self) -> Sweep | None:
         """Return the sweep that was kept; None where there is none.

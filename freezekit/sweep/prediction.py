@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from freezekit.bench.static import predicted_memory
-from freezekit.errors import FreezekitError
 from freezekit.plugins.registry import load_registry
-from freezekit.results.records import Workload
-from freezekit.results.variant import Variant
+from freezekit.training.peak import predicted_peak
 from freezekit.training.records import Recipe, Trial
 
 if TYPE_CHECKING:
@@ -18,25 +15,15 @@ if TYPE_CHECKING:
 
 
 def run(argument: Any, report: Callable[[Any], object]) -> Any:  # noqa: ARG001  # Any: JSON data
-    """Return a `Trial` without epochs, with the predicted peak.
+    """Return a `Trial` without epochs, with the predicted peak, or a note why there is none.
 
-    A strategy that refuses the model is told as the error of its trial, before it is trained.
+    Args:
+        argument: "recipe"; "classes" and "train_samples" of the images; "block".
+        report: Is not called.
     """
     recipe = msgspec.convert(argument["recipe"], Recipe)
-    workload = Workload(
-        recipe.model,
-        batch_size=recipe.batch_size,
-        image_size=recipe.image_size,
-        num_classes=argument["classes"],
-        device=recipe.device,
-        amp=recipe.amp,
-        optimizer=recipe.optimizer,
-    )
+    steps = max(1, argument["train_samples"] // recipe.batch_size)
     registry = load_registry(tuple(argument["block"]))
-    trial = Trial(recipe)
-    try:
-        found = predicted_memory(workload, Variant(recipe.strategy, recipe.lean), registry)
-        trial = Trial(recipe, peak_bytes=found.peak_bytes)
-    except FreezekitError as error:
-        trial = Trial(recipe, "error", " ".join(str(error).split()))
+    peak, note = predicted_peak(recipe, argument["classes"], steps, registry)
+    trial = Trial(recipe, peak_bytes=peak, notes=(note,) if note else ())
     return msgspec.to_builtins(trial)

@@ -63,7 +63,9 @@ def with_pilots_failed(row: SweepRow) -> SweepRow:
     """Return a row none of whose pilots ended, so that it has no learning rate."""
     first = row.pilots[0]
     status: RowStatus = first.status if first.status in FAILED else "stopped"
-    return replace(row, status=status, error=f"no pilot ended; lr {first.recipe.lr}: {first.error}")
+    is_same = len({pilot.error for pilot in row.pilots}) == 1  # no learning rate made it fail
+    why = first.error if is_same else f"no pilot ended; lr {first.recipe.lr}: {first.error}"
+    return replace(row, status=status, error=why)
 
 
 def stopped(row: SweepRow, epoch: int) -> SweepRow:
