@@ -9,6 +9,7 @@ import click
 from msgspec.structs import replace
 
 from freezekit.cli.gates import fail_if_option_of_any, report_gates
+from freezekit.cli.sweep_file import is_sweep
 from freezekit.errors import CompareError
 
 if TYPE_CHECKING:
@@ -48,11 +49,7 @@ def compare(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.results.files import read_text
-    from freezekit.results.reading import is_of
-    from freezekit.sweep.records import SWEEP_KIND
-
-    are_sweeps = [is_of(read_text(path), SWEEP_KIND) for path in (old, new)]
+    are_sweeps = [is_sweep(path) for path in (old, new)]
     console = Console(highlight=False, emoji=False)
     if all(are_sweeps):
         if absolute:

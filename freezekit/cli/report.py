@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from freezekit.cli.options import OUTPUT_HELP
+from freezekit.cli.sweep_file import is_sweep
 from freezekit.errors import OutputError
 
 if TYPE_CHECKING:
@@ -48,17 +49,13 @@ def report(inputs: tuple[str, ...], outputs: tuple[str, ...], explain: bool) -> 
       freezekit report atto.json --explain
       freezekit report sweep.json -o sweep.html
     """  # noqa: D301  # click reads the character
-    from freezekit.results.files import read_text
-    from freezekit.results.reading import is_of
-    from freezekit.sweep.records import SWEEP_KIND
-
     read = {os.path.realpath(path) for path in inputs}
     for path in outputs:
         if os.path.realpath(path) in read:
             raise OutputError(
                 f"cannot write {path!r}: it is one of the results to read; name another file"
             )
-    sweeps = [path for path in inputs if is_of(read_text(path), SWEEP_KIND)]
+    sweeps = [path for path in inputs if is_sweep(path)]
     if sweeps and (len(sweeps) < len(inputs) or (outputs and len(sweeps) > 1)):
         raise OutputError(
             f"{sweeps[0]!r} is of `freezekit sweep`, of which one is reported at a time, and apart "

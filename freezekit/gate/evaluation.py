@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from freezekit.gate.dimensions import unit_of
 from freezekit.gate.spans import LackingError, Span, Value, combine, compare
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from freezekit.gate.tree import Unit
+
+Outcome = Literal["passed", "failed", "unclear"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class Evaluation(ABC):
     def sides(self, left: Node, right: Node) -> Sides:
         """Return both sides of a comparison; a subclass may know their difference better."""
         return Sides(self.value(left), self.value(right))
+
+    def outcome(self, condition: Node, open_yet: str) -> tuple[Outcome, str]:
+        """Return what a gate says, and why; `open_yet` is what may leave it open."""
+        try:
+            answer = self.truth(condition)
+        except LackingError as lacking:
+            return "unclear", str(lacking)
+        reason = "; ".join(self.reasons(condition))
+        if answer is None:
+            return "unclear", f"{reason}: {open_yet}"
+        return ("failed" if answer else "passed"), reason
 
     def truth(self, node: Node) -> bool | None:
         """Return whether a condition holds, None if intervals leave it open."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from freezekit.errors import GateError, suggest
 from freezekit.gate.language import parse
 from freezekit.gate.scene import Scene
-from freezekit.gate.spans import LackingError
 from freezekit.gate.tree import Figure, Node, texts_beside, walk
 from freezekit.gate.values import UNITS
 from freezekit.results.records import VERDICTS
@@ -17,11 +16,10 @@ from freezekit.results.variant import BASELINE, Variant
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from freezekit.gate.evaluation import Evaluation
+    from freezekit.gate.evaluation import Outcome
     from freezekit.gate.tree import Unit
     from freezekit.results.records import Result, Row
 
-Outcome = Literal["passed", "failed", "unclear"]
 OF_CACHED_ROWS = (
     "time.ratio_to_uncached",
     "time.fill_seconds_per_1000_samples",
@@ -155,22 +153,9 @@ def _judge_row(
     gate: Gate, result: Result, row: Row, earlier: Mapping[str, tuple[Result, Row]]
 ) -> Judgement:
     scene = Scene(result, row, earlier)
-    outcome, reason = outcome_of(
-        gate, scene, "the interval and the noise floor of this run allow both"
-    )
+    open_yet = "the interval and the noise floor of this run allow both"
+    outcome, reason = scene.outcome(gate.condition, open_yet)
     return Judgement(gate, result, row.label, outcome, reason)
-
-
-def outcome_of(gate: Gate, scene: Evaluation, open_yet: str) -> tuple[Outcome, str]:
-    """Return what a gate says in a scene, and why; `open_yet` says what leaves it open."""
-    try:
-        answer = scene.truth(gate.condition)
-    except LackingError as lacking:
-        return "unclear", str(lacking)
-    reason = "; ".join(scene.reasons(gate.condition))
-    if answer is None:
-        return "unclear", f"{reason}: {open_yet}"
-    return ("failed" if answer else "passed"), reason
 
 
 def check_gates(

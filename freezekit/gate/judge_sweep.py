@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freezekit.errors import GateError, suggest
-from freezekit.gate.judge import Gate, Judgement, outcome_of
+from freezekit.gate.judge import Gate, Judgement
 from freezekit.gate.sweep_scene import SWEEP_UNITS, SweepScene
 from freezekit.gate.tree import texts_beside
 
@@ -58,7 +58,7 @@ def judge_sweep(
         for row in sweep.rows:
             if _concerns(gate, row):
                 scene = SweepScene(sweep, row, earlier)
-                outcome, reason = outcome_of(gate, scene, "the 95 % interval allows both")
+                outcome, reason = scene.outcome(gate.condition, "the 95 % interval allows both")
                 found.append(Judgement(gate, None, row.label, outcome, reason))
     return tuple(found)
 

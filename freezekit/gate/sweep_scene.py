@@ -32,6 +32,9 @@ SWEEP_UNITS: dict[str, Unit] = {
 }
 """What each figure that a gate on a sweep can name counts."""
 
+VALIDATED = ("metric", "accuracy", "balanced_accuracy", "loss")
+"""Figures on the validation images, which are paired by seed and, if they can be, by image."""
+
 _FIGURES = {figure.name: figure for figure in FIGURES}
 
 
@@ -82,10 +85,9 @@ class SweepScene(Evaluation):
             return None
         sweep, row = self._place(other)
         factor, rest, limit = whole[own], whole[own] + whole[other], -whole.get(None, 0.0)
-        if own.name in ("metric", self.sweep.settings.metric) and self._same_data(sweep):
-            found = difference(
-                self.row.trials, row.trials, self.sweep.settings.metric, self.sweep.data.val_labels
-            )
+        if own.name in VALIDATED and self._same_data(sweep):
+            name = self.sweep.settings.metric if own.name == "metric" else own.name
+            found = difference(self.row.trials, row.trials, name, self.sweep.data.val_labels)
             if found is None or found.low is None:  # of one seed that both have
                 return None
             gained = combine("*", Span(factor, factor), _span(found))

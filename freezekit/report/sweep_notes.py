@@ -35,10 +35,11 @@ def sweep_notes(sweep: Sweep) -> Notes:
         >>> sweep_notes(sweep).all[0].text
         "1 image that cannot be read was left out: 'a/1.png'"
     """
+    warnings = (*_skipped(sweep), *sweep.data.notes, *sweep.notes)
     said = [
         *_interrupted(sweep),
         *_failures(sweep),
-        *(note("warning", text) for text in (*_skipped(sweep), *sweep.data.notes, *sweep.notes)),
+        *(note("warning", text) for text in dict.fromkeys(warnings)),
         *(Note("finding", text) for text in _findings(sweep)),
         *_details(sweep),
         *(Note("definition", text) for text in DEFINITIONS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from freezekit.sweep.comparing import BY_IMAGE, last_figure
+from freezekit.sweep.comparing import BY_IMAGE, metric_of
 from freezekit.sweep.records import Estimate
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ class SweepFigure:
 
 
 def _validated(name: str, unit: Unit, explanation: str) -> SweepFigure:
-    def read(sweep: Sweep, row: SweepRow) -> float | Estimate | None:
+    def read(sweep: Sweep, row: SweepRow) -> Estimate | None:
         if name == sweep.settings.metric:
             return row.metric
-        found = [last_figure(trial, name) for trial in row.trials]
-        known = [value for value in found if value is not None]
-        return sum(known) / len(known) if known and len(known) == len(found) else None
+        if row.status not in ("ok", "stopped"):
+            return None
+        return metric_of(row.trials, name, sweep.data.val_labels)
 
     return SweepFigure(name, unit, explanation, read)
 

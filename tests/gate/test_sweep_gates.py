@@ -64,6 +64,14 @@ def test_a_part_of_full_is_the_difference_and_the_rest() -> None:
     assert judged("accuracy < full * 0.94", sweep)["head-only"].outcome == "passed"
 
 
+def test_a_figure_that_is_not_the_metric_has_an_interval_too() -> None:
+    sweep = example()
+    sweep = replace(sweep, settings=replace(sweep.settings, metric="balanced_accuracy"))
+    found = judged("accuracy < full - 0.03", sweep)["head-only"]
+    assert (found.outcome, "paired difference" in found.reason) == ("unclear", True)
+    assert judged("accuracy < 0.83", sweep)["head-only"].outcome == "unclear"
+
+
 def test_figures_without_an_interval_are_exact() -> None:
     assert outcomes("gflops > full * 0.6", example()) == ["passed", "passed", "failed", "failed"]
     assert outcomes("peak_bytes > 100MiB", example()) == ["passed", "failed", "failed", "failed"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import pairwise
 from math import log
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
-from freezekit.report.formatting import number, plain
+from freezekit.report.formatting import number
+from freezekit.report.html.cost_points import COSTS, Cost, Point, cost_points, stepped
 from freezekit.report.html.drawing import (
     ACCENT,
     INK,
@@ -25,9 +26,9 @@ from freezekit.report.sweep_cells import estimate
 from freezekit.sweep.figures import is_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from freezekit.sweep.records import Estimate, Sweep, SweepRow
+    from freezekit.sweep.records import Estimate, Sweep
 
 HEIGHT, NOMINAL_WIDTH = 380, 900  # of the plot on a wide screen, for the places of labels
 WIDE = 700  # pixels of the plot from which on names fit beside the points
@@ -40,64 +41,11 @@ READING = (
 )
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A cost of a training: its name, its axis, and how a row has it."""
-
-    name: str
-    label: str
-    axis: str
-    read: Callable[[SweepRow], tuple[float, float, float] | None]
-
-
-@dataclass(frozen=True)
-class Point:
-    """A row at its cost, with the ends of both intervals."""
-
-    number: int
-    row: SweepRow
-    x: float
-    x_low: float
-    x_high: float
-    metric: Estimate
-
-    @property
-    def name(self) -> str:
-        """Its label, fit to be shown."""
-        return plain(self.row.label).replace("\n", " ")
-
-
-def _exact(value: float | None) -> tuple[float, float, float] | None:
-    return None if value is None else (value, value, value)
-
-
-def _seconds(row: SweepRow) -> tuple[float, float, float] | None:
-    found = row.train_seconds
-    if found is None:
-        return None
-    low, high = found.low, found.high
-    if low is None or high is None or low <= 0:
-        return _exact(found.value)
-    return found.value, low, high
-
-
-COSTS = (
-    Cost("gflops", "GFLOP", "GFLOP of a training", lambda row: _exact(row.gflops)),
-    Cost(
-        "peak_bytes",
-        "memory",
-        "predicted peak memory, MiB",
-        lambda row: _exact(None if row.peak_bytes is None else row.peak_bytes / 2**20),
-    ),
-    Cost("train_seconds", "time", "time of a training, s", _seconds),
-)
-
-
 def draw(sweep: Sweep) -> Drawing:
     """Return the chart of a sweep, with a choice between costs."""
     metric = sweep.settings.metric.replace("_", " ")
     title = f"{metric.capitalize()} against cost"
-    shown = {cost: found for cost in COSTS if (found := _points(sweep, cost))}
+    shown = {cost: found for cost in COSTS if (found := cost_points(sweep, cost))}
     if not shown:
         why = "No chart: no candidate has both its figure and a cost."
         return Drawing("cost", title, None, reading=(why,))
@@ -122,32 +70,13 @@ def draw(sweep: Sweep) -> Drawing:
     )
 
 
-def stepped(found: Sequence[Point], higher_is_better: bool) -> tuple[Point, ...]:
-    """Return the points that are better than all cheaper ones, from the cheapest on."""
-    sign = 1 if higher_is_better else -1
-    best: list[Point] = []
-    for point in sorted(found, key=lambda p: (p.x, -sign * p.metric.value)):
-        if not best or sign * point.metric.value > sign * best[-1].metric.value:
-            best.append(point)
-    return tuple(best)
-
-
-def _points(sweep: Sweep, cost: Cost) -> tuple[Point, ...]:
-    found = []
-    for at, row in enumerate(sweep.rows, 1):
-        costs = cost.read(row)
-        if row.status == "ok" and row.metric is not None and costs is not None and costs[0] > 0:
-            found.append(Point(at, row, *costs, row.metric))
-    return tuple(found)
-
-
 def _layers(sweep: Sweep, shown: dict[Cost, tuple[Point, ...]]) -> list[alt.Chart]:
-    share = is_share(sweep.settings.metric)
-    values = [each for cost, found in shown.items() for each in _values(cost, found, share)]
+    share, better = is_share(sweep.settings.metric), sweep.settings.higher_is_better
+    values = [each for cost, found in shown.items() for each in _values(cost, found, share, better)]
     lines = [
         {"by": cost.name, "x": point.x, "y": _y(point.metric.value, share)}
         for cost, found in shown.items()
-        for point in stepped(found, sweep.settings.higher_is_better)
+        for point in stepped(found, better)
     ]
     titles = [{"by": cost.name, "text": cost.axis} for cost in shown]
     name = sweep.settings.metric.replace("_", " ")
@@ -208,7 +137,7 @@ def _placed(values: Sequence[dict[str, Any]], place: str) -> list[dict[str, Any]
 
 
 def _values(
-    cost: Cost, found: Sequence[Point], share: bool
+    cost: Cost, found: Sequence[Point], share: bool, higher_is_better: bool
 ) -> list[dict[str, Any]]:  # Any: numbers and text
     across = [log(p.x_low) for p in found], [log(p.x_high) for p in found]
     low, high = min(across[0]), max(across[1])
@@ -221,13 +150,16 @@ def _values(
     def at_y(value: float) -> float:
         return 16 + (up - value) / ((up - down) or 1.0) * (HEIGHT - 32)
 
+    line = stepped(found, higher_is_better)
+    ends = {point.number: point.x for point in found}
+    ends |= {one.number: after.x for one, after in pairwise(line)}  # to where its step goes
     names = [f"{point.number} {point.name}" for point in found]
     numbers = [str(point.number) for point in found]
     places = place_labels(
         [(at_x(point.x), at_y(point.metric.value)) for point in found],
         names,
         numbers,
-        [(at_x(point.x_low), at_x(point.x_high)) for point in found],
+        [(at_x(point.x_low), at_x(max(point.x_high, ends[point.number]))) for point in found],
         (NOMINAL_WIDTH, HEIGHT),
         first=[at for at, point in enumerate(found) if point.row.on_front],
     )

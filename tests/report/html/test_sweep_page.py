@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from freezekit.report.html.accuracy_cost import COSTS, draw
+from freezekit.report.html.accuracy_cost import draw
+from freezekit.report.html.cost_points import COSTS
 from freezekit.report.html.learning_curves import mean_curve
 from freezekit.report.html.sweep_page import render_sweep_html, sortable_sweep
 from freezekit.sweep.records import Settings, Sweep
