@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from freezekit.cli.options import (
     EPOCHS,
     OUTPUT_HELP,
     block_option,
+    engine_options,
     storable,
     strategies_option,
     threads_option,
@@ -128,6 +129,7 @@ STEPS_PER_EPOCH = 100  # of a schedule's run, if none are given
 )
 @click.option("--static", "static_only", is_flag=True, help="Only figures that need no run.")
 @click.option("--explain", is_flag=True, help="Print all notes, and what the columns mean.")
+@engine_options
 @threads_option
 @block_option
 def bench(
@@ -141,6 +143,8 @@ def bench(
     baseline: str | None,
     resume: bool,
     explain: bool,
+    engine_name: str | None,
+    address: str | None,
     **options: Any,
 ) -> None:
     """Compare strategies: memory and step time.
@@ -148,6 +152,9 @@ def bench(
     MODEL is torchvision:NAME, timm:NAME, package.module:factory or path/to/file.py:factory.
     Without MODEL: torchvision:resnet18 at 128 px. Without -s: `full` and the defaults of -s;
     strategies that the model cannot take are left out, with a note. Images are synthetic.
+
+    With --engine, models are measured on the hosts of a cluster: each with all its strategies on
+    one host, so that ratios are of one machine, and one model at a time on each host.
 
     With --schedule: a whole training, beside as many steps of `full`. Memory is the highest peak of
     its phases, with the optimizer's state of all that was trained until then. Time and FLOPs are
@@ -169,12 +176,14 @@ def bench(
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
       freezekit bench timm:resnet14t --schedule 'head-only then full at 2ep'
+      freezekit bench timm:resnet10t timm:resnet14t --engine ray --address auto -o two.json
     """  # noqa: D301  # click reads the character
     from freezekit.bench.forked import ForkServer
     from freezekit.bench.run import BenchOptions
     from freezekit.bench.schedule_rows import choose_schedules
-    from freezekit.cli.progress import run_all
+    from freezekit.cli.bench_runs import run_all
     from freezekit.compare.pairing import find_run
+    from freezekit.engines.choose import make_engine
     from freezekit.gate.judge import check_gates
     from freezekit.plugins.registry import load_registry
     from freezekit.report.formats import RESULT_FORMATS
@@ -183,6 +192,8 @@ def bench(
     from freezekit.results.records import Workload
     from freezekit.results.store import load
 
+    if address is not None and engine_name is None:
+        raise click.UsageError("--address is that of an engine's cluster: name it with --engine")
     if not schedules and (epochs or steps_per_epoch):
         given = "--epochs" if epochs else "--steps-per-epoch"
         raise click.UsageError(f"without --schedule there is no run: leave out {given}")
@@ -224,7 +235,23 @@ def bench(
         find_run(before, workload, "the baseline")
     if len(names) > 1:  # the run of a single model finds out at once
         _check_names(names)
-    with locked(outputs), ForkServer() as server:
+    with ExitStack() as stack:
+        stack.enter_context(locked(outputs))
+        server = stack.enter_context(ForkServer())
+        engine = None
+        if engine_name is not None:
+            engine = stack.enter_context(
+                closing(
+                    make_engine(
+                        engine_name,
+                        address=address,
+                        folder=_folder_of_jobs(outputs),
+                        threads=threads,
+                        block=block,
+                        one_per_host=True,
+                    )
+                )
+            )
         earlier = _earlier(outputs) if resume else ()
         for path in outputs:
             check_replaceable(path, RESULT_FORMATS)
@@ -246,12 +273,18 @@ def bench(
             registry,
             outputs,
             server,
+            engine=engine,
             replaced=() if resume else _complete_runs(outputs),
             gates=gates,
             baseline=before,
             explain=explain,
         )
     click.get_current_context().exit(code)
+
+
+def _folder_of_jobs(outputs: tuple[str, ...]) -> str:
+    """Return the folder for the jobs of an engine: beside the first output."""
+    return str(Path(outputs[0]).with_suffix(".jobs") if outputs else Path("freezekit.jobs"))
 
 
 def _check_names(models: tuple[str, ...]) -> None:

@@ -115,6 +115,30 @@ threads_option = click.option(
 )
 
 
+_ENGINE = (
+    click.option(
+        "--engine",
+        "engine_name",
+        type=click.Choice(["local", "ray", "slurm"]),
+        help="Where it runs: in processes of this machine, on Ray (pip install 'freezekit[ray]'), "
+        "or on Slurm (pip install 'freezekit[slurm]').",
+    ),
+    click.option(
+        "--address",
+        metavar="ADDRESS",
+        help="Of the cluster, with --engine: HOST:PORT or auto for ray, which is started on this "
+        "machine without; the partition for slurm.",
+    ),
+)
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose an engine."""
+    for option in reversed(_ENGINE):
+        command = option(command)
+    return command
+
+
 def workload_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that describe a training step, but for its batch size."""
     for option in reversed(_WORKLOAD):

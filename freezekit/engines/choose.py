@@ -73,4 +73,6 @@ def make_engine(
         )
     from freezekit.engines.local import LocalEngine
 
-    return LocalEngine(1 if one_per_host else at_once, None, threads, block)
+    if one_per_host:  # such a task is long: imports in advance gain nothing
+        return LocalEngine(1, None, threads, block, is_forked=False)
+    return LocalEngine(at_once, None, threads, block)

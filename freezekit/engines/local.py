@@ -29,11 +29,10 @@ class LocalEngine:
 
     Attributes:
         at_once: Tasks that run at the same time, at most.
-        threads: Of torch in each process.
+        threads: Of torch in each process; None for its own choice.
 
     Example:
-        >>> from freezekit.bench.forked import ForkServer
-        >>> engine = LocalEngine(at_once=2, server=ForkServer())  # imports nothing in advance
+        >>> engine = LocalEngine(at_once=2, is_forked=False)
         >>> task = Task("difference", "freezekit.engines.example:spread", [3, 9, 5])
         >>> [outcome.answer for outcome in engine.run([task])]
         [6]
@@ -47,6 +46,8 @@ class LocalEngine:
         threads: int | None = None,
         block: Sequence[str] = (),
         server: ForkServer | None = None,
+        *,
+        is_forked: bool = True,
     ) -> None:
         """Start nothing yet; the first run does.
 
@@ -54,16 +55,20 @@ class LocalEngine:
             at_once: Tasks that run at the same time, at most; None for as many as there are cores
                 for their threads.
             memory_bytes: For all tasks that run; None for what is free when a run begins.
-            threads: Of torch in each process; None for the cores divided by `at_once`.
+            threads: Of torch in each process; None for the cores divided by `at_once`, or for
+                torch's own choice where one runs at a time.
             block: Plugins that are not loaded.
-            server: Forks the processes, where it was prepared, else each is started anew; None for
-                a server of this engine.
+            server: Forks the processes; None for a server of this engine.
+            is_forked: Whether processes are forked from one that has imported torch, torchvision
+                and timm; else each is started anew, as those that get a GPU are.
         """
         self.at_once = at_once or max(1, cores() // (threads or 1))
-        self.threads = threads or max(1, cores() // self.at_once)
+        shared = max(1, cores() // self.at_once) if self.at_once > 1 else None
+        self.threads = threads or shared
         self._memory_bytes = memory_bytes
         self._block = tuple(block)
         self._server = server
+        self._is_forked = is_forked
         self._stack = ExitStack()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -80,7 +85,7 @@ class LocalEngine:
         running: dict[str, Task] = {}
         free = list(devices)
         held: dict[str, list[str]] = {}  # devices of each running task
-        with Workers(None if devices else self._forking()) as workers:
+        with Workers(self._forking() if self._is_forked and not devices else None) as workers:
             while waiting or running:
                 while (task := next_task(waiting, [*running.values()], room)) is not None:
                     waiting.remove(task)

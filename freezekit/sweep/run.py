@@ -17,7 +17,7 @@ from freezekit.sweep.halving import Standing, hopeless
 from freezekit.sweep.learning_rates import best_rate, grid_notes
 from freezekit.sweep.recipes import Job, pilot_jobs, prediction_job, trial_jobs
 from freezekit.sweep.rows import stopped, with_pilots_failed, with_status, with_trial
-from freezekit.sweep.summary import gflops, peak_bytes, with_figures
+from freezekit.sweep.summary import doubt, gflops, peak_bytes, with_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,6 +182,8 @@ class SweepRun:
             row.status == "running" or (row.status == "stopped" and row.stopped_at is None)
             for row in rows
         )
-        notes = [*self.sweep.notes, *grid_notes(rows, settings), *([LATE] if is_cut else [])]
-        self.sweep = replace(self.sweep, notes=tuple(dict.fromkeys(notes)), complete=not is_cut)
+        self.sweep = with_figures(replace(self.sweep, complete=not is_cut))
+        doubts = [text for text in (doubt(self.sweep), LATE if is_cut else None) if text]
+        notes = dict.fromkeys((*self.sweep.notes, *grid_notes(rows, settings), *doubts))
+        self.sweep = replace(self.sweep, notes=tuple(notes))
         self._changed(at_once=True)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from freezekit.sweep.candidates import baseline_of
 from freezekit.sweep.comparing import (
+    BY_IMAGE,
     difference,
     excludes_zero,
     metric_of,
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from freezekit.sweep.records import Estimate, Settings, Sweep, SweepRow
     from freezekit.training.records import Trial
+
+
+MUCH = 0.02
+"""A loss of accuracy that a reader would want to know of."""
 
 
 def with_figures(sweep: Sweep) -> Sweep:
@@ -68,6 +73,26 @@ def is_worse(row: SweepRow, best: SweepRow, sweep: Sweep) -> bool:
         return False
     settings, labels = sweep.settings, sweep.data.val_labels
     return excludes_zero(difference(row.trials, best.trials, settings.metric, labels))
+
+
+def doubt(sweep: Sweep) -> str | None:
+    """Return a note where the recommended row may yet be much worse than the best one.
+
+    That few seeds or images show no difference does not mean that there is none.
+    """
+    settings, labels = sweep.settings, sweep.data.val_labels
+    done = [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
+    row = next((row for row in done if row.label == sweep.recommended), None)
+    best = best_of(done, settings) if done else None
+    if row is None or best is None or row is best or settings.metric not in BY_IMAGE:
+        return None
+    found = difference(row.trials, best.trials, settings.metric, labels)
+    if found is None or found.low is None or found.low > -MUCH:
+        return None
+    return (
+        f"{row.label} is recommended, and may yet lose up to {-100 * found.low:.1f} points against "
+        f"{best.label}: more seeds or more validation images would tell"
+    )
 
 
 def train_seconds(trial: Trial) -> float:

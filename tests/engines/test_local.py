@@ -163,10 +163,9 @@ def test_closing_the_iterator_ends_what_runs() -> None:
 
 PARENT = """
 import sys
-from freezekit.bench.forked import ForkServer
 from freezekit.engines.local import LocalEngine
 from freezekit.engines.records import Task
-engine = LocalEngine(at_once=1, threads=1, server=ForkServer())
+engine = LocalEngine(at_once=1, threads=1, is_forked=False)
 try:
     for outcome in engine.run([Task("a", "tests.engines.functions:waits", None)]):
         print(outcome.answer, flush=True)
@@ -196,7 +195,7 @@ def test_the_default_is_a_process_for_each_core(monkeypatch: pytest.MonkeyPatch)
     from freezekit.engines import local
 
     monkeypatch.setattr(local, "cores", lambda: 6)
-    chosen: Callable[..., tuple[int, int]] = lambda **options: (  # noqa: E731
+    chosen: Callable[..., tuple[int, int | None]] = lambda **options: (  # noqa: E731
         (engine := LocalEngine(**options)).at_once,
         engine.threads,
     )
@@ -204,3 +203,4 @@ def test_the_default_is_a_process_for_each_core(monkeypatch: pytest.MonkeyPatch)
     assert chosen(threads=2) == (3, 2)
     assert chosen(at_once=2) == (2, 3)
     assert chosen(at_once=8) == (8, 1)
+    assert chosen(at_once=1) == (1, None)

@@ -55,9 +55,10 @@ def same(sweep: Sweep) -> Sweep:
 def test_a_sweep_of_real_trainings(invoke: Invoke, photos: Path, tmp_path: Path):
     path = tmp_path / "s.json"
     where = ("--data", str(photos), "-s", "head-only", "--seeds", "2", "-o", str(path))
-    done = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2")
+    how = ("--epochs", "1", "--lr", "1e-3,1e-2")
+    done = invoke(*TINY, *where, *how)
     assert done.returncode == 0, done.stderr
-    assert "2 candidates x 2 seeds = 4 trainings of 2 epochs, on random weights" in done.stderr
+    assert "2 candidates x 2 seeds = 4 trainings of 1 epochs, on random weights" in done.stderr
     assert "4 pilots choose learning rates of 0.001, 0.01, in 1 epochs" in done.stderr
     found = load_sweep(path)
     assert found.complete
@@ -72,10 +73,10 @@ def test_a_sweep_of_real_trainings(invoke: Invoke, photos: Path, tmp_path: Path)
     assert {trial.peak_bytes for trial in head.trials} == {head.peak_bytes}
     assert not any((tmp_path / "s.trials" / "checkpoints").iterdir()), "all trainings have ended"
 
-    again = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2")
+    again = invoke(*TINY, *where, *how)
     assert again.returncode == 2
     assert "holds what an earlier sweep has trained: give --resume" in again.stderr
-    again = invoke(*TINY, *where, "--epochs", "2", "--lr", "1e-3,1e-2", "--resume")
+    again = invoke(*TINY, *where, *how, "--resume")
     assert again.returncode == 0, again.stderr
     assert "training 2 candidates" not in again.stderr
     assert same(load_sweep(path)) == same(found)
@@ -85,19 +86,19 @@ def test_a_strategy_that_refuses_the_model_costs_its_row(
     invoke: Invoke, photos: Path, tmp_path: Path
 ):
     path = tmp_path / "s.json"
-    given = ("--data", str(photos), "-s", "attention-only", "-o", str(path), *QUICK)
-    done = invoke(*TINY, *given)
+    given = ("--data", str(photos), "-s", "attention-only", "-o", str(path), *QUICK[:4])
+    done = invoke(*TINY, *given, "--seeds", "1")
     assert done.returncode == 4, done.stderr
     full, refused = load_sweep(path).rows
     assert full.status == "ok"
     assert refused.status == "error"
     assert "attention" in refused.error
-    assert not refused.trials
+    assert refused.metric_to_baseline is None
 
 
 def test_a_training_that_diverges_costs_its_row(invoke: Invoke, photos: Path, tmp_path: Path):
     path = tmp_path / "s.json"
-    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), "--epochs", "2")
+    given = ("--data", str(photos), "-s", "full", "-o", str(path), "--epochs", "2")
     done = invoke(*TINY, *given, "--lr", "1e6", "--seeds", "1", "--optimizer", "sgd")
     assert done.returncode == 4, done.stderr
     row = load_sweep(path).rows[0]
@@ -162,9 +163,12 @@ def test_a_metric_of_ones_own(invoke: Invoke, photos: Path, tmp_path: Path):
     own = tmp_path / "own.py"
     own.write_text("def right(logits, labels):\n    return (logits.argmax(1) == labels).sum()\n")
     path = tmp_path / "s.json"
-    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), *QUICK)
-    done = invoke(*TINY, *given, "--metric", f"{own}:right")
-    assert done.returncode == 0, done.stderr
+    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), *QUICK[:4], "--seeds", "1")
+    gates = ("--fail-if", "gflops < 0", "--fail-if", "peak_bytes > 1")
+    done = invoke(*TINY, *given, *gates, "--metric", f"{own}:right")
+    assert done.returncode == 1, done.stderr
+    assert "pass: gflops < 0" in done.stdout
+    assert "FAIL: peak_bytes > 1" in done.stderr
     found = load_sweep(path)
     assert found.settings.metric == "right"
     assert found.rows[0].metric.value > 0
