@@ -192,8 +192,7 @@ def plan_lines(sweep: Sweep) -> list[str]:
         f"{data.source}: {len(data.classes)} classes, {data.train_samples} images to train on, "
         f"{data.val_samples} to validate on (split {data.split})",
         f"{len(sweep.rows)} candidates x {len(settings.seeds)} seeds = {trials} trainings of "
-        f"{settings.epochs} epochs"
-        f", on {_weights(sweep)} weights",
+        f"{settings.epochs} epochs, on {_weights(sweep)} weights",
     ]
     if len(settings.lr_grid) > 1 and any(row.candidate.lr == "grid" for row in sweep.rows):
         rates = ", ".join(f"{rate:g}" for rate in settings.lr_grid)
