@@ -63,7 +63,7 @@ class Trainer:
         self.step_number: int = 0
         self._lr, self._classes = lr, classes
         torch.manual_seed(derived_seed("model", recipe.seed))
-        self.model: nn.Module = load_backbone(
+        self.model: torch.nn.Module = load_backbone(
             recipe.model,
             pretrained=recipe.pretrained,
             num_classes=classes,
