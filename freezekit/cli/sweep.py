@@ -51,7 +51,8 @@ def sweep(
       freezekit sweep timm:resnet18 --data photos --schedule 'head-only then full at 20%' --seeds 5
       freezekit sweep timm:resnet18 --data photos -o sweep.json --resume
     """  # noqa: D301  # click reads the character
-    from freezekit.cli.sweep_run import begin, run_and_show
+    from freezekit.cli.sweep_begun import begin
+    from freezekit.cli.sweep_run import run_and_show
     from freezekit.gate.judge_sweep import check_sweep_gates
     from freezekit.plugins.registry import load_registry
     from freezekit.report.formats import SWEEP_FORMATS

@@ -14,6 +14,9 @@ USED = 0.85  # of the budget is planned with: the rest is for what probes did no
 MOST_EPOCHS = 50  # a longer training of pretrained weights seldom gains
 FEW_EPOCHS = 3  # fewer show little of what a strategy can do; before, pilots and seeds are given up
 
+EXTENT = "the budget of"
+"""How the note begins that says what a budget decided."""
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -105,5 +108,5 @@ def extent_note(found: Extent, asked: Extent, seconds: float) -> str:
     cut = [f"{found.seeds} seeds"] if found.seeds < asked.seeds else []
     if asked.pilots and not found.pilots:
         cut.append("no pilots, so that all candidates have the usual learning rate")
-    said = f"the budget of {seconds / 60:.3g} min allows {found.epochs} epochs"
+    said = f"{EXTENT} {seconds / 60:.3g} min allows {found.epochs} epochs"
     return f"{said}; it was cut to {' and '.join(cut)}" if cut else said

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from freezekit.data.loading import load_training_data
-from freezekit.errors import FreezekitError
+from freezekit.errors import DataError, FreezekitError
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.plugins.registry import load_registry
 from freezekit.results.records import Count, Natural, Record
@@ -37,6 +37,7 @@ class DataOptions(Record, frozen=True):
         bad_images: As in `load_training_data`.
         skipped: Images that cannot be read, where an earlier call found them: the task then reads
             no image to find them.
+        digest: Of the images, as the one who made the task found them; None to take any.
         hold_out: The part of the training samples that is validated on, in place of the validation
             samples; None for these. `split_seed` chooses it.
     """
@@ -46,6 +47,7 @@ class DataOptions(Record, frozen=True):
     split_seed: int = 0
     bad_images: Literal["error", "skip"] = "error"
     skipped: tuple[str, ...] | None = None
+    digest: str | None = None
     hold_out: Fraction | None = None
 
 
@@ -129,6 +131,11 @@ def _loaded(options: DataOptions) -> TrainingData:
         bad_images=options.bad_images,
         skipped=options.skipped,
     )
+    if options.digest not in (None, data.digest):
+        raise DataError(
+            f"the images of {options.text!r} are not those that the task was made for: they were "
+            "changed since, or this host has others; give all hosts the same, and begin anew"
+        )
     if options.hold_out is None:
         return data
     return hold_out(data, options.hold_out, options.split_seed)

@@ -55,16 +55,15 @@ def same(sweep: Sweep) -> Sweep:
 def test_a_sweep_of_real_trainings(invoke: Invoke, photos: Path, tmp_path: Path):
     path = tmp_path / "s.json"
     where = ("--data", str(photos), "-s", "head-only", "--seeds", "2", "-o", str(path))
-    how = ("--epochs", "1", "--lr", "1e-3,1e-2")
+    how = ("--epochs", "1", "--lr", "1e-3")
     done = invoke(*TINY, *where, *how)
     assert done.returncode == 0, done.stderr
-    assert "2 candidates x 2 seeds = 4 trainings of 1 epochs, on random weights" in done.stderr
-    assert "4 pilots choose learning rates of 0.001, 0.01, in 1 epochs" in done.stderr
+    assert "2 candidates x 2 seeds = 4 trainings of 1 epoch, on random weights" in done.stderr
     found = load_sweep(path)
     assert found.complete
     full, head = found.rows
     assert full.status == head.status == "ok"
-    assert len(full.pilots) == len(full.trials) == 2
+    assert len(full.trials) == 2
     assert full.metric.low <= full.metric.value <= full.metric.high
     assert 0 < head.peak_bytes_to_baseline < 1
     assert 0 < head.gflops_to_baseline < 1
@@ -117,6 +116,7 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
     again = invoke(*TINY, *given, "--budget", "60s", "--seeds", "2", "--resume")
     assert again.returncode == 0, again.stderr
     assert load_sweep(path).settings.epochs == found.settings.epochs
+    assert load_sweep(path).notes[0] == found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,20 @@ def test_bad_input_is_one_line_and_trains_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_images_that_change_meanwhile_are_told(photos: Path, tmp_path: Path):
+    import shutil
+
+    from freezekit.training.task import run
+
+    copy = tmp_path / "photos"
+    shutil.copytree(photos, copy)
+    recipe = {"model": "timm:test_resnet", "strategy": "full", "epochs": 1, "image_size": 32}
+    data = {"text": str(copy), "digest": "of other images"}
+    done = run({"recipe": recipe, "data": data, "storage": str(tmp_path / "c")}, lambda _: None)
+    assert done["status"] == "error"
+    assert "are not those that the task was made for" in done["error"]
+
+
 def test_two_sweeps_in_one_folder_are_refused(invoke: Invoke, photos: Path, tmp_path: Path):
     from freezekit.results.locking import locked
 
@@ -163,13 +177,29 @@ def test_a_metric_of_ones_own(invoke: Invoke, photos: Path, tmp_path: Path):
     own = tmp_path / "own.py"
     own.write_text("def right(logits, labels):\n    return (logits.argmax(1) == labels).sum()\n")
     path = tmp_path / "s.json"
-    given = ("--data", str(photos), "-s", "head-only", "-o", str(path), *QUICK[:4], "--seeds", "1")
+    given = (
+        "--data",
+        str(photos),
+        "-s",
+        "head-only",
+        "-o",
+        str(path),
+        "--epochs",
+        "1",
+        "--seeds",
+        "1",
+    )
     gates = ("--fail-if", "gflops < 0", "--fail-if", "peak_bytes > 1")
-    done = invoke(*TINY, *given, *gates, "--metric", f"{own}:right")
+    done = invoke(
+        *TINY, *given, *gates, "--metric", f"{own}:right", *QUICK[2:4], "--lr", "1e-3,1e-2"
+    )
     assert done.returncode == 1, done.stderr
     assert "pass: gflops < 0" in done.stdout
     assert "FAIL: peak_bytes > 1" in done.stderr
     found = load_sweep(path)
     assert found.settings.metric == "right"
+    assert "4 pilots choose learning rates of 0.001, 0.01, in 1 epoch " in done.stderr
+    assert [len(row.pilots) for row in found.rows] == [2, 2]
+    assert {row.lr for row in found.rows} <= {1e-3, 1e-2}
     assert found.rows[0].metric.value > 0
     assert json.loads(path.read_text())["rows"][0]["trials"][0]["epochs"][0]["val"]["right"] >= 0
