@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ def compared(folder: Path) -> None:
     found, expected = (load(folder / f"{name}.json") for name in ("engine", "here"))
     assert [one.workload for one in found] == [one.workload for one in expected]
     assert [one.rows for one in found] == [one.rows for one in expected]
-    assert [one.env.keys() for one in found] == [one.env.keys() for one in expected]
-    assert all(one.complete for one in found)
+    assert [one.env.keys() for one in found] == [one.env.keys() | {"host"} for one in expected]
+    assert all(one.complete and one.env["host"] == platform.node() for one in found)
 
 
 @pytest.mark.slow
