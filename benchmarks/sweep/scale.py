@@ -26,8 +26,6 @@ import click
 import msgspec
 import numpy as np
 import psutil
-from freezekit.sweep.store import from_json, to_json
-from freezekit.sweep.summary import with_figures
 from PIL import Image
 
 from benchmarks.facts import environment, write_whole
@@ -35,6 +33,8 @@ from freezekit.engines.ray import RayEngine
 from freezekit.engines.records import Task
 from freezekit.results.files import write_text
 from freezekit.sweep.records import Candidate, Settings, Sweep, SweepRow
+from freezekit.sweep.store import from_json, to_json
+from freezekit.sweep.summary import with_figures
 from freezekit.training.records import DataFacts, Epoch, Recipe, Trial
 
 RESULTS = Path(__file__).parents[1] / "results" / "sweep-scale.json"
@@ -117,8 +117,9 @@ def timed(work: Any) -> tuple[Any, float]:  # Any: a function without arguments,
 def storage() -> dict[str, Any]:  # Any: figures
     """Count what one training asks of object storage, in one part and with one rung."""
     import fsspec
-    from freezekit.training.task import run
     from fsspec.implementations.memory import MemoryFileSystem
+
+    from freezekit.training.task import run
 
     asked: Counter[str] = Counter()
 
