@@ -46,7 +46,7 @@ BATCH, EPOCHS = 32, 10
 CANDIDATES = {"rate 3e-3": (3e-3, 1280), "rate 1e-3": (1e-3, 1280), "half of features": (3e-3, 640)}
 """Learning rate, and how many features the head sees."""
 PAIRS = ("rate 3e-3", "rate 1e-3"), ("rate 3e-3", "half of features")
-DRAWS, SEED_COUNTS, IMAGE_COUNTS = 2000, (2, 3, 5, 10), (100, 400)
+DRAWS, SEED_COUNTS, IMAGE_COUNTS = 1000, (2, 3, 5, 10), (100, 400)
 
 
 @click.command(help=__doc__)
