@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench test quick check format docs zoo clean
+.PHONY: bench test quick cluster check format docs zoo clean
 
 bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
 	$(BIN)/freezekit bench $(ARGS)
@@ -14,6 +14,9 @@ test: .venv/.installed-dev  ## all tests, the slow ones too
 
 quick: .venv/.installed-dev  ## the tests without the slow ones
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+cluster: .venv/.installed-dev  ## the tests on Ray, and on Slurm where there is one: some minutes
+	$(BIN)/python -m pytest --slow --cluster tests/engines $(ARGS)
 
 check: .venv/.installed-dev  ## style, types, import rules
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ def engine() -> Iterator[RayEngine]:
     found.close()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_tasks_on_ray(engine: RayEngine, tmp_path: Path) -> None:
     file = tmp_path / "steps"
     tasks = [

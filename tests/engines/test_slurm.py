@@ -46,7 +46,7 @@ def test_an_array_of_tasks(tmp_path: Path) -> None:
     assert list(engine.run([])) == []
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @needs_slurm
 def test_closing_the_iterator_cancels_the_array(tmp_path: Path) -> None:
     engine = SlurmEngine(tmp_path, minutes=5, poll_seconds=0.5)
@@ -61,7 +61,7 @@ def test_closing_the_iterator_cancels_the_array(tmp_path: Path) -> None:
     assert ends(int(told.read_text()))
 
 
-@pytest.mark.slow  # submitit waits for an answer of a job that has ended
+@pytest.mark.cluster
 def test_a_job_that_is_killed_says_where_its_log_is(tmp_path: Path) -> None:
     engine = SlurmEngine(tmp_path, cluster="local", poll_seconds=0.1)
     (found,) = engine.run([task("t", "fails", "exit")])
@@ -86,7 +86,7 @@ def test_without_submitit_it_is_said_what_to_install() -> None:
     assert "pip install 'freezekit[slurm]'" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @needs_slurm
 def test_a_job_that_dies_on_slurm_says_how(tmp_path: Path) -> None:
     engine = SlurmEngine(tmp_path, minutes=5, poll_seconds=0.5)
@@ -98,7 +98,7 @@ def test_a_job_that_dies_on_slurm_says_how(tmp_path: Path) -> None:
     assert re.search("of t ended without an answer, as FAILED: .*see", str(found["t"].error))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @needs_slurm
 def test_a_job_that_slurm_queues_again_goes_on(tmp_path: Path) -> None:
     engine = SlurmEngine(tmp_path / "jobs", minutes=5, poll_seconds=0.5)
@@ -117,7 +117,7 @@ def test_a_job_that_slurm_queues_again_goes_on(tmp_path: Path) -> None:
     assert [*map(int, file.read_text().split())] == [*range(20)]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @needs_slurm
 def test_an_array_on_slurm(tmp_path: Path) -> None:
     engine = SlurmEngine(tmp_path, minutes=5, poll_seconds=1)
