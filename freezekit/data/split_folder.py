@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from freezekit.data.class_names import numbers_in_training
 from freezekit.data.folder import find_images
 from freezekit.data.found import Found, part_of_files
 from freezekit.errors import DataError, some
@@ -39,12 +40,13 @@ def find_in_folder(folder: str | Path) -> Found:
         )
     val_name = there[0] if there else "test"
     train, val = _with_classes(root / "train"), _with_classes(root / val_name)
-    if unknown := [name for name in val.classes if name not in train.classes]:
-        raise DataError(
-            f"{str(root / val_name)!r} has classes that 'train' lacks: {some(unknown)}; a class "
-            "without training images cannot be learnt, so add images or remove its folder"
-        )
-    numbers = [train.classes.index(name) for name in val.classes]
+    numbers = numbers_in_training(
+        train.classes,
+        val.classes,
+        val.labels,
+        train_name="'train'",
+        val_name=repr(str(root / val_name)),
+    )
     return Found(
         train.classes,
         part_of_files(train, train.labels, "train"),
