@@ -140,9 +140,14 @@ def a_link_to_nothing(path: Path) -> None:
     path.symlink_to("nothing.png")
 
 
+def of_floats(path: Path) -> None:
+    Image.new("F", (8, 8), 0.5).save(path, format="tiff")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (of_floats, "DataError: numbers are floating-point, of unknown range"),
         (empty, "the file is empty"),
         (garbage, "UnidentifiedImageError: cannot identify image file"),
         (truncated, "OSError: "),

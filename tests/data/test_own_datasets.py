@@ -200,6 +200,16 @@ def test_samples_that_raise_are_named_or_skipped(tmp_path: Path) -> None:
     assert load_training_data(text, skipped=data.skipped).digest == data.digest
 
 
+def test_images_of_floating_point_numbers_are_named(tmp_path: Path) -> None:
+    code = """
+def datasets():
+    return [(image(1), 0), (image(2).convert("F"), 1), (image(3), 1)], Own([0, 1])
+"""
+    said = r"1 of 5 images cannot be read: 'train\[1\]' \(numbers are floating-point, of unknown"
+    with pytest.raises(DataError, match=said):
+        load_training_data(text_of(tmp_path, code))
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
