@@ -35,12 +35,12 @@ def class_names(dataset: Any, count: int) -> tuple[str, ...] | None:  # Any: of 
         (('cat', 'dog'), ('cat',), None)
     """
     if isinstance(dataset, Subset):
-        names = class_names(dataset.dataset, count)
-        return None if names is None else names[:count]
+        whole = class_names(dataset.dataset, count)
+        return None if whole is None else whole[:count]
     if "label" in (getattr(dataset, "column_names", None) or ()):  # of Hugging Face
-        names = getattr(dataset.features["label"], "names", None)
-        return None if names is None else tuple(map(str, names[:count]))
-    names = getattr(dataset, "classes", None)
+        known = getattr(dataset.features["label"], "names", None)
+        return None if known is None else tuple(map(str, known[:count]))
+    names: Any = getattr(dataset, "classes", None)  # Any: of the user's
     if not hasattr(names, "__len__") or isinstance(names, str) or not len(names):
         return None
     return tuple(map(str, names))
