@@ -150,6 +150,8 @@ def extract(
     if images.classes and Path(data).resolve() in Path(output).resolve().parents:
         raise click.UsageError("-o lies in --data, where each folder is a class: name another one")
     click.echo(f"{data}: {images}", err=True)
+    for note in images.notes:
+        click.echo(f"note: {note}", err=True)
     try:
         with running(model):
             with Console(stderr=True).status(f"building {model}") as status:  # on a terminal only

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from freezekit.data.eight_bits import in_8_bits
 from freezekit.data.folder import ImageList
 from freezekit.data.own_datasets import UnreadableSampleError
 from freezekit.data.reading import read_batches
@@ -90,10 +91,16 @@ def _read(part: Part, workers: int) -> Iterator[tuple[int, dict[str, str]]]:
         return
     for index, name in enumerate(part.names):
         try:
-            label = part.samples[index][1]
+            image, label = part.samples[index]
         except UnreadableSampleError as error:
             yield 1, {name: str(error).partition("cannot be read: ")[2]}
             continue
+        if not isinstance(image, torch.Tensor):
+            try:
+                in_8_bits(image)
+            except DataError as error:
+                yield 1, {name: str(error)}
+                continue
         if label != part.samples.labels[index]:
             raise DataError(
                 f"the label of {name} is {label}, and the dataset's own list of labels says "
@@ -104,4 +111,5 @@ def _read(part: Part, workers: int) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _decoded(image: Image.Image) -> Tensor:
     image.load()
+    in_8_bits(image)  # refuses what a training cannot take either
     return torch.empty(0)

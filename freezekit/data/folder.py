@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from freezekit.data.walking import files_below
 from freezekit.errors import DataError, some
 from freezekit.results.files import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder."""
@@ -27,12 +28,14 @@ class ImageList:
         files: Their paths below it, with "/".
         labels: The number of the class of each; () where there are no classes.
         classes: Names of the classes, in the order of their numbers.
+        others: Paths of files beside the images that are not images by their extension.
     """
 
     root: Path
     files: tuple[str, ...]
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -44,19 +47,30 @@ class ImageList:
         )
         return f"{len(self):,} images, {kind}"
 
-    def digest(self) -> str:
-        """Return a digest of names, sizes and times of change.
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the reader.
 
-        Raises:
-            DataError: A file is gone.
+        Example:
+            >>> ImageList(Path("photos"), ("a/1.png",), others=("a/1.gif", "a/2.gif")).notes
+            ("2 files are not images of known extensions, such as 'a/1.gif'",)
         """
+        if not self.others:
+            return ()
+        count = len(self.others)
+        files = "1 file is no image" if count == 1 else f"{count:,} files are not images"
+        return (f"{files} of known extensions, such as {self.others[0]!r}",)
+
+    def digest(self) -> str:
+        """Return a digest of names, sizes and times of change."""
         found = hashlib.sha256()
         for name in self.files:
             try:
                 stat = (self.root / name).stat()
-            except OSError as error:
-                raise DataError(f"cannot read {str(self.root / name)!r}: {reason(error)}") from None
-            found.update(os.fsencode(f"{name}\n{stat.st_size} {stat.st_mtime_ns}\n"))
+                known = f"{stat.st_size} {stat.st_mtime_ns}"
+            except OSError as error:  # who reads it tells it
+                known = reason(error)
+            found.update(os.fsencode(f"{name}\n{known}\n"))
         return found.hexdigest()[:16]
 
 
@@ -65,7 +79,8 @@ def find_images(folder: str | Path) -> ImageList:
 
     If it has folders of images, each of them is a class, as in torchvision's `ImageFolder`: numbers
     and order are the same. If it has images itself, they have no classes. Names that begin with a
-    dot are left out.
+    dot are left out. Links are followed, but no folder is read twice for a class, nor a folder that
+    the link lies in. A link to nothing counts as an image, which cannot be read.
 
     Raises:
         DataError: There is no such folder, it has no images, it has images both itself and in
@@ -87,9 +102,11 @@ def find_images(folder: str | Path) -> ImageList:
         what = "it is a file" if root.exists() else "there is no such folder"
         raise DataError(f"cannot read images from {str(folder)!r}: {what}; name a folder of images")
     inside = sorted(path for path in _entries(root) if not path.name.startswith("."))
-    loose = tuple(path.name for path in inside if _is_image(path.name) and path.is_file())
-    by_class = {path.name: tuple(_below(root, path)) for path in inside if path.is_dir()}
-    filled = [name for name, files in by_class.items() if files]
+    files = [path.name for path in inside if path.is_file() or _is_link_to_nothing(path)]
+    loose = tuple(filter(_is_image, files))
+    below = {path.name: files_below(root, path) for path in inside if path.is_dir()}
+    by_class = {name: tuple(filter(_is_image, found)) for name, found in below.items()}
+    filled = [name for name, found in by_class.items() if found]
     if not loose and not filled:
         raise DataError(
             f"the folder {str(folder)!r} has no images ({', '.join(EXTENSIONS)}); put a folder of "
@@ -102,7 +119,7 @@ def find_images(folder: str | Path) -> ImageList:
             "folders"
         )
     if loose:
-        return ImageList(root, loose)
+        return ImageList(root, loose, others=_others(files))
     if empty := [name for name in by_class if name not in filled]:
         raise DataError(
             f"these folders in {str(folder)!r} have no images: {some(empty)}; each folder is a "
@@ -113,6 +130,7 @@ def find_images(folder: str | Path) -> ImageList:
         tuple(file for files in by_class.values() for file in files),
         tuple(label for label, files in enumerate(by_class.values()) for _ in files),
         tuple(by_class),
+        _others(name for found in below.values() for name in found),
     )
 
 
@@ -123,17 +141,13 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError(f"cannot read the folder {str(folder)!r}: {reason(error)}") from None
 
 
-def _below(root: Path, folder: Path) -> Iterator[str]:
-    """Give the images of a class in the order of `ImageFolder`: folder by folder."""
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"cannot read the folder {error.filename!r}: {reason(error)}") from None
-
-    for path, _, names in sorted(os.walk(folder, onerror=fail, followlinks=True)):
-        below = Path(path).relative_to(root)
-        if not any(part.startswith(".") for part in below.parts):
-            yield from ((below / name).as_posix() for name in sorted(names) if _is_image(name))
+def _is_link_to_nothing(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+    return name.lower().endswith(EXTENSIONS)
+
+
+def _others(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if not _is_image(name))

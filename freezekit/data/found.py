@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from freezekit.data.samples import ChosenSamples, FileSamples
-from freezekit.errors import DataError
-from freezekit.results.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +21,7 @@ class Part:
     Attributes:
         samples: The images.
         names: Of each, the same on each machine.
-        sizes: Of each in bytes; 0 where it is in no file.
+        sizes: Of each in bytes; 0 where it is in no file, -1 where the file cannot be found.
     """
 
     samples: Samples
@@ -81,17 +79,13 @@ def part_of_files(images: ImageList, labels: Sequence[int], below: str = "") -> 
         images: Where they are.
         labels: The number of the class of each, which may be other than in the list.
         below: The folder of the list in that of the user, for names.
-
-    Raises:
-        DataError: A file is gone.
     """
     sizes = []
     for name in images.files:
         try:
             sizes.append((images.root / name).stat().st_size)
-        except OSError as error:
-            path = str(images.root / name)
-            raise DataError(f"cannot read {path!r}: {reason(error)}") from None
+        except OSError:  # such as a link to nothing; the check of all images tells it
+            sizes.append(-1)
     names = (f"{below}/{name}" if below else name for name in images.files)
     return Part(
         FileSamples(images.root, images.files, tuple(labels)),

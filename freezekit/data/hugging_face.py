@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from freezekit.data.class_names import numbers_in_training
 from freezekit.data.folder import ImageList
 from freezekit.data.found import Found, Part, part_of_files
 from freezekit.data.own_datasets import part_of_dataset
@@ -47,16 +48,16 @@ def find_with_hugging_face(name: str) -> Found:
         )
     val = _with_classes(splits[val_name], name)
     own = list(map(str, val.features["label"].names))
-    used = {own[label] for label in val["label"]}
-    if unknown := sorted(used - set(classes)):
-        raise DataError(
-            f"{val_name!r} of {name!r} has classes that {train_name!r} lacks: {some(unknown)}; a "
-            "class without training images cannot be learnt, so add images or remove it"
-        )
     if own != list(classes):
-        val = val.map(
-            lambda row: {"label": classes.index(own[row["label"]])}, features=train.features
+        numbers = numbers_in_training(
+            classes,
+            own,
+            val["label"],
+            train_name=repr(train_name),
+            val_name=f"{val_name!r} of {name!r}",
         )
+        with _quiet():
+            val = val.map(lambda row: {"label": numbers[row["label"]]}, features=train.features)
     return Found(classes, _part(train, name, "train"), _part(val, name, "val"), tuple(notes))
 
 
@@ -91,10 +92,17 @@ def _with_classes(dataset: Dataset, name: str) -> Dataset:
             "put images into a folder for each class, or name the class of each in the column "
             "'label' of metadata.csv"
         )
-    if isinstance(dataset.features["label"], ClassLabel):
-        return dataset
-    with _quiet():
-        return dataset.class_encode_column("label")
+    if not isinstance(dataset.features["label"], ClassLabel):
+        with _quiet():
+            dataset = dataset.class_encode_column("label")
+    # A split that is for a contest has the label -1 on the hub, and a line may have none.
+    for place, label in enumerate(dataset["label"]):
+        if label is None or label < 0:
+            raise DataError(
+                f"image {place} of {str(dataset.split)!r} of 'imagefolder:{name}' has no label "
+                f"({label}); name its class, or leave it out"
+            )
+    return dataset
 
 
 def _part(dataset: Dataset, name: str, part: str) -> Part:

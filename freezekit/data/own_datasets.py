@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset
 
+from freezekit.data.class_names import UNKNOWN, class_names, numbers_in_training
 from freezekit.data.found import Found, Part
 from freezekit.errors import DataError, ModelError, suggest
 from freezekit.model.sources import import_source
@@ -46,11 +47,14 @@ class OwnSamples:
         dataset: As the user's function returned it.
         labels: The number of the class of each sample.
         name: "train" or "val", for messages.
+        numbers: For each number of a class in the dataset, that in the training; () where they are
+            the same.
     """
 
     dataset: Dataset
     labels: Sequence[int]
     name: str
+    numbers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -62,20 +66,38 @@ class OwnSamples:
         Raises:
             DataError: The dataset raises, or gives something else.
         """
-        return read_sample(self.dataset, index, self.name)
+        image, label = read_sample(self.dataset, index, self.name)
+        return image, _renumbered(label, self.numbers)
 
 
 def find_own(text: str) -> Found:
     """Return the labelled images of the user's own function.
 
+    If both datasets name their classes, those of the validation get the numbers that classes of
+    these names have in the training.
+
     Raises:
-        DataError: There is no such function, it raises, or it does not return two datasets.
+        DataError: There is no such function, it raises, it does not return two datasets, or classes
+            of the validation are not in the training.
     """
     train, val, source = _call(text)
-    part, val_part = part_of_dataset(train, "train"), part_of_dataset(val, "val")
-    classes = getattr(train, "classes", None) or range(1 + max(part.samples.labels, default=0))
+    part, val_labels = part_of_dataset(train, "train"), _labels(val, "val")
+    count = 1 + max(part.samples.labels, default=0)
+    classes = class_names(train, count)
+    val_classes = class_names(val, 1 + max(val_labels, default=0))
+    numbers: tuple[int, ...] = ()
+    pairs = zip(classes or (), val_classes or (), strict=False)
+    if classes and val_classes and any(ours != theirs for ours, theirs in pairs):
+        numbers = numbers_in_training(
+            classes, val_classes, val_labels, train_name="train", val_name=f"val of {text!r}"
+        )
     digest = sha256(Path(source).read_bytes()).hexdigest() if source else ""
-    return Found(tuple(map(str, classes)), part, val_part, source_digest=digest)
+    return Found(
+        classes or tuple(map(str, range(count))),
+        part,
+        _part(val, val_labels, "val", numbers),
+        source_digest=digest,
+    )
 
 
 def part_of_dataset(dataset: Dataset, name: str) -> Part:
@@ -85,9 +107,21 @@ def part_of_dataset(dataset: Dataset, name: str) -> Part:
         dataset: Has a length and is indexed.
         name: Of the part, for the names of samples.
     """
-    labels = _labels(dataset, name)
+    return _part(dataset, _labels(dataset, name), name)
+
+
+def _part(
+    dataset: Dataset, labels: Sequence[int], name: str, numbers: tuple[int, ...] = ()
+) -> Part:
     names = tuple(f"{name}[{index}]" for index in range(len(labels)))
-    return Part(OwnSamples(dataset, labels, name), names, (0,) * len(labels))
+    labels = tuple(_renumbered(label, numbers) for label in labels)
+    return Part(OwnSamples(dataset, labels, name, numbers), names, (0,) * len(labels))
+
+
+def _renumbered(label: int, numbers: tuple[int, ...]) -> int:
+    if not numbers:
+        return label
+    return numbers[label] if 0 <= label < len(numbers) else UNKNOWN
 
 
 def _call(text: str) -> tuple[Dataset, Dataset, str | None]:

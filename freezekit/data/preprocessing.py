@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.data.eight_bits import in_8_bits
 from freezekit.errors import ModelError
 from freezekit.model.tasks import task_of
 from freezekit.staging.input_shape import shape_taken
@@ -50,8 +51,12 @@ class Preprocessing:
         return MODES[self.shape[0]]
 
     def __call__(self, image: Image) -> Tensor:
-        """Return an image as the model takes it."""
-        return self.transform(image.convert(self.mode))
+        """Return an image as the model takes it.
+
+        Raises:
+            DataError: It has numbers of more than 16 bits, or floating-point ones.
+        """
+        return self.transform(in_8_bits(image).convert(self.mode))
 
 
 def preprocessing_of(

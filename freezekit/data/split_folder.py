@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from freezekit.data.folder import find_images
+from freezekit.data.class_names import numbers_in_training
+from freezekit.data.folder import ImageList, find_images
 from freezekit.data.found import Found, part_of_files
 from freezekit.errors import DataError, some
-
-if TYPE_CHECKING:
-    from freezekit.data.folder import ImageList
 
 VALIDATION = ("val", "valid", "validation")
 """Names of the folder of a validation; "test" is taken if there is none of them."""
@@ -31,7 +28,7 @@ def find_in_folder(folder: str | Path) -> Found:
     there = [name for name in VALIDATION if name in names]
     if "train" not in names or not (there or "test" in names):
         images = _with_classes(root)
-        return Found(images.classes, part_of_files(images, images.labels))
+        return Found(images.classes, part_of_files(images, images.labels), notes=images.notes)
     if len(there) > 1:
         raise DataError(
             f"{str(folder)!r} has the folders {some(there)}, and one of them is expected; remove "
@@ -39,17 +36,18 @@ def find_in_folder(folder: str | Path) -> Found:
         )
     val_name = there[0] if there else "test"
     train, val = _with_classes(root / "train"), _with_classes(root / val_name)
-    if unknown := [name for name in val.classes if name not in train.classes]:
-        raise DataError(
-            f"{str(root / val_name)!r} has classes that 'train' lacks: {some(unknown)}; a class "
-            "without training images cannot be learnt, so add images or remove its folder"
-        )
-    numbers = [train.classes.index(name) for name in val.classes]
+    numbers = numbers_in_training(
+        train.classes,
+        val.classes,
+        val.labels,
+        train_name="'train'",
+        val_name=repr(str(root / val_name)),
+    )
     return Found(
         train.classes,
         part_of_files(train, train.labels, "train"),
         part_of_files(val, [numbers[label] for label in val.labels], val_name),
-        tuple(_notes(root, val_name, names)),
+        (*_notes(root, val_name, names), *_below(root, train, val).notes),
     )
 
 
@@ -62,6 +60,12 @@ def _notes(root: Path, val_name: str, names: set[str]) -> list[str]:
             "high"
         )
     return notes
+
+
+def _below(root: Path, *parts: ImageList) -> ImageList:
+    """Return the other files of parts of a folder, named from the folder."""
+    others = (f"{part.root.name}/{name}" for part in parts for name in part.others)
+    return ImageList(root, (), others=tuple(others))
 
 
 def _with_classes(root: Path) -> ImageList:

@@ -79,3 +79,55 @@ def test_a_file_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
         find_images(tmp_path / "no")
     with pytest.raises(DataError, match="it is a file"):
         find_images(put(tmp_path, "a.txt") / "a.txt")
+
+
+def test_links_are_followed_and_never_back(tmp_path: Path) -> None:
+    root = put(tmp_path / "photos", "a/1.png", "a/deep/2.png", "b/3.png")
+    put(tmp_path / "elsewhere", "4.png", "in/5.png")
+    for link, target in {
+        "a/up": "..",
+        "a/self": ".",
+        "a/deep/up": "../..",
+        "a/again": "deep",
+        "a/other": "../../elsewhere",
+        "c": "../elsewhere",
+        "a/knot": "knot",
+    }.items():
+        (root / link).symlink_to(target)
+    (tmp_path / "elsewhere" / "in" / "up").symlink_to("..")
+    images = find_images(root)
+    assert images.files == (
+        "a/1.png",
+        "a/deep/2.png",
+        "a/other/4.png",
+        "a/other/in/5.png",
+        "b/3.png",
+        "c/4.png",
+        "c/in/5.png",
+    )
+    assert images.labels == (0, 0, 0, 0, 1, 2, 2)
+
+
+def test_a_class_that_is_a_link_to_the_folder_itself_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png").joinpath("up").symlink_to(".")
+    with pytest.raises(DataError, match="have no images: 'up'; each folder is a class"):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["1.png", "a/1.png"])
+def test_a_link_to_nothing_is_an_image(name: str, tmp_path: Path) -> None:
+    other = name.replace("1", "2")
+    (put(tmp_path, other) / name).symlink_to("nothing.png")
+    images = find_images(tmp_path)
+    assert images.files == (name, other)
+    assert images.digest() == find_images(tmp_path).digest()
+
+
+def test_files_that_are_no_images_are_told(tmp_path: Path) -> None:
+    root = put(tmp_path, "a/1.png", "a/1.gif", "a/in/2.gif", "a/.hidden", "b/1.png", "read.me")
+    said = "2 files are not images of known extensions, such as 'a/1.gif'"
+    assert find_images(root).notes == (said,)
+    assert find_images(root / "b").notes == ()
+    (root / "b" / "x.heic").touch()
+    said = "1 file is no image of known extensions, such as 'x.heic'"
+    assert find_images(root / "b").notes == (said,)

@@ -44,6 +44,22 @@ def test_labels_of_a_metadata_file(tmp_path: Path) -> None:
     assert (data.train.labels, data.val.labels) == ((1, 0, 0, 1), (1, 0))
 
 
+def test_labels_of_splits_are_matched_by_name(tmp_path: Path) -> None:
+    root = put_images(tmp_path, {"train": 6, "val": 2})
+    for split, classes in (("train", "abcabc"), ("val", "bc")):
+        lines = [f"{number}.png,{name}" for number, name in enumerate(classes)]
+        (root / split / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    data = load_training_data(f"imagefolder:{root}")
+    assert (data.classes, list(data.val.labels)) == (("a", "b", "c"), [1, 2])
+
+
+def test_an_image_without_a_label_is_refused(tmp_path: Path) -> None:
+    root = put_images(tmp_path, {".": 4})
+    (root / "metadata.csv").write_text("file_name,label\n0.png,a\n1.png,b\n2.png,\n3.png,a")
+    with pytest.raises(DataError, match=r"image 2 of 'train' of 'imagefolder:.*' has no label"):
+        load_training_data(f"imagefolder:{root}")
+
+
 def test_folders_without_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no column 'label', and 'image'; put images into"):
         load_training_data(f"imagefolder:{put_images(tmp_path, {'.': 2})}")

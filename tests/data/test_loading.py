@@ -140,10 +140,16 @@ def a_link_to_nothing(path: Path) -> None:
     path.symlink_to("nothing.png")
 
 
+def of_floats(path: Path) -> None:
+    Image.new("F", (8, 8), 0.5).save(path, format="tiff")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
+        (of_floats, "DataError: numbers are floating-point, of unknown range"),
         (empty, "the file is empty"),
+        (a_link_to_nothing, "FileNotFoundError: [Errno 2] No such file or directory: 'cat/0.png'"),
         (garbage, "UnidentifiedImageError: cannot identify image file"),
         (truncated, "OSError: "),
         (truncated_jpeg, "OSError: image file is truncated"),
@@ -170,11 +176,14 @@ def test_images_that_cannot_be_read_are_named_or_skipped(
     assert len(data.train) + len(data.val) == 13
 
 
-def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
-    root = put_images(tmp_path, TWO)
-    a_link_to_nothing(root / "cat" / "0.png")
-    with pytest.raises(DataError, match=r"cat/0.png': no such file or directory"):
-        load_training_data(str(root))
+def test_files_that_are_no_images_are_a_note(tmp_path: Path) -> None:
+    root = put_images(tmp_path, GIVEN)
+    (root / "train" / "cat" / "1.gif").touch()
+    (root / "val" / "dog" / "1.gif").touch()
+    said = "2 files are not images of known extensions, such as 'train/cat/1.gif'"
+    assert load_training_data(str(root)).notes == (said,)
+    said = "1 file is no image of known extensions, such as 'cat/1.gif'"
+    assert load_training_data(str(root / "train")).notes == (said,)
 
 
 def test_images_that_are_known_to_be_bad_are_not_read_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from freezekit.data.loading import load_training_data
 from freezekit.errors import DataError
+from tests.data.image_files import put_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,67 @@ def datasets():
     assert (list(data.train.labels), list(data.val.labels)) == ([0, 1, 1], [0, 1])
     pixel, label = data.val[0]
     assert (pixel.getpixel((0, 0)), label) == ((2, 0, 0), 0)
+
+
+NAMED = """
+class Named(Own):
+    def __init__(self, classes, labels):
+        super().__init__(labels)
+        self.classes = classes
+"""
+
+
+@pytest.mark.parametrize(
+    ("datasets", "labels"),
+    [
+        ("Named(['a', 'b', 'c'], [0, 1, 2]), Named(['b', 'c'], [0, 1])", [1, 2]),
+        ("Named(['x', 'y'], [0, 1]), Named(['y', 'x'], [0, 1, 1])", [1, 0, 0]),
+        ("Named(['x', 'y'], [0, 1]), Subset(Named(['y', 'x'], [0, 1, 1]), [2, 0])", [0, 1]),
+        ("Subset(Named(['x', 'y'], [0, 1]), [0, 1]), Named(['y'], [0])", [1]),
+        ("Named(['x', 'y'], [0, 1]), Named(['new', 'x'], [1])", [0]),
+        ("Named(['x', 'y'], [0, 1]), Own([1, 0])", [1, 0]),
+        ("Named(['x', 'x'], [0, 1]), Named(['x', 'x'], [1, 0])", [1, 0]),
+    ],
+)
+def test_classes_of_the_validation_are_matched_by_name(
+    datasets: str, labels: list[int], tmp_path: Path
+) -> None:
+    text = text_of(tmp_path, f"{NAMED}\ndef datasets(): return {datasets}")
+    data = load_training_data(text)
+    assert list(data.val.labels) == labels
+    assert [data.val[index][1] for index in range(len(data.val))] == labels
+
+
+def test_a_part_has_the_class_names_of_the_whole(tmp_path: Path) -> None:
+    code = "def datasets(): return [Subset(Named(['x', 'y', 'z'], [0, 1, 2]), [0, 1])] * 2"
+    assert load_training_data(text_of(tmp_path, NAMED + code)).classes == ("x", "y")
+
+
+def test_image_folders_whose_classes_differ(tmp_path: Path) -> None:
+    put_images(tmp_path, {"train/a": 2, "train/b": 2, "train/c": 2, "val/b": 1, "val/c": 1})
+    code = f"""
+from torchvision.datasets import ImageFolder
+
+def datasets():
+    return ImageFolder({str(tmp_path / "train")!r}), ImageFolder({str(tmp_path / "val")!r})
+"""
+    data = load_training_data(text_of(tmp_path, code))
+    assert (data.classes, [data.val[0][1], data.val[1][1]]) == (("a", "b", "c"), [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("datasets", "said"),
+    [
+        ("Named(['x', 'y'], [0, 1]), Named(['y', 'z'], [0, 1])", "that train lacks: 'z'; a class"),
+        ("Named(['x', 'y'], [0, 1]), Named(['y', 'x'], [0, 2])", "has the label 2, and 2 classes"),
+        ("Named(['x', 'x'], [0, 1]), Named(['y'], [0])", "train has names twice: 'x'; rename"),
+    ],
+)
+def test_classes_of_the_validation_that_cannot_be_matched(
+    datasets: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=said):
+        load_training_data(text_of(tmp_path, f"{NAMED}\ndef datasets(): return {datasets}"))
 
 
 @pytest.mark.parametrize("attribute", ["targets", "labels", "_labels"])
@@ -136,6 +198,16 @@ def test_samples_that_raise_are_named_or_skipped(tmp_path: Path) -> None:
     assert data.skipped == ("train[1]", "train[5]")
     assert list(data.train.labels) == [0, 1, 1, 0]
     assert load_training_data(text, skipped=data.skipped).digest == data.digest
+
+
+def test_images_of_floating_point_numbers_are_named(tmp_path: Path) -> None:
+    code = """
+def datasets():
+    return [(image(1), 0), (image(2).convert("F"), 1), (image(3), 1)], Own([0, 1])
+"""
+    said = r"1 of 5 images cannot be read: 'train\[1\]' \(numbers are floating-point, of unknown"
+    with pytest.raises(DataError, match=said):
+        load_training_data(text_of(tmp_path, code))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,6 +16,14 @@ from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTen
 
 from freezekit import ModelError, load_backbone
 from freezekit.data.preprocessing import MEAN, STD, preprocessing_of
+from freezekit.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.uint16]
 
 PHOTO = Image.effect_noise((90, 70), 80).convert("RGB")
 
@@ -72,3 +83,36 @@ def test_models_of_something_else_are_refused(name: str, said: str) -> None:
 def test_models_of_other_channels_are_refused() -> None:
     with pytest.raises(ModelError, match="images of 4 channels, and files have 1 or 3"):
         preprocessing_of(nn.Conv2d(4, 2, 3))
+
+
+LEVELS = np.arange(70 * 90, dtype=np.uint16).reshape(70, 90) * 10
+"""Of an image of 16 bits."""
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS // 250])
+def test_images_of_16_bits_are_scaled(suffix: str, levels: Array, tmp_path: Path) -> None:
+    Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+    image = Image.open(tmp_path / f"a.{suffix}")
+    assert image.mode in ("I;16", "I")
+    expected = Image.fromarray((levels // 256).astype(np.uint8))
+    found = preprocessing_of(nn.Conv2d(3, 2, 3), "", 48)
+    assert torch.equal(found(image), found(expected))
+
+
+def test_integers_of_8_bits_stay() -> None:
+    found = preprocessing_of(nn.Conv2d(3, 2, 3), "", 48)
+    assert torch.equal(found(PHOTO.convert("L").convert("I")), found(PHOTO.convert("L")))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (Image.new("F", (8, 8), 0.5), "numbers are floating-point, of unknown range; save 8 or"),
+        (Image.new("I", (8, 8), -3), "numbers are from -3 to -3; save 8 or 16 bits"),
+        (Image.new("I", (8, 8), 70_000), "numbers are from 70000 to 70000; save 8 or 16 bits"),
+    ],
+)
+def test_numbers_of_no_known_range_are_refused(image: Image.Image, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        preprocessing_of(nn.Conv2d(3, 2, 3), "", 48)(image)
