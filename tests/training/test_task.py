@@ -63,6 +63,9 @@ def test_what_fails_is_in_the_record(photos: Path, tmp_path: Path) -> None:
     failed = ran(asked(photos, tmp_path / "a", bad))
     assert (failed.status, failed.epochs) == ("error", ())
     assert "n is 99" in str(failed.error)
+    unwritable = ran(asked(photos, "/proc/x"))
+    assert unwritable.status == "error"
+    assert "no checkpoint can be kept" in str(unwritable.error)
     gone = ran(asked(photos / "nowhere", tmp_path / "a"))
     assert (gone.status, gone.recipe) == ("error", HEAD)
 
