@@ -203,19 +203,28 @@ def print_epochs(trial: Trial) -> None:
         )
         for epoch in trial.epochs
     ]
-    # Headers break, at blanks or after eight letters; numbers never do.
-    widths = [
-        max(min(max(map(len, title.split())), 8), *map(len, cells))
-        for title, *cells in zip(titles, *rows, strict=True)
-    ]
+    console = Console(highlight=False, emoji=False)
+    widths = _widths(titles, rows, whole=True)
+    if sum(widths) + len(widths) > console.width:
+        widths = _widths(titles, rows, whole=False)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="")
     for title, width in zip(titles, widths, strict=True):
-        table.add_column(title, justify="right", overflow="fold", min_width=width)
+        table.add_column(title, justify="right", overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, emoji=False)
     console.width = max(console.width, sum(widths) + len(widths))
     console.print(table)
+
+
+def _widths(titles: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool) -> list[int]:
+    """Return widths of columns in which no number breaks.
+
+    A title is whole, or breaks at blanks and after eight letters.
+    """
+    return [
+        max(len(title) if whole else min(max(map(len, title.split())), 8), *map(len, cells))
+        for title, *cells in zip(titles, *rows, strict=True)
+    ]
 
 
 def _counted(count: int, what: str) -> str:
