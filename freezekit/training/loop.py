@@ -164,10 +164,11 @@ def _notes_of_new(metrics: Sequence[Metric], trial: Trial) -> list[str]:
     done = len(trial.epochs)
     if not done:
         return []
+    before = "epoch 1 was" if done == 1 else f"epochs 1 to {done} were"
     ended = trial.status not in ("running", "stopped")
-    when = "and the training has ended" if ended else f"it has values from epoch {done + 1} on"
+    when = ", and the training has ended" if ended else f"; it has values from epoch {done + 1} on"
     return [
-        f"the metric {metric.name!r} is new: epochs 1 to {done} were validated without it, {when}"
+        f"the metric {metric.name!r} is new: {before} validated without it{when}"
         for metric in metrics
         if metric.name not in trial.epochs[-1].val
     ]

@@ -94,8 +94,8 @@ def test_one_that_is_new_at_a_resume_is_told(own: Path, data: TrainingData, tmp_
     one = train(case, data, checkpoint=kept, resume=True, metrics=f"{own}:mean_rank").trial
     assert "mean_rank" in one.epochs[1].val
     assert one.notes == (
-        "the metric 'mean_rank' is new: epochs 1 to 1 were validated without it, it has values "
-        "from epoch 2 on",
+        "the metric 'mean_rank' is new: epoch 1 was validated without it; it has values from "
+        "epoch 2 on",
     )
     two = train(case, data, checkpoint=kept, resume=True, metrics=[f"{own}:errors"]).trial
     assert two.notes[-1] == (
