@@ -82,7 +82,7 @@ class LeanRowsType(click.ParamType[LeanRows]):
 
 
 class LeanType(click.ParamType[LeanChoice]):
-    """Reads on or budget:SIZE, for a command with one model."""
+    """Reads on, off or budget:SIZE, for a command with one model."""
 
     name = "lean"
 
@@ -90,6 +90,8 @@ class LeanType(click.ParamType[LeanChoice]):
         """Return what `freeze_` takes."""
         if isinstance(value, bool):
             return value
+        if value == "off":
+            return False
         if value != "on" and not value.startswith(PREFIX):
             said = f"{value!r} is no budget such as budget:2GiB; --lean alone has none"
             self.fail(said, param, ctx)
@@ -100,10 +102,12 @@ class LeanCommand(click.Command):
     """A command whose `--lean` may stand alone, also before an argument."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Write `--lean` as `--lean=on` where no budget follows it."""
+        """Write `--lean` as `--lean=on` where no value follows it."""
         following = [*args[1:], ""]
         given = [
-            "--lean=on" if arg == "--lean" and not after.startswith(PREFIX) else arg
+            "--lean=on"
+            if arg == "--lean" and after not in ("on", "off") and not after.startswith(PREFIX)
+            else arg
             for arg, after in zip(args, following, strict=True)
         ]
         return super().parse_args(ctx, given)

@@ -14,7 +14,6 @@ from freezekit.errors import ExitCode
 
 if TYPE_CHECKING:
     from freezekit.results.lean_text import LeanChoice
-    from freezekit.training.records import Recipe
 
 EPOCHS = 5
 
@@ -52,7 +51,7 @@ EPOCHS = 5
     "--lean",
     type=LeanType(),
     default=False,
-    metavar="[on|budget:SIZE]",
+    metavar="[on|off|budget:SIZE]",
     help="Save only the tensors that gradients need, perhaps within a budget of memory.",
 )
 @recipe_options
@@ -108,7 +107,8 @@ def train(
     """  # noqa: D301  # click reads the character
     from freezekit.cli.training_run import checked_device, run
     from freezekit.plugins.registry import load_registry
-    from freezekit.training.recipes import first_spec
+    from freezekit.training.recipes import checked
+    from freezekit.training.records import Recipe
 
     if spec is not None and schedule is not None:
         raise click.UsageError("-s and --schedule both say what is frozen: leave out one")
@@ -118,13 +118,13 @@ def train(
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
     checked_device(options["device"])
-    strategy = spec or "full"
-    if schedule is not None:
-        strategy = first_spec(schedule, registry)
-    registry.create(strategy)  # before the images: a misspelt spec is told at once
-    recipe = _recipe(model, strategy, schedule, lean, pretrained, options)
+    if pretrained is None:
+        pretrained = model.startswith(("timm:", "torchvision:"))
+    recipe = Recipe(
+        model, spec or "full", schedule=schedule, lean=lean, pretrained=pretrained, **options
+    )
     status = run(
-        recipe,
+        checked(recipe, registry),  # before the images: a misspelt spec is told at once
         data,
         registry,
         images={"val_fraction": val_fraction, "bad_images": bad_images},
@@ -136,21 +136,3 @@ def train(
     )
     if status is not ExitCode.OK:
         click.get_current_context().exit(status)
-
-
-def _recipe(
-    model: str,
-    strategy: str,
-    schedule: str | None,
-    lean: LeanChoice,
-    pretrained: bool | None,
-    options: dict[str, Any],  # Any: fields of a recipe
-) -> Recipe:
-    from freezekit.training.recipes import checked
-    from freezekit.training.records import Recipe
-
-    if pretrained is None:
-        pretrained = model.startswith(("timm:", "torchvision:"))
-    return checked(
-        Recipe(model, strategy, schedule=schedule, lean=lean, pretrained=pretrained, **options)
-    )

@@ -22,8 +22,8 @@ class RateType(click.ParamType[float | Literal["auto"]]):
             rate = float(value)
         except ValueError:
             rate = 0.0
-        if not 0 < rate < 1e6:
-            self.fail(f"{value!r} is neither a number above 0 nor 'auto'", param, ctx)
+        if not 0 < rate <= 1e6:
+            self.fail(f"{value!r} is neither a number above 0, at most 1e6, nor 'auto'", param, ctx)
         return rate
 
 
@@ -74,7 +74,7 @@ def recipe_options(command: Any) -> Any:  # Any: click's own
         ),
         click.option(
             "--weight-decay",
-            type=click.FloatRange(min=0),
+            type=click.FloatRange(min=0, max=1e6),
             default=0.05,
             show_default=True,
             callback=storable,

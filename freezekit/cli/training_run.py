@@ -13,12 +13,14 @@ from rich.table import Table
 from freezekit.cli.extracted_model import running
 from freezekit.data.loading import load_training_data
 from freezekit.errors import ExitCode, ModelError
+from freezekit.model.loading import check_name
 from freezekit.model.own_folder import look_in_current_folder
 from freezekit.results.sizes import size_text
 from freezekit.training.loop import train
 from freezekit.training.metrics import find_metrics
 from freezekit.training.peak import predicted_peak
 from freezekit.training.session import steps_of_epoch
+from freezekit.training.storage import check_place
 from freezekit.training.weights_file import check_weights_target, write_weights
 
 if TYPE_CHECKING:
@@ -45,8 +47,12 @@ def run(
     console = Console(stderr=True, highlight=False, emoji=False)
     shown = _Shown(console, recipe.epochs)
     look_in_current_folder()
+    # Before the images, of which there may be many.
+    check_name(recipe.model)
     check_weights_target(output)
-    find_metrics(metrics, registry)  # before the images: a misspelt one is told at once
+    find_metrics(metrics, registry)
+    if checkpoint is not None:
+        check_place(checkpoint)
     try:
         with running(recipe.model):
             loaded = _loaded(data, images, workers, console)
@@ -54,7 +60,8 @@ def run(
                 steps = steps_of_epoch(loaded, recipe)
                 peak, problem = predicted_peak(recipe, len(loaded.classes), steps, registry)
             told = problem if peak is None else f"a step takes {size_text(peak)}, as predicted"
-            click.echo(f"{recipe.label}: {recipe.epochs} epochs of {steps} steps; {told}", err=True)
+            length = f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}"
+            click.echo(f"{recipe.label}: {length}; {told}", err=True)
             with shown.bar():
                 done = train(
                     recipe,
@@ -182,11 +189,11 @@ def print_epochs(trial: Trial) -> None:
     if not trial.epochs:
         return
     names = [name for name in trial.epochs[-1].val if name != "loss"]
-    table = Table(box=None, pad_edge=False, header_style="")
-    for title in ("epoch", "lr", "loss", "val loss", *names, "s", "GFLOP"):
-        table.add_column(title.replace("_", " "), justify="right")
-    for epoch in trial.epochs:
-        table.add_row(
+    titles = [
+        t.replace("_", " ") for t in ("epoch", "lr", "loss", "val loss", *names, "s", "GFLOP")
+    ]
+    rows = [
+        (
             f"{epoch.number}",
             f"{epoch.lr:.1e}",
             _number(epoch.train_loss),
@@ -194,7 +201,34 @@ def print_epochs(trial: Trial) -> None:
             f"{epoch.train_seconds + epoch.val_seconds:.1f}",
             "-" if epoch.flops is None else f"{epoch.flops / 1e9:.1f}",
         )
-    Console(highlight=False, emoji=False).print(table)
+        for epoch in trial.epochs
+    ]
+    console = Console(highlight=False, emoji=False)
+    widths = _widths(titles, rows, whole=True)
+    if sum(widths) + len(widths) > console.width:
+        widths = _widths(titles, rows, whole=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="")
+    for title, width in zip(titles, widths, strict=True):
+        table.add_column(title, justify="right", overflow="fold", width=width)
+    for row in rows:
+        table.add_row(*row)
+    console.width = max(console.width, sum(widths) + len(widths))
+    console.print(table)
+
+
+def _widths(titles: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool) -> list[int]:
+    """Return widths of columns in which no number breaks.
+
+    A title is whole, or breaks at blanks and after eight letters.
+    """
+    return [
+        max(len(title) if whole else min(max(map(len, title.split())), 8), *map(len, cells))
+        for title, *cells in zip(titles, *rows, strict=True)
+    ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

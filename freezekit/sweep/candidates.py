@@ -10,6 +10,7 @@ from freezekit.results.records import Plugin
 from freezekit.spec.grammar import format_spec, parse
 from freezekit.spec.timeline import Timeline
 from freezekit.sweep.records import Candidate, SweepRow
+from freezekit.training.recipes import first_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,9 +112,7 @@ def baseline_of(row: SweepRow, rows: Sequence[SweepRow]) -> SweepRow:
 
 def _scheduled(text: str, registry: Registry) -> tuple[str, str]:
     """Return the spec of a schedule's first phase, and its canonical text."""
-    schedule = registry.schedule(text)
-    first = schedule.phases[0][1] if isinstance(schedule, Timeline) else str(schedule)
-    return first, str(schedule)
+    return first_spec(text, registry), str(registry.schedule(text))
 
 
 def _labels(candidates: Sequence[Candidate]) -> dict[Candidate, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from freezekit.errors import FreezekitError
 from freezekit.plugins.registry import load_registry
 from freezekit.training.peak import predicted_peak
 from freezekit.training.records import Recipe, Trial
@@ -24,6 +25,9 @@ def run(argument: Any, report: Callable[[Any], object]) -> Any:  # noqa: ARG001 
     recipe = msgspec.convert(argument["recipe"], Recipe)
     steps = max(1, argument["train_samples"] // recipe.batch_size)
     registry = load_registry(tuple(argument["block"]))
-    peak, note = predicted_peak(recipe, argument["classes"], steps, registry)
+    try:
+        peak, note = predicted_peak(recipe, argument["classes"], steps, registry)
+    except FreezekitError as error:  # its trials tell it again, as their own
+        peak, note = None, f"the peak of memory cannot be predicted: {error}"
     trial = Trial(recipe, peak_bytes=peak, notes=(note,) if note else ())
     return msgspec.to_builtins(trial)

@@ -16,7 +16,7 @@ import torch
 from freezekit.cache.fingerprint import weights_digest
 from freezekit.errors import TrainingError
 from freezekit.training.records import Recipe, Trial
-from freezekit.training.storage import inside, read, write
+from freezekit.training.storage import inside, read, remedy, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +75,8 @@ def save_checkpoint(place: str, kept: Checkpoint) -> None:
         done = len(kept.trial.epochs)
         before = f"epochs 1 to {done - 1} are" if done > 1 else "no epoch is"
         raise TrainingError(
-            f"the checkpoint of epoch {done} cannot be kept: {error}. There, {before} kept; make "
-            "room, and go on from it"
+            f"the checkpoint of epoch {done} cannot be kept: {error}. There, {before} kept; "
+            f"{remedy(error, 'make the place writable')}, and go on from it"
         ) from error
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from freezekit.data.loading import load_training_data
+from freezekit.errors import TrainingError
 from freezekit.plugins.registry import default_registry
 from freezekit.training.checkpoint import found_for, save_checkpoint
 from freezekit.training.facts import facts
@@ -17,6 +19,7 @@ from freezekit.training.rate_range import find_rate
 from freezekit.training.recipes import checked
 from freezekit.training.records import DataFacts, Recipe, Trial
 from freezekit.training.session import TrainingSession
+from freezekit.training.storage import check_place
 from freezekit.training.surroundings import noting, own_surroundings
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freezekit.data.training_data import TrainingData
+    from freezekit.plugins.metric import Metric
     from freezekit.plugins.registry import Registry
 
 
@@ -48,9 +52,9 @@ class Trained:
 
 def train(
     recipe: Recipe,
-    data: str | TrainingData,
+    data: str | PathLike[str] | TrainingData,
     *,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
     until: int | None = None,
@@ -72,7 +76,8 @@ def train(
         data: A folder of class folders or another text that `--data` takes, or what
             `load_training_data` returned.
         metrics: Further figures of a validation: "path/to/file.py:function", from the logits, of
-            shape (samples, classes), and the labels, of shape (samples,), to a number.
+            shape (samples, classes), and the labels, of shape (samples,), to a number. One text, or
+            several.
         checkpoint: A folder, or a URL of object storage that fsspec reads, where the training is
             kept after each epoch.
         resume: Go on from the checkpoint that is there, if any.
@@ -91,8 +96,9 @@ def train(
         model is then as this found it.
 
     Raises:
-        TrainingError: The recipe has a value that cannot be, a metric is unknown, or the checkpoint
-            is of another training, exists without `resume`, or cannot be read or written.
+        TrainingError: The recipe, `until` or `resume` has a value that cannot be, a metric is
+            unknown, or the checkpoint is of another training, exists without `resume`, or cannot be
+            read or written; a place that cannot be written to is told before the training.
         DataError: The images cannot be read.
         FreezekitError: The model cannot be built, or the strategy refuses it.
 
@@ -111,12 +117,20 @@ def train(
         >>> done.trial.status, len(done.trial.epochs), sorted(done.trial.epochs[-1].val)
         ('ok', 2, ['accuracy', 'balanced_accuracy', 'loss'])
     """
-    recipe, registry = checked(recipe), registry or default_registry()
+    registry = registry or default_registry()
+    recipe = checked(recipe, registry)
+    if until is not None and until < 1:
+        raise TrainingError(f"until is {until}, expected a number of epochs from 1, or None")
+    if resume and checkpoint is None:
+        raise TrainingError("resume goes on from a checkpoint: give checkpoint=FOLDER too")
     known = find_metrics(metrics, registry)
-    images = load_training_data(data) if isinstance(data, str) else data
     place = None if checkpoint is None else str(checkpoint)
+    if place is not None:
+        check_place(place)  # an epoch may take hours
+    images = load_training_data(str(data)) if isinstance(data, str | PathLike) else data
     kept = None if place is None else found_for(recipe, images.digest, place, resume=resume)
     trial = Trial(recipe) if kept is None else replace(kept.trial, resumed=kept.trial.resumed + 1)
+    trial = replace(trial, notes=(*trial.notes, *_notes_of_new(known, trial)))
     notes = list(trial.notes)
     with own_surroundings(recipe.threads, recipe.device), noting(notes):
         lr = trial.lr or recipe.lr
@@ -143,3 +157,18 @@ def train(
                 on_epoch(trial)
         run.end()
     return Trained(run.trainer.model, trial, facts(images), run.trainer.preprocessing.text)
+
+
+def _notes_of_new(metrics: Sequence[Metric], trial: Trial) -> list[str]:
+    """Return a sentence for each metric that was not asked for in the epochs that are done."""
+    done = len(trial.epochs)
+    if not done:
+        return []
+    before = "epoch 1 was" if done == 1 else f"epochs 1 to {done} were"
+    ended = trial.status not in ("running", "stopped")
+    when = ", and the training has ended" if ended else f"; it has values from epoch {done + 1} on"
+    return [
+        f"the metric {metric.name!r} is new: {before} validated without it{when}"
+        for metric in metrics
+        if metric.name not in trial.epochs[-1].val
+    ]

@@ -93,12 +93,13 @@ def unpacked(text: str, samples: int) -> list[bool]:
     return [bit == "1" for bit in bits[:samples]]
 
 
-def find_metrics(texts: Sequence[str], registry: Registry) -> tuple[Metric, ...]:
+def find_metrics(texts: str | Sequence[str], registry: Registry) -> tuple[Metric, ...]:
     """Return the metrics of a training: the built-in ones, those of plugins, and the user's own.
 
     Args:
         texts: "path/to/file.py:function" or "package.module:function". The name of the metric is
-            that of the function. Names of metrics that are there anyway are allowed.
+            that of the function. Names of metrics that are there anyway are allowed. One text
+            stands for itself.
         registry: Of the plugins.
 
     Raises:
@@ -110,7 +111,7 @@ def find_metrics(texts: Sequence[str], registry: Registry) -> tuple[Metric, ...]
         ['accuracy', 'balanced_accuracy', 'loss']
     """
     found = {metric.name: metric for metric in (*BUILT_IN, *registry.metrics.values())}
-    for text in dict.fromkeys(texts):
+    for text in dict.fromkeys([texts] if isinstance(texts, str) else texts):
         if text in found:
             continue
         metric = _own(text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from freezekit.backbone.staged import on_own_size_or
 from freezekit.bench.phases import phase_plans
 from freezekit.bench.static import static_figures
 from freezekit.bench.workload import inputs_of, load_on_shapes
+from freezekit.errors import PlanError, ScheduleError, SpecError
 from freezekit.freezing.planning import decide, view
 from freezekit.results.records import Workload
 from freezekit.schedules.preview import preview
@@ -26,13 +28,17 @@ def predicted_peak(
 ) -> tuple[int | None, str]:
     """Return the bytes of a step in the phase that needs most, on images; or None, and why.
 
-    It takes seconds. No failure is a reason not to train: a model may need real numbers.
+    It takes seconds. No failure of the model is a reason not to train: it may need real numbers.
 
     Args:
         recipe: How the training goes.
         classes: Of the images.
         steps_per_epoch: Batches of an epoch; a schedule may depend on it.
         registry: Of strategies and schedules.
+
+    Raises:
+        SpecError, ScheduleError, PlanError: The strategy or the schedule does not fit the model or
+            the number of epochs.
 
     Example:
         >>> from freezekit import Recipe, load_registry
@@ -63,9 +69,11 @@ def predicted_peak(
             averages = 0 if recipe.ema is None else memory.gradients_bytes or 0
             peaks.append(memory.peak_bytes + averages)
         return max(peaks), ""
+    except (SpecError, ScheduleError, PlanError):
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a model may raise anything on shapes
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return None, f"the peak of memory cannot be predicted ({said:.150})"
+        said = shorten(f"{type(error).__name__}: {error}", 150, placeholder=" ...")
+        return None, f"the peak of memory cannot be predicted ({said})"
 
 
 def _plans(

@@ -7,7 +7,11 @@ all of it has arrived.
 
 from __future__ import annotations
 
+import errno
+import os
+import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +65,62 @@ def write(place: str, name: str, data: bytes) -> None:
     if _is_url(place):
         _asked(place, lambda files, root: _put(files, root, name, data))
         return
+    was_there = Path(place).exists()
     try:
         Path(place).mkdir(parents=True, exist_ok=True)
         write_bytes(Path(place, name), data)
-    except OSError as error:
+    except (OSError, OutputError) as error:
+        if not was_there:
+            _remove_empty(place)
+        if isinstance(error, OutputError):
+            raise TrainingError(str(error)) from None
         raise TrainingError(f"cannot make the folder {place!r}: {reason(error)}") from None
-    except OutputError as error:
-        raise TrainingError(str(error)) from None
+
+
+def check_place(place: str) -> None:
+    """Raise unless a place can be written to: a small file is written, and removed.
+
+    Raises:
+        TrainingError: It cannot; the message says what to do.
+
+    Example:
+        >>> check_place("no-such-storage://trials")
+        Traceback (most recent call last):
+        ...
+        freezekit.errors.TrainingError: no checkpoint can be kept: cannot use the storage ...
+    """
+    name = f".{secrets.token_hex(4)}.probe"  # another one for each process
+    was_there = not is_local(place) or Path(place).exists()
+    try:
+        write(place, name, b"freezekit")
+        if not is_local(place):
+            _asked(place, lambda files, root: files.rm_file(f"{root}/{name}"))
+            return
+        Path(place, name).unlink(missing_ok=True)
+    except TrainingError as error:
+        raise TrainingError(
+            f"no checkpoint can be kept: {error}; {remedy(error, 'give another folder')}"
+        ) from error
+    except OSError as error:
+        raise TrainingError(
+            f"no checkpoint can be kept: cannot remove a file from {place!r}: {reason(error)}; "
+            "give another folder"
+        ) from None
+    if not was_there:
+        _remove_empty(place)
+
+
+def remedy(error: TrainingError, otherwise: str) -> str:
+    """Return what to do after a write that failed: "make room" only where there was none.
+
+    Example:
+        >>> full = TrainingError("cannot write 'checkpoint.pt': no space left on device")
+        >>> remedy(full, "give another folder")
+        'make room'
+    """
+    said = str(error).lower()
+    is_full = any(os.strerror(code).lower() in said for code in (errno.ENOSPC, errno.EDQUOT))
+    return "make room" if is_full else otherwise
 
 
 def names(place: str) -> tuple[str, ...]:
@@ -122,6 +175,11 @@ def is_local(place: str) -> bool:
     return not _is_url(place)
 
 
+def _remove_empty(place: str) -> None:
+    with suppress(OSError):  # another process has put a file there
+        Path(place).rmdir()
+
+
 def _is_url(place: str) -> bool:
     return "://" in place
 
@@ -165,4 +223,5 @@ def _listed(files: Any, root: str) -> tuple[str, ...]:  # Any: as above
         found = files.ls(root, detail=False)
     except FileNotFoundError:
         return ()
-    return tuple(sorted(path.rstrip("/").rpartition("/")[2] for path in found))
+    found = [path.rstrip("/").rpartition("/")[2] for path in found]
+    return tuple(sorted(name for name in found if not name.startswith(".")))

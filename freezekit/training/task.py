@@ -17,6 +17,7 @@ from freezekit.results.records import Count, Natural, Record
 from freezekit.training.checkpoint import find_checkpoint
 from freezekit.training.facts import hold_out
 from freezekit.training.loop import train
+from freezekit.training.recipes import checked
 from freezekit.training.records import Fraction, Recipe, Trial
 
 if TYPE_CHECKING:
@@ -91,11 +92,13 @@ def run(argument: JSON, report: Callable[[JSON], object]) -> JSON:
         A `Trial` as JSON data.
     """
     task = msgspec.convert(argument, TrainingTask)
+    registry = load_registry(task.block)
 
     def tell(trial: Trial) -> None:
         report(msgspec.to_builtins(trial))
 
     try:
+        task = msgspec.structs.replace(task, recipe=checked(task.recipe, registry))
         data = _loaded(task.data)
         kept = find_checkpoint(task.storage)
         if kept is not None and kept.trial.status in ENDED and kept.is_of(task.recipe, data.digest):
@@ -110,7 +113,7 @@ def run(argument: JSON, report: Callable[[JSON], object]) -> JSON:
             deadline=task.deadline,
             peak_bytes=task.peak_bytes,
             workers=task.workers,
-            registry=load_registry(task.block),
+            registry=registry,
             on_epoch=tell,
         )
         trial = done.trial

@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from freezekit import load_backbone
+from freezekit import Epoch, Recipe, Trial, load_backbone
 from freezekit.cli import main
+from freezekit.cli.training_run import print_epochs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,12 +58,12 @@ def test_the_weights_are_written_and_read(photos: Path, tmp_path: Path) -> None:
     assert json.loads(facts["classes"]) == ["dark", "light"]
     assert facts["model"] == VIT
     assert "centre crop 32x32" in facts["preprocessing"]
-    again = tmp_path / "again.safetensors"
-    ran(VIT, "--data", photos, "-s", "head-only", *FAST, "--ema", "0.5", "-o", again)
-    one, other = load_file(path), load_file(again)
-    assert all(torch.equal(one[name], other[name]) for name in one)
     # A second training takes the place of the first; somebody else's file stays.
-    assert ran(VIT, "--data", photos, "-s", "head-only", *FAST, "-o", path).exit_code == 0
+    one, written = load_file(path), path.stat().st_ino
+    ran(VIT, "--data", photos, "-s", "head-only", *FAST, "--ema", "0.5", "-o", path)
+    other = load_file(path)
+    assert path.stat().st_ino != written
+    assert all(torch.equal(one[name], other[name]) for name in one)
     path.write_bytes(b"other")
     refused = ran(VIT, "--data", photos, "-s", "head-only", *FAST, "-o", path)
     assert (refused.exit_code, path.read_bytes()) == (2, b"other")
@@ -86,8 +87,11 @@ def test_a_schedule_and_a_metric(photos: Path, tmp_path: Path) -> None:
     [
         (("-s", "full", "--schedule", "lp-ft"), "both say what is frozen: leave out one"),
         (("--resume",), "give --checkpoint FOLDER too"),
-        (("--lr", "fast"), "'fast' is neither a number above 0 nor 'auto'"),
-        (("--lr", "0"), "'0' is neither a number above 0 nor 'auto'"),
+        (("--lr", "fast"), "'fast' is neither a number above 0, at most 1e6, nor 'auto'"),
+        (("--lr", "0"), "'0' is neither a number above 0, at most 1e6, nor 'auto'"),
+        (("--lr", "1e9"), "'1e9' is neither a number above 0, at most 1e6, nor 'auto'"),
+        (("--weight-decay", "1e300"), "is not in the range 0<=x<=1000000.0"),
+        (("--checkpoint", "/proc/x"), "no checkpoint can be kept: cannot make the folder"),
         (("-s", "hed-only"), "did you mean 'head-only'?"),
         (("--schedule", "head-only then"), "cannot read the schedule"),
         (("--metric", "top5"), "the metric 'top5' is unknown"),
@@ -105,6 +109,49 @@ def test_wrong_usage_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--schedule", "head-only then full at 9ep"), "9ep"),
+        (("-s", "first-n-stages:n=99"), "n is 99"),
+    ],
+)
+def test_what_does_not_fit_the_model_or_the_epochs_is_said_once(
+    args: tuple[str, ...], said: str, photos: Path, tmp_path: Path
+) -> None:
+    done = ran(VIT, "--data", photos, *FAST, "-o", tmp_path / "w.safetensors", *args)
+    assert done.exit_code == 2
+    assert "cannot be predicted" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_a_model_that_is_unknown_is_told_before_the_images(tmp_path: Path) -> None:
+    done = ran(
+        "timm:nope", "--data", tmp_path / "no images", *FAST, "-o", tmp_path / "w.safetensors"
+    )
+    assert done.exit_code == 2
+    assert "timm has no model 'nope'" in done.stderr
+
+
+@pytest.mark.parametrize("count", [0, 3, 6])
+def test_numbers_of_the_table_are_never_cut(
+    count: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("accuracy", "balanced_accuracy", "loss", *(f"own_metric_{n}" for n in range(count)))
+    epoch = Epoch(1, 1.2345, 1e-3, dict.fromkeys(names, 0.9876), 1.0, 1.0, flops=10**12)
+    print_epochs(Trial(Recipe(VIT, "full", 1), epochs=(epoch,)))
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].split() == [
+        "1", "1.0e-03", "1.2345", *["0.9876"] * len(names), "2.0", "1000.0",
+    ]  # fmt: skip
+    assert "\u2026" not in printed
+    assert "accuracy" in printed.split()
+    if count <= 3:
+        assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_without_images_it_says_where_to_get_some(tmp_path: Path) -> None:
     done = ran(VIT, *FAST, "-o", tmp_path / "w.safetensors")
     assert done.exit_code == 2
@@ -114,8 +161,10 @@ def test_without_images_it_says_where_to_get_some(tmp_path: Path) -> None:
 def test_a_diverged_training_writes_no_weights(photos: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     done = ran("timm:test_resnet", "--data", photos, "-s", "full", *FAST, "--optimizer", "sgd",
-               "--lr", "1e5", "--warmup", "0", "-o", path)  # fmt: skip
+               "--lr", "1e5", "--warmup", "0", "--epochs", "1", "--lean", "off", "--batch-size",
+               "16", "-o", path)  # fmt: skip
     assert (done.exit_code, path.exists()) == (4, False)
+    assert ": 1 epoch of 1 step; " in done.stderr
     assert "diverged" in done.stderr
 
 

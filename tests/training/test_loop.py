@@ -141,8 +141,9 @@ def test_warnings_of_freezekit_are_notes(data: TrainingData) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"epochs": 0}, "Expected `int` >= 1 - at `$.epochs`"),
-        ({"lr": -1.0}, "at `$.lr`"),
+        ({"epochs": 0}, "the recipe cannot be: epochs is 0, expected `int` >= 1"),
+        ({"lr": -1.0}, "the recipe cannot be: lr is -1.0, expected `float` > 0.0"),
+        ({"weight_decay": 1e300}, "weight_decay is 1e+300, expected `float` <= 1000000.0"),
         ({"optimizer": "lion"}, "optimizer is 'lion', expected one of 'adamw', 'sgd', 'adam'"),
         ({"amp": "float8"}, "amp is 'float8', expected one of None, 'bfloat16', 'float16'"),
         ({"ema": 1.0}, "ema is 1, with which an average never moves"),
@@ -156,6 +157,32 @@ def test_a_recipe_that_cannot_be_is_refused(
     with pytest.raises(FreezekitError) as error:
         train(replace(recipe(), **changes), data)
     assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"until": 0}, "until is 0, expected a number of epochs from 1, or None"),
+        ({"until": -1}, "until is -1, expected"),
+        ({"resume": True}, "resume goes on from a checkpoint: give checkpoint=FOLDER too"),
+        ({"checkpoint": "/proc/x"}, "no checkpoint can be kept"),
+        ({"metrics": "own.py:kb"}, "the metric 'own.py:kb'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_the_training(
+    options: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError) as error:
+        train(recipe(), tmp_path / "no images", **options)
+    assert text in str(error.value)
+
+
+def test_both_spellings_of_a_schedule_are_one_recipe(photos: Path, tmp_path: Path) -> None:
+    text = "head-only then full at 1ep"
+    one = train(recipe("", schedule=text, epochs=2), photos, checkpoint=tmp_path, until=1)
+    assert one.trial.recipe.strategy == "head-only"
+    done = train(recipe("full", schedule=text, epochs=2), photos, checkpoint=tmp_path, resume=True)
+    assert (done.trial.status, done.trial.resumed) == ("ok", 1)
 
 
 def test_a_model_that_ignores_the_number_of_classes_is_refused(

@@ -88,6 +88,22 @@ def test_metrics_that_fail_have_no_value_and_the_training_goes_on(
     )
 
 
+def test_one_that_is_new_at_a_resume_is_told(own: Path, data: TrainingData, tmp_path: Path) -> None:
+    case, kept = recipe(model=VIT, epochs=2), tmp_path / "kept"
+    train(case, data, checkpoint=kept, until=1)
+    one = train(case, data, checkpoint=kept, resume=True, metrics=f"{own}:mean_rank").trial
+    assert "mean_rank" in one.epochs[1].val
+    assert one.notes == (
+        "the metric 'mean_rank' is new: epoch 1 was validated without it; it has values from "
+        "epoch 2 on",
+    )
+    two = train(case, data, checkpoint=kept, resume=True, metrics=[f"{own}:errors"]).trial
+    assert two.notes[-1] == (
+        "the metric 'errors' is new: epochs 1 to 2 were validated without it, and the training "
+        "has ended"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
