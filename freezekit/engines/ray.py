@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from freezekit.bench.environment import cores
@@ -34,6 +35,14 @@ OBJECT_STORE_BYTES = 100 * 2**20  # answers are small, and go without it
 ATTEMPTS = 4
 LOST = ("WorkerCrashedError", "NodeDiedError", "ObjectLostError", "OwnerDiedError")
 """The errors of Ray that say nothing of the task: its process or its host is gone."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the largest hosts have, each by itself."""
+
+    cores: int
+    memory_bytes: int
 
 
 class RayEngine:
@@ -82,11 +91,12 @@ class RayEngine:
         """Run all tasks, as `Engine.run`.
 
         Raises:
-            EngineError: No host has the GPUs that a task needs, or Ray itself has ended.
+            EngineError: No host has the cores or GPUs that a task needs, or Ray itself has ended.
         """
         errors = self._ray.exceptions
         check(tasks)
-        running = {self._begin(task): (task, 1) for task in tasks}
+        largest = self._largest(tasks)
+        running = {self._begin(task, largest): (task, 1) for task in tasks}
         try:
             while running:
                 (reference,), _ = self._ray.wait([*running], num_returns=1)
@@ -95,7 +105,7 @@ class RayEngine:
                     found = self._ray.get(reference)
                 except tuple(getattr(errors, name) for name in LOST) as error:
                     if attempt < self._attempts:
-                        running[self._begin(task)] = task, attempt + 1
+                        running[self._begin(task, largest)] = task, attempt + 1
                         continue
                     said = f"lost {attempt} times with its process or host: {_line(error)}"
                     yield Outcome(task.name, "error", error=said, attempts=attempt)
@@ -114,28 +124,36 @@ class RayEngine:
         if self._is_mine:
             self._ray.shutdown()
 
-    def _begin(self, task: Task) -> Any:  # Any: Ray's reference to what will be returned
-        """Submit a task.
-
-        Raises:
-            EngineError: No host has the GPUs that it needs.
-        """
-        hosts = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        most = {name: max((h.get(name, 0) for h in hosts), default=0) for name in _RESOURCES}
-        if task.gpus > most["GPU"]:
-            raise EngineError(
-                f"task {task.name!r} needs {task.gpus} GPUs, and no host of the Ray cluster has "
-                f"more than {most['GPU']:.0f}; choose another device or cluster"
-            )
-        wanted = most["CPU"] if self._one_per_host else self._threads or 1
+    def _begin(self, task: Task, largest: Host) -> Any:  # Any: Ray's reference to an answer
+        """Submit a task; it waits until a host has room for it."""
+        memory = host_bytes(task)
         remote = self._ray.remote(max_calls=1, max_retries=0)(call_quietly)  # a process for each
         return remote.options(
             name=task.name,
-            num_cpus=min(wanted, most["CPU"]),
+            num_cpus=largest.cores if self._one_per_host else self._threads or 1,
             num_gpus=task.gpus,
-            memory=int(min(host_bytes(task), most["memory"])) or None,
+            memory=min(memory, largest.memory_bytes) or None,
             runtime_env={"env_vars": _environment()},
         ).remote(call_of(task, self._block, self._threads))
+
+    def _largest(self, tasks: Sequence[Task]) -> Host:
+        """Return the most that hosts have now.
+
+        Raises:
+            EngineError: That is less than a task needs, and it would wait for ever.
+        """
+        hosts = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        cpus, gpus, memory = (
+            max(int(host.get(name, 0)) for host in hosts) for name in ("CPU", "GPU", "memory")
+        )
+        needs = [(self._threads or 1, cpus, "cores"), *((t.gpus, gpus, "GPUs") for t in tasks)]
+        for needed, there, what in needs:
+            if needed > there:
+                raise EngineError(
+                    f"a task needs {needed} {what}, and no host of the Ray cluster has more than "
+                    f"{there}; choose other --threads, another device or another cluster"
+                )
+        return Host(cpus, memory)
 
     def _connect(self, address: str | None) -> None:
         here: dict[str, Any] = {}  # Any: options of many types
@@ -156,9 +174,6 @@ class RayEngine:
                 f"Ray cannot be {'reached at ' + repr(address) if address else 'started here'}: "
                 f"{_line(error)}"
             ) from error
-
-
-_RESOURCES = ("CPU", "GPU", "memory")
 
 
 def _imported() -> Any:  # Any: Ray ships types of its own, which are not complete

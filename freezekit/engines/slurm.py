@@ -78,6 +78,10 @@ class SlurmEngine:
             ) from None
         except OSError as error:
             raise EngineError(f"{str(folder)!r} cannot be used by the engine: {error}") from None
+        if cluster == "slurm":
+            from freezekit.engines.slurm_queue import ask_the_queue_without_accounts
+
+            ask_the_queue_without_accounts()
         self._errors = (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError)
         self._threads = threads if threads or one_per_host else 1
         self._block = tuple(block)

@@ -1,4 +1,4 @@
-"""What a terminal shows while a run goes on."""
+"""What a terminal shows while a run goes on, and what a full disk leaves of its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from freezekit.bench.base_run import ProgressUpdate
-from freezekit.cli import progress as screen
+from freezekit.cli import result_files
 from freezekit.cli.progress import progress
 from freezekit.errors import OutputError
 from freezekit.results.files import UNCHANGED
@@ -46,14 +46,14 @@ def test_a_disk_that_is_full_midway_tells_what_the_file_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(tmp_path / "r.json")
-    writer = screen._Writer([path])
+    writer = result_files.ResultFiles([path])
     first, second, third = _run("timm:a"), _run("timm:b", complete=False), _run("timm:c")
     writer.write([first, second], draw=True)
 
     def fail(results: Sequence[Result], formats: object, path: str) -> None:
         raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
 
-    monkeypatch.setattr(screen, "write", fail)
+    monkeypatch.setattr(result_files, "write", fail)
     writer.write([first, second, third], draw=True)
     (error,) = writer.failed
     assert str(error) == (
@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_at_once_leaves_what_was_there(
     def fail(results: Sequence[Result], formats: object, path: str) -> None:
         raise OutputError(f"cannot write {path!r}: no space left on device{UNCHANGED}")
 
-    monkeypatch.setattr(screen, "write", fail)
-    writer = screen._Writer([str(tmp_path / "r.json")])
+    monkeypatch.setattr(result_files, "write", fail)
+    writer = result_files.ResultFiles([str(tmp_path / "r.json")])
     writer.write([_run("timm:a")], draw=True)
     assert str(writer.failed[0]).endswith("the file that was there is unchanged")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from freezekit.engines.ray import RayEngine
@@ -15,6 +18,8 @@ from tests.engines.test_local import task
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from freezekit.engines.records import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of Ray's own
 
@@ -68,5 +73,38 @@ def test_tasks_on_ray(engine: RayEngine, tmp_path: Path) -> None:
     facts = [found[name].answer for name in ("facts", "facts again")]
     assert facts[0]["pid"] != facts[1]["pid"]
     assert facts[0]["allocator"] == str(64 * 2**20)
-    with pytest.raises(EngineError, match="task 't' needs 64 GPUs, and no host of the Ray cluster"):
+    with pytest.raises(
+        EngineError, match="a task needs 64 GPUs, and no host of the Ray cluster has"
+    ):
         list(engine.run([task("t", "add", [1], gpus=64)]))
+
+
+@pytest.mark.slow
+def test_a_host_that_dies_loses_nothing(tmp_path: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    hosts = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    dying = hosts.add_node(num_cpus=1)
+    file = tmp_path / "steps"
+    engine = RayEngine(hosts.address)
+    try:
+        outcomes = engine.run([task("counts", "counts_slowly", str(file))])
+        found: list[Outcome] = []
+        reader = threading.Thread(target=lambda: found.extend(outcomes))
+        reader.start()
+        while not file.exists():
+            time.sleep(0.1)
+        (raylet,) = dying.all_processes["raylet"]
+        for process in psutil.Process(raylet.process.pid).children(recursive=True):
+            process.kill()  # a host that dies takes its workers along
+        hosts.remove_node(dying, allow_graceful=False)
+        hosts.add_node(num_cpus=1)
+        reader.join(120)
+    finally:
+        engine.close()
+        hosts.shutdown()
+    (outcome,) = found
+    assert (outcome.status, outcome.answer, outcome.attempts) == ("ok", 20, 2)
+    assert [*map(int, file.read_text().split())] == [*range(20)]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from freezekit.engines.slurm import SlurmEngine
 from freezekit.errors import EngineError
 from tests.engines.test_local import ends, task
+
+if TYPE_CHECKING:
+    from freezekit.engines.records import Outcome
 
 has_slurm = shutil.which("sbatch") is not None
 needs_slurm = pytest.mark.skipif(not has_slurm, reason="needs Slurm: no sbatch is found")
@@ -77,6 +83,37 @@ def test_without_submitit_it_is_said_what_to_install() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'freezekit[slurm]'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_a_job_that_dies_on_slurm_says_how(tmp_path: Path) -> None:
+    engine = SlurmEngine(tmp_path, minutes=5, poll_seconds=0.5)
+    found = {
+        one.task: one for one in engine.run([task("t", "fails", "exit"), task("s", "add", [1])])
+    }
+    assert found["s"].answer == 1
+    assert found["t"].status == "error"
+    assert re.search("of t ended without an answer, as FAILED: .*see", str(found["t"].error))
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_a_job_that_slurm_queues_again_goes_on(tmp_path: Path) -> None:
+    engine = SlurmEngine(tmp_path / "jobs", minutes=5, poll_seconds=0.5)
+    file = tmp_path / "steps"
+    outcomes = engine.run([task("t", "counts_slowly", str(file))])
+    found: list[Outcome] = []
+    reader = threading.Thread(target=lambda: found.extend(outcomes))
+    reader.start()
+    while not file.exists():
+        time.sleep(0.1)
+    asked = ["squeue", "--noheader", "--states=R", "--format=%i"]
+    (running,) = subprocess.check_output(asked, text=True).split()
+    subprocess.run(["scontrol", "requeue", running], check=True)
+    reader.join(240)  # Slurm waits two minutes before it begins a job again
+    assert [(one.answer, one.attempts) for one in found] == [(20, 2)]
+    assert [*map(int, file.read_text().split())] == [*range(20)]
 
 
 @pytest.mark.slow
