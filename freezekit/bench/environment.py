@@ -41,9 +41,14 @@ def environment() -> dict[str, Any]:  # Any: facts of many types
         "load_before": load_average(),
         "allocator": {name: os.environ.get(name, v) for name, v in PINNED_ALLOCATOR.items()},
         "git": _git_commit(),
-        "command": shlex.join(["freezekit", *sys.argv[1:]]),
+        "command": command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def command() -> str:
+    """Return the command by which this process was started."""
+    return shlex.join(["freezekit", *sys.argv[1:]])
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,11 +5,13 @@ So its ratios are of pairs of turns on that host, as ever.
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from freezekit import errors
+from freezekit.bench.environment import command
 from freezekit.bench.forked import ForkServer
 from freezekit.bench.run import BenchOptions, BenchRun
 from freezekit.errors import FreezekitError, WorkerError
@@ -39,11 +41,12 @@ def argument_of(workload: Workload, options: BenchOptions) -> JSON:
         >>> argument_of(Workload("timm:resnet18"), BenchOptions(()))["workload"]["model"]
         'timm:resnet18'
     """
-    return msgspec.to_builtins({"workload": workload, "options": options})
+    data = {"workload": workload, "options": options, "command": command()}
+    return msgspec.to_builtins(data)
 
 
 def measure(argument: JSON, report: Callable[[JSON], None]) -> JSON:
-    """Measure a model; return what `answered` reads.
+    """Measure a model; return what `answered` reads. The result's environment names the host.
 
     Args:
         argument: As `argument_of` returns it.
@@ -61,6 +64,8 @@ def measure(argument: JSON, report: Callable[[JSON], None]) -> JSON:
     with ForkServer() as server:
         registry = load_registry(options.block)
         run = BenchRun(workload, options, registry, lambda _: None, tell, server)
+        where = {"host": platform.node(), "command": argument["command"]}
+        run.change(env={**run.result.env, **where})
         try:
             result = run.measure()
         except FreezekitError as error:

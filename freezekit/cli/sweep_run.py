@@ -106,8 +106,7 @@ def plan_lines(sweep: Sweep) -> list[str]:
         f"{data.source}: {len(data.classes)} classes, {data.train_samples} images to train on, "
         f"{data.val_samples} to validate on (split {data.split})",
         f"{len(sweep.rows)} candidates x {len(settings.seeds)} seeds = {trials} trainings of "
-        f"{_epochs(settings.epochs)}"
-        + (", on pretrained weights" if settings.pretrained else ", on random weights"),
+        f"{_epochs(settings.epochs)}, on {_weights(sweep)} weights",
     ]
     if len(settings.lr_grid) > 1 and any(row.candidate.lr == "grid" for row in sweep.rows):
         rates = ", ".join(f"{rate:g}" for rate in settings.lr_grid)
@@ -121,6 +120,14 @@ def plan_lines(sweep: Sweep) -> list[str]:
         after = " and ".join(map(str, settings.rungs))
         lines.append(f"hopeless candidates are stopped after epoch {after}")
     return lines
+
+
+def _weights(sweep: Sweep) -> str:
+    """Return which weights trainings begin with."""
+    if sweep.settings.pretrained:
+        return "pretrained"
+    libraries = {row.candidate.model.partition(":")[0] for row in sweep.rows}
+    return "random" if libraries <= {"timm", "torchvision"} else "the model's own"
 
 
 def _epochs(count: int) -> str:

@@ -86,6 +86,8 @@ class RayEngine:
         self._is_mine = not self._ray.is_initialized()
         if self._is_mine:
             self._connect(address)
+        # One call in each process: a task finds no state of an earlier one.
+        self._call = self._ray.remote(max_calls=1, max_retries=0)(call_quietly)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Run all tasks, as `Engine.run`.
@@ -127,8 +129,7 @@ class RayEngine:
     def _begin(self, task: Task, largest: Host) -> Any:  # Any: Ray's reference to an answer
         """Submit a task; it waits until a host has room for it."""
         memory = host_bytes(task)
-        remote = self._ray.remote(max_calls=1, max_retries=0)(call_quietly)  # a process for each
-        return remote.options(
+        return self._call.options(
             name=task.name,
             num_cpus=largest.cores if self._one_per_host else self._threads or 1,
             num_gpus=task.gpus,

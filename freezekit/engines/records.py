@@ -39,8 +39,9 @@ class Outcome:
 
     Attributes:
         task: Its name.
-        status: "message": it goes on, and `answer` is what it reported. "ok": it ended, and
-            `answer` is what the function returned. "oom" and "error": it ended with `error`.
+        status: "message": it goes on, and `answer` is what it reported; clusters deliver none.
+            "ok": it ended, and `answer` is what the function returned. "oom" and "error": it ended
+            with `error`.
         answer: JSON data.
         error: A line that says why.
         attempts: How often it was begun.

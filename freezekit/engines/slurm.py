@@ -23,6 +23,9 @@ PROCESS_BYTES = 2**30
 """What a process with torch takes itself. Slurm ends a job that takes more than it asked for."""
 
 POLL_SECONDS = 5.0
+MOST_LOOKS_A_SECOND = 200
+"""Each look asks the shared folder for one answer."""
+
 TIMEOUTS = 3
 """How often a task goes on after its time was over."""
 
@@ -59,7 +62,7 @@ class SlurmEngine:
             threads: Cores of each task, and threads of torch; None for 1, or with `one_per_host`
                 for torch's own choice.
             block: Plugins that are not loaded.
-            poll_seconds: Between two looks for answers.
+            poll_seconds: Between two looks for answers, at least; more for thousands of tasks.
             cluster: "local" runs all tasks in processes of this machine, to try them.
             one_per_host: Give each task a host for itself.
 
@@ -109,7 +112,7 @@ class SlurmEngine:
                 for job in done:
                     yield self._outcome(job, jobs.pop(job))
                 if jobs and not done:
-                    time.sleep(self._poll_seconds)
+                    time.sleep(max(self._poll_seconds, len(jobs) / MOST_LOOKS_A_SECOND))
         finally:
             for job in jobs:
                 job.cancel(check=False)

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 def over_seeds_and_images(values: Values, imagined: Sequence[float] = ()) -> Estimate:
     """Return the mean of values with its 95 % interval, over seeds and images.
 
-    The squared half-width is that of a t interval over seeds, plus that of the images' effects:
+    The squared half-width is that of a t interval over images, plus that of one over seeds:
 
-        t(S-1)^2 MS_seed / SI + t(I-1)^2 max(MS_image - MS_rest, 0) / SI
+        t(I-1)^2 MS_image / SI + t(S-1)^2 MS_seed / SI
 
-    The mean squares are those of a two-way analysis of variance. The first term holds the rest too,
-    so that it is subtracted from the second one. The half-width is never less than that of a t
-    interval over images. Such a sum of squared half-widths is Howe's (1974); with few seeds, a
-    Satterthwaite interval from the same mean squares covers less than 95 %.
+    The mean squares are those of a two-way analysis of variance. Such a sum is Howe's (1974). The
+    second part is left out where seeds differ by no more than chance: where MS_seed is not above
+    MS_rest, which the first part holds too. Two seeds cannot tell that; there the second part
+    always stays, and MS_rest is taken out of the first one. A Satterthwaite interval from the same
+    mean squares covers less where seeds matter most.
 
     Args:
         values: (seeds, images).
@@ -72,8 +73,13 @@ def over_seeds_and_images(values: Values, imagined: Sequence[float] = ()) -> Est
     by_images = float(((of_image - mean) ** 2).sum()) / max(1, images - 1) / images
     by_rest = float((rest**2).sum()) / ((seeds - 1) * max(1, images - 1)) / (seeds * images)
     t_seeds, t_images = student(seeds - 1), student(max(1, images - 1))
-    squared = t_seeds**2 * by_seeds + t_images**2 * max(by_images - by_rest, 0.0)
-    half = math.sqrt(max(squared, t_images**2 * by_images))
+    squared = t_images**2 * by_images
+    if seeds == 2:
+        by_both = t_seeds**2 * by_seeds + t_images**2 * max(by_images - by_rest, 0.0)
+        squared = max(squared, by_both)
+    elif by_seeds > by_rest:
+        squared += t_seeds**2 * by_seeds
+    half = math.sqrt(squared)
     return Estimate(value, min(value, float(mean) - half), max(value, float(mean) + half))
 
 

@@ -59,7 +59,7 @@ class TrainingSession:
     ) -> None:
         self._recipe, self._data, self._metrics, self._workers = recipe, data, metrics, workers
         steps = steps_of_epoch(data, recipe)
-        self.trainer = Trainer(recipe, lr, len(data.classes), steps, registry)
+        self.trainer: Trainer = Trainer(recipe, lr, len(data.classes), steps, registry)
         own = self.trainer.preprocessing
         self._transform = training_preprocessing(own, recipe.augment)
         self._train = TensorSamples(data.train, self._transform, recipe.seed, 1)

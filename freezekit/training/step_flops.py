@@ -38,7 +38,7 @@ class StepFlops:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._found: dict[tuple[object, bool], Flops | None] = {}
-        self.note = ""
+        self.note: str = ""
 
     def of_sample(self, inputs: Tensor, labels: Tensor, *, cached: bool) -> float:
         """Return the FLOPs of a step of the plan in force, for each sample; NaN if not known.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Mapping
 
+    from freezekit.data.preprocessing import Preprocessing
+    from freezekit.handle.frozen import Frozen
     from freezekit.plugins.registry import Registry
     from freezekit.schedules.followed import FollowedSchedule
     from freezekit.training.records import Recipe
@@ -56,27 +58,33 @@ class Trainer:
         self, recipe: Recipe, lr: float, classes: int, steps_per_epoch: int, registry: Registry
     ) -> None:
         self.recipe = recipe
-        self.device = torch.device(recipe.device)
+        self.device: torch.device = torch.device(recipe.device)
         self._steps_per_epoch = steps_per_epoch
-        self.step_number = 0
+        self.step_number: int = 0
         self._lr, self._classes = lr, classes
         torch.manual_seed(derived_seed("model", recipe.seed))
-        self.model = load_backbone(
+        self.model: torch.nn.Module = load_backbone(
             recipe.model,
             pretrained=recipe.pretrained,
             num_classes=classes,
             image_size=recipe.image_size,
             device=recipe.device,
         ).train()
-        self.preprocessing = preprocessing_of(self.model, recipe.model, recipe.image_size)
-        self.frozen = freeze_(self.model, recipe.strategy, lean=recipe.lean, registry=registry)
+        self.preprocessing: Preprocessing = preprocessing_of(
+            self.model, recipe.model, recipe.image_size
+        )
+        self.frozen: Frozen = freeze_(
+            self.model, recipe.strategy, lean=recipe.lean, registry=registry
+        )
         # With a schedule, one optimizer holds all that any phase trains.
         groups = self.frozen.param_groups(
             lr, recipe.weight_decay, all_phases=recipe.schedule or False
         )
-        self.optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=lr)
-        self.rates = LambdaLR(self.optimizer, lambda step: self._share_of_rate(step))
-        self.scaler = torch.amp.GradScaler(recipe.device, enabled=recipe.amp == "float16")
+        self.optimizer: torch.optim.Optimizer = OPTIMIZERS[recipe.optimizer](groups, lr=lr)
+        self.rates: LambdaLR = LambdaLR(self.optimizer, lambda step: self._share_of_rate(step))
+        self.scaler: torch.amp.GradScaler = torch.amp.GradScaler(
+            recipe.device, enabled=recipe.amp == "float16"
+        )
         self.run: FollowedSchedule | None = None
         self.averaged: AveragedWeights | None = None
         self.trained: set[str] = set()

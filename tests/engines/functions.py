@@ -90,13 +90,3 @@ def dies_once(argument: Any, report: Any) -> Any:
 def tells(argument: Any, report: Any) -> Any:
     Path(argument).write_text(str(os.getpid()))
     time.sleep(1000)
-
-
-def counts_slowly(argument: Any, report: Any) -> Any:
-    """Count to 20 in a file, and go on from it; return the count of steps that were made."""
-    file = Path(argument)
-    while (done := len(file.read_text().split()) if file.exists() else 0) < 20:
-        time.sleep(0.5)
-        with file.open("a") as stored:
-            stored.write(f"{done}\n")
-    return done

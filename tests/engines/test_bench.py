@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -18,7 +22,6 @@ from freezekit.results.variant import Variant
 from tests.fork_server import SERVER, run
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 SIZE = ("--image-size", "32", "--batch-size", "2", "--threads", "1")
@@ -50,8 +53,8 @@ def compared(folder: Path) -> None:
     found, expected = (load(folder / f"{name}.json") for name in ("engine", "here"))
     assert [one.workload for one in found] == [one.workload for one in expected]
     assert [one.rows for one in found] == [one.rows for one in expected]
-    assert [one.env.keys() for one in found] == [one.env.keys() for one in expected]
-    assert all(one.complete for one in found)
+    assert [one.env.keys() for one in found] == [one.env.keys() | {"host"} for one in expected]
+    assert all(one.complete and one.env["host"] == platform.node() for one in found)
 
 
 @pytest.mark.slow
@@ -101,3 +104,29 @@ def test_bad_engines_are_one_line(options: tuple[str, ...], text: str) -> None:
     done = run("bench", "timm:test_resnet", *SIZE, *ROWS, *options)
     assert done.returncode == 2
     assert text in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_models_that_are_done(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import time\ndef build(): time.sleep(1000)\n")
+    waits, file = f"{tmp_path}/waits.py:build", tmp_path / "r.json"
+    command = ("-m", "freezekit", "bench", "timm:test_resnet", waits, *SIZE, *ROWS)
+    bench = subprocess.Popen(
+        [sys.executable, *command, "--engine", "local", "-o", str(file)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert bench.stderr is not None
+    with bench:
+        for line in bench.stderr:
+            if f"{waits}: counting" in line:
+                break
+        bench.send_signal(signal.SIGINT)
+        rest = bench.stderr.read()
+    assert bench.returncode == 130
+    assert rest.splitlines()[-1] == (
+        f"interrupted; what was measured is in {file}; not started: {waits}; the same command with "
+        "--resume continues"
+    )
+    assert [one.workload.model for one in load(file)] == ["timm:test_resnet"]

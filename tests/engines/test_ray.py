@@ -1,14 +1,11 @@
-"""Tasks on a real Ray: a process that is killed, and a host that dies."""
+"""Tasks on a real Ray; `benchmarks/sweep/killed.py` has a sweep there, and a host that dies."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from freezekit.engines.ray import RayEngine
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from freezekit.engines.records import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of Ray's own
 
@@ -77,34 +73,3 @@ def test_tasks_on_ray(engine: RayEngine, tmp_path: Path) -> None:
         EngineError, match="a task needs 64 GPUs, and no host of the Ray cluster has"
     ):
         list(engine.run([task("t", "add", [1], gpus=64)]))
-
-
-@pytest.mark.slow
-def test_a_host_that_dies_loses_nothing(tmp_path: Path) -> None:
-    from ray.cluster_utils import Cluster
-
-    hosts = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
-    dying = hosts.add_node(num_cpus=1)
-    file = tmp_path / "steps"
-    engine = RayEngine(hosts.address)
-    try:
-        outcomes = engine.run([task("counts", "counts_slowly", str(file))])
-        found: list[Outcome] = []
-        reader = threading.Thread(target=lambda: found.extend(outcomes))
-        reader.start()
-        while not file.exists():
-            time.sleep(0.1)
-        (raylet,) = dying.all_processes["raylet"]
-        for process in psutil.Process(raylet.process.pid).children(recursive=True):
-            process.kill()  # a host that dies takes its workers along
-        hosts.remove_node(dying, allow_graceful=False)
-        hosts.add_node(num_cpus=1)
-        reader.join(120)
-    finally:
-        engine.close()
-        hosts.shutdown()
-    (outcome,) = found
-    assert (outcome.status, outcome.answer, outcome.attempts) == ("ok", 20, 2)
-    assert [*map(int, file.read_text().split())] == [*range(20)]

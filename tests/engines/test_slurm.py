@@ -21,8 +21,9 @@ from tests.engines.test_local import ends, task
 if TYPE_CHECKING:
     from freezekit.engines.records import Outcome
 
-has_slurm = shutil.which("sbatch") is not None
-needs_slurm = pytest.mark.skipif(not has_slurm, reason="needs Slurm: no sbatch is found")
+has_slurm = shutil.which("srun") is not None
+answers = has_slurm and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+needs_slurm = pytest.mark.skipif(not answers, reason="needs Slurm: no sinfo answers")
 
 
 @pytest.fixture(autouse=True)

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from freezekit.data.training_data import TrainingData
 
 CASES = {
-    "cached": recipe(),
-    "full": recipe("full", augment="standard"),
-    "schedule, averaged": recipe(model=VIT, schedule=THAWS, ema=0.8),
+    "full": recipe("full", model=VIT, augment="standard", epochs=3),
+    "cached, schedule, averaged": recipe(model=VIT, schedule=THAWS, ema=0.8),
 }
 
 
@@ -67,25 +66,27 @@ def test_in_the_middle_of_a_write(data: TrainingData, tmp_path: Path) -> None:
                 kill()
 
         sys.addaudithook(watch)  # it cannot be removed: only this process has it
-        train(recipe(), data, checkpoint=tmp_path)
+        train(case, data, checkpoint=tmp_path)
 
+    case = recipe(model=VIT, epochs=2)
     in_a_process_that_is_killed(killed)
     drafts = [path.name for path in tmp_path.iterdir() if path.name != "checkpoint.pt"]
     assert len(drafts) == 1
-    resumed = train(recipe(), data, checkpoint=tmp_path, resume=True)
-    assert same_weights(train(recipe(), data), resumed)
+    resumed = train(case, data, checkpoint=tmp_path, resume=True)
+    assert (resumed.trial.resumed, resumed.trial.status) == (1, "ok")
+    assert same_weights(train(case, data), resumed)
 
 
 def test_without_space_what_was_kept_before_stays(data: TrainingData, tmp_path: Path) -> None:
     import resource
 
-    train(recipe("full"), data, checkpoint=tmp_path, until=1)
+    train(recipe("full", model=VIT), data, checkpoint=tmp_path, until=1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, limits[1]))
     try:
         with pytest.raises(TrainingError) as error:
-            train(recipe("full"), data, checkpoint=tmp_path, resume=True)
+            train(recipe("full", model=VIT), data, checkpoint=tmp_path, resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "the checkpoint of epoch 2 cannot be kept: cannot write" in str(error.value)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from freezekit import Recipe, Trial
 from freezekit.engines.local import LocalEngine
@@ -83,6 +84,7 @@ def test_out_of_memory_is_told_with_the_epochs_that_are_kept(photos: Path, tmp_p
     assert len(failed.epochs) > 0
 
 
+@pytest.mark.slow
 def test_an_engine_runs_it(photos: Path, tmp_path: Path) -> None:
     engine = LocalEngine(at_once=1, threads=1, server=SERVER)
     try:
