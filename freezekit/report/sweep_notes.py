@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from freezekit.errors import some
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.report.phrasing import listed
+from freezekit.sweep.comparing import BY_IMAGE
+from freezekit.sweep.summary import MUCH, best_of
 
 if TYPE_CHECKING:
     from freezekit.sweep.records import Sweep
@@ -51,8 +53,14 @@ def recommendation(sweep: Sweep) -> str | None:
     """Return the sentence that recommends a candidate, None where none is recommended."""
     if sweep.recommended is None:
         return None
-    cheapest = "the cheapest that is not shown to be worse than the best"
-    return f"recommended: {sweep.recommended}, {cheapest}"
+    done = [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
+    if done and best_of(done, sweep.settings).label == sweep.recommended:
+        return f"recommended: {sweep.recommended}, the best; no cheaper one is shown to be near it"
+    if sweep.settings.metric in BY_IMAGE:
+        why = f"the cheapest that loses at most {100 * MUCH:.0f} points, if any, against the best"
+    else:
+        why = "the cheapest that is not shown to be worse than the best"
+    return f"recommended: {sweep.recommended}, {why}"
 
 
 def _findings(sweep: Sweep) -> list[str]:

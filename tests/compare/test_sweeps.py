@@ -31,7 +31,7 @@ def test_the_same_sweep_has_no_difference(tmp_path: Path) -> None:
     done = compare(tmp_path, example(), example())
     assert done.exit_code == 0
     assert done.output.count("no difference shown") == 5
-    assert "recommended by both: head-only" in done.output
+    assert "recommended by both: discriminative-lr:decay=0.8" in done.output
 
 
 def test_accuracies_are_paired_by_seed_and_image(tmp_path: Path) -> None:
