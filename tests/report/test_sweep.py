@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 from rich.console import Console
 
 from freezekit.cli import main
@@ -79,6 +80,27 @@ def test_each_row_says_what_became_of_it() -> None:
     assert "- stopped early, as hopeless: discriminative-lr:decay=0.8" in printed(
         with_failures(), explain=True
     )
+
+
+def test_a_row_that_the_budget_cut_is_not_called_hopeless() -> None:
+    rows = list(example().rows[:2])
+    cut = replace(rows[0].trials[2], status="stopped", epochs=rows[0].trials[2].epochs[:2])
+    rows[0] = replace(rows[0], status="stopped", trials=(*rows[0].trials[:2], cut))
+    text = printed(example(rows=tuple(rows), complete=False), explain=True)
+    assert "stopped early, as hopeless" not in text
+    assert "- not complete: 5 of 6 trials ended" in text
+
+
+def test_a_metric_that_failed_is_said_before_all_else() -> None:
+    broken = "the metric 'f1' of 'own.py' returned nan; it has no value then"
+    rows = tuple(
+        replace(one, trials=tuple(replace(trial, notes=(broken,)) for trial in one.trials))
+        for one in example().rows[:2]
+    )
+    sweep = example(rows=rows, settings=replace(example().settings, metric="f1"))
+    text = printed(sweep, 120)
+    assert f"- no candidate has a value of 'f1': {broken}\n" in text
+    assert "0.0003  -  " in text
 
 
 def test_one_seed_has_no_intervals() -> None:

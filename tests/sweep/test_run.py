@@ -199,8 +199,8 @@ def test_progress_counts_epochs(tmp_path: Path):
     how = work(Answers(tmp_path / "answers"), tmp_path / "log", InThisProcess())
     SweepRun(empty(rows(lr=1e-3), SETTINGS), how, on_progress=seen.append).run()
     assert [(one.phase, one.done, one.total) for one in seen][:3] == [
-        ("training 1 candidates to epoch 2", 0, 6),
-        ("training 1 candidates to epoch 2", 1, 6),
-        ("training 1 candidates to epoch 2", 2, 6),
+        ("training 1 candidate to epoch 2", 0, 6),
+        ("training 1 candidate to epoch 2", 1, 6),
+        ("training 1 candidate to epoch 2", 2, 6),
     ]
     assert seen[1].running == ("full, seed 0 (1 of 2)",)
