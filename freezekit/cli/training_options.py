@@ -22,8 +22,9 @@ class RateType(click.ParamType[float | Literal["auto"]]):
             rate = float(value)
         except ValueError:
             rate = 0.0
-        if not 0 < rate < 1e6:
-            self.fail(f"{value!r} is neither a number above 0 nor 'auto'", param, ctx)
+        if not 0 < rate <= 1e6:
+            said = f"{value!r} is neither a number above 0 nor 'auto'; the largest rate is 1e6"
+            self.fail(said, param, ctx)
         return rate
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from freezekit.cli.extracted_model import running
 from freezekit.data.loading import load_training_data
-from freezekit.errors import ExitCode, ModelError
+from freezekit.errors import ExitCode, ModelError, counted
 from freezekit.model.own_folder import look_in_current_folder
 from freezekit.results.sizes import size_text
 from freezekit.training.loop import train
@@ -54,7 +54,8 @@ def run(
                 steps = steps_of_epoch(loaded, recipe)
                 peak, problem = predicted_peak(recipe, len(loaded.classes), steps, registry)
             told = problem if peak is None else f"a step takes {size_text(peak)}, as predicted"
-            click.echo(f"{recipe.label}: {recipe.epochs} epochs of {steps} steps; {told}", err=True)
+            length = f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}"
+            click.echo(f"{recipe.label}: {length}; {told}", err=True)
             with shown.bar():
                 done = train(
                     recipe,

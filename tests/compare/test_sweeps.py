@@ -42,6 +42,24 @@ def test_accuracies_are_paired_by_seed_and_image(tmp_path: Path) -> None:
     assert "| `head-only` | 83.6 | 72.5 | -11.1 [-15.7, -6.2] | 1.00 | 1.00 | worse |" in markdown
 
 
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("accurcy < baseline", "unknown figure 'accurcy', did you mean 'accuracy'"),
+        (
+            "accuracy < old - 0.01",
+            "unknown figure 'old'; expected one of model, strategy, status, lr",
+        ),
+    ],
+)
+def test_a_gate_that_cannot_be_read_is_told_in_the_language_of_sweeps(
+    tmp_path: Path, gate: str, said: str
+) -> None:
+    done = compare(tmp_path, example(), example(), "--fail-if", gate)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
 def test_other_images_and_other_seeds_are_said_and_not_paired(tmp_path: Path) -> None:
     new = example(shift=-0.1)
     other = replace(new, data=replace(new.data, digest="another"))

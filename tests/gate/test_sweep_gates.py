@@ -92,6 +92,9 @@ def test_texts_and_truths() -> None:
 def test_one_seed_says_nothing() -> None:
     assert set(outcomes("accuracy < full - 0.5", example(seeds=1))) == {"unclear"}
     assert set(outcomes("gflops > full * 2", example(seeds=1))) == {"passed"}
+    assert judged("accuracy < full - 0.5", example(seeds=1))["head-only"].reason == (
+        "accuracy may have any value: one seed has no interval"
+    )
 
 
 def test_rows_that_are_not_done_are_judged_by_their_status_alone() -> None:

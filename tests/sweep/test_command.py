@@ -127,6 +127,8 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
         (("--data", "nowhere"), "nowhere"),
         (("--data", "DATA", "-s", "head-onyl"), "did you mean 'head-only'"),
         (("--data", "DATA", "--lr", "fast"), "'fast' is no learning rate"),
+        (("--data", "DATA", "--lr", "1e9"), "a number above 0 and up to 1e6 such as 1e-3"),
+        (("--data", "DATA", "--trials", "/proc/x"), "name a place where files can be made"),
         (("--data", "DATA", "--epochs", "2", "--budget", "1h"), "leave out --epochs or --budget"),
         (("--data", "DATA", "--budget", "soon"), "'soon' is no time; expected such as 90s, 30min"),
         (("--data", "DATA", "--metric", "f1"), "the metric 'f1' is unknown"),
@@ -162,6 +164,22 @@ def test_images_that_change_meanwhile_are_told(photos: Path, tmp_path: Path):
     done = run({"recipe": recipe, "data": data, "storage": str(tmp_path / "c")}, lambda _: None)
     assert done["status"] == "error"
     assert "are not those that the task was made for" in done["error"]
+
+
+def test_drafts_of_a_killed_sweep_are_removed_and_nothing_else(tmp_path: Path):
+    from freezekit.sweep.folder import opened
+
+    (tmp_path / "answers").mkdir()
+    drafts = [
+        tmp_path / ".sweep.json.0123abcd.tmp",
+        tmp_path / "answers" / ".a-2.json.00000000.tmp",
+    ]
+    others = [tmp_path / ".mine.json.tmp", tmp_path / "sweep.json.0123abcd.tmp"]
+    for path in (*drafts, *others):
+        path.touch()
+    with opened(tmp_path, None, resume=True):
+        assert not any(path.exists() for path in drafts)
+    assert all(path.exists() for path in others)
 
 
 def test_two_sweeps_in_one_folder_are_refused(invoke: Invoke, photos: Path, tmp_path: Path):
