@@ -48,7 +48,8 @@ class ExitCode(IntEnum):
     )
     PART_FAILED = (
         4,
-        "a strategy, a plugin or the process of a model failed; the other rows are valid",
+        "a strategy, a plugin or the process of a model failed, or the budget of a sweep ended "
+        "before all was trained; the other rows are valid",
     )
     INTERRUPTED = (
         130,
@@ -173,6 +174,16 @@ def suggest(given: str, choices: Iterable[str]) -> str:
     near = list(map(repr, difflib.get_close_matches(given, sorted(choices), n=3, cutoff=0.6)))
     listed = " or ".join([", ".join(near[:-1]), near[-1]] if len(near) > 1 else near)
     return f", did you mean {listed}?" if near else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "seed"), counted(2, "seed")
+        ('1 seed', '2 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def some(names: Sequence[str]) -> str:

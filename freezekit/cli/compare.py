@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import click
 from msgspec.structs import replace
 
-from freezekit.cli.gates import fail_if_option_of_any, report_gates
+from freezekit.cli.gates import (
+    GateType,
+    SweepGateType,
+    fail_if_option_of_any,
+    read_gates,
+    report_gates,
+)
 from freezekit.cli.sweep_file import is_sweep
 from freezekit.errors import CompareError
 
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freezekit.errors import ExitCode
-    from freezekit.gate.judge import Gate
     from freezekit.results.records import Result
 
 
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="With --absolute: of different environments too.")
 @click.option("--markdown", is_flag=True, help="Print Markdown, such as for a pull request.")
 def compare(
-    old: str, new: str, gates: tuple[Gate, ...], absolute: bool, force: bool, markdown: bool
+    old: str, new: str, gates: tuple[str, ...], absolute: bool, force: bool, markdown: bool
 ) -> None:
     """Compare two result files, row by row.
 
@@ -64,15 +69,15 @@ def compare(
 
 
 def _compare_sweeps(
-    old: str, new: str, gates: Sequence[Gate], console: Console, *, markdown: bool
+    old: str, new: str, conditions: Sequence[str], console: Console, *, markdown: bool
 ) -> ExitCode:
     from freezekit.compare.sweep_pairing import pair_sweeps
     from freezekit.compare.sweep_show import print_sweeps, sweeps_markdown
-    from freezekit.gate.judge_sweep import check_sweep_gates, judge_sweep, read_sweep_gate
+    from freezekit.gate.judge_sweep import check_sweep_gates, judge_sweep
     from freezekit.sweep.store import load_sweep
 
+    gates = read_gates(conditions, SweepGateType())
     before, after = load_sweep(old), load_sweep(new)
-    gates = [read_sweep_gate(gate.text) for gate in gates]
     labels = [row.candidate.label for row in after.rows]
     check_sweep_gates(gates, labels, has_baseline=True)
     pair = pair_sweeps(before, after)
@@ -86,7 +91,7 @@ def _compare_sweeps(
 def _compare_results(
     old: str,
     new: str,
-    gates: Sequence[Gate],
+    conditions: Sequence[str],
     console: Console,
     absolute: bool,
     force: bool,
@@ -94,11 +99,11 @@ def _compare_results(
 ) -> ExitCode:
     from freezekit.compare.pairing import earlier_rows, pair, unpaired
     from freezekit.compare.show import check_absolute, comparison_markdown, print_comparison
-    from freezekit.gate.judge import Gate, check_gates, judge
+    from freezekit.gate.judge import check_gates, judge
     from freezekit.results.store import load
 
+    gates = read_gates(conditions, GateType())
     before, after = load(old), load(new)
-    gates = [Gate.read(gate.text) for gate in gates]  # a figure may be one of sweeps
     check_gates(gates, [row.variant for run in after for row in run.rows])
     pairs = pair(before, after)
     if absolute and not force:

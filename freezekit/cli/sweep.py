@@ -41,7 +41,8 @@ def sweep(
     on, and gives the same result.
 
     Exit codes: 0 all trained, 1 a --fail-if condition holds, 2 wrong usage, 3 a condition cannot be
-    judged, 4 a candidate failed (the others are valid), 130 interrupted.
+    judged, 4 a candidate failed or has no value of --metric (the others are valid), or --budget
+    ended before all was trained (--resume goes on), 130 interrupted.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ from freezekit.cli.sweep_options import EPOCHS
 from freezekit.cli.sweep_progress import reading_images
 from freezekit.data.loading import load_training_data
 from freezekit.model.sources import find_builder, split_text
-from freezekit.sweep.budget import EXTENT, MOST_EPOCHS
+from freezekit.sweep.budget import EXTENT, MOST_EPOCHS, later_note
 from freezekit.sweep.halving import rungs_of
 from freezekit.sweep.identity import facts_of, versions
 from freezekit.sweep.records import Settings, Sweep, SweepRow
@@ -87,7 +87,9 @@ def begin(
     if budget is not None and earlier is not None and has_chosen:
         names = ("epochs", "seeds", "lr_grid", "rungs")
         settings = replace(settings, **{name: getattr(earlier.settings, name) for name in names})
-        notes += tuple(note for note in earlier.notes if note.startswith(EXTENT))
+        before = earlier.settings.budget_seconds or budget
+        extents = [note for note in earlier.notes if note.startswith(EXTENT)]
+        notes += tuple(later_note(note, budget, before) for note in extents)
     seconds = None if earlier is None else earlier.seconds
     env = {**environment(), **versions(), "device": options["device"]}
     sweep = Sweep(__version__, facts(images), settings, env, rows, notes=notes)

@@ -12,14 +12,15 @@ from freezekit.bench.environment import cores
 from freezekit.cli.gates import report_gates
 from freezekit.cli.sweep_progress import sweep_progress
 from freezekit.engines.choose import make_engine
-from freezekit.errors import ExitCode
+from freezekit.errors import ExitCode, counted
 from freezekit.gate.judge_sweep import judge_sweep
 from freezekit.report.formats import SWEEP_FORMATS
 from freezekit.report.output import format_of, write
 from freezekit.report.sweep_table import print_sweep
 from freezekit.sweep.asking import Work
+from freezekit.sweep.comparing import BY_IMAGE
 from freezekit.sweep.probing import within_budget
-from freezekit.sweep.rows import failed_rows
+from freezekit.sweep.rows import failed_rows, without_metric
 from freezekit.sweep.run import SweepRun
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def run_and_show(
         click.echo("interrupted; what was trained is kept, and --resume goes on", err=True)
         return code
     judged = report_gates(gates, judge_sweep(gates, run.sweep))
-    return ExitCode.PART_FAILED if failed_rows(run.sweep.rows) else judged
+    rows = run.sweep.rows
+    is_part = not run.sweep.complete or failed_rows(rows) or without_metric(rows)
+    return ExitCode.PART_FAILED if is_part else judged
 
 
 def plan_lines(sweep: Sweep) -> list[str]:
@@ -105,15 +108,19 @@ def plan_lines(sweep: Sweep) -> list[str]:
     lines = [
         f"{data.source}: {len(data.classes)} classes, {data.train_samples} images to train on, "
         f"{data.val_samples} to validate on (split {data.split})",
-        f"{len(sweep.rows)} candidates x {len(settings.seeds)} seeds = {trials} trainings of "
-        f"{_epochs(settings.epochs)}, on {_weights(sweep)} weights",
+        f"{counted(len(sweep.rows), 'candidate')} x {counted(len(settings.seeds), 'seed')} = "
+        f"{counted(trials, 'training')} of {counted(settings.epochs, 'epoch')}, on "
+        f"{_weights(sweep)} weights",
     ]
+    if settings.metric not in BY_IMAGE:
+        better = "higher" if settings.higher_is_better else "lower"
+        lines.append(f"candidates are compared by {settings.metric}: {better} is better")
     if len(settings.lr_grid) > 1 and any(row.candidate.lr == "grid" for row in sweep.rows):
         rates = ", ".join(f"{rate:g}" for rate in settings.lr_grid)
         half = (settings.epochs + 1) // 2
         lines.append(
             f"{len(sweep.rows) * len(settings.lr_grid)} pilots choose learning rates of {rates}, "
-            f"in {_epochs(half)} on a part of the training images"
+            f"in {counted(half, 'epoch')} on a part of the training images"
             + (f" (schedules: {settings.epochs})" if scheduled and half < settings.epochs else "")
         )
     if settings.rungs:
@@ -128,7 +135,3 @@ def _weights(sweep: Sweep) -> str:
         return "pretrained"
     libraries = {row.candidate.model.partition(":")[0] for row in sweep.rows}
     return "random" if libraries <= {"timm", "torchvision"} else "the model's own"
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"

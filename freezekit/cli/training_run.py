@@ -12,7 +12,7 @@ from rich.table import Table
 
 from freezekit.cli.extracted_model import running
 from freezekit.data.loading import load_training_data
-from freezekit.errors import ExitCode, ModelError
+from freezekit.errors import ExitCode, ModelError, counted
 from freezekit.model.loading import check_name
 from freezekit.model.own_folder import look_in_current_folder
 from freezekit.results.sizes import size_text
@@ -60,7 +60,7 @@ def run(
                 steps = steps_of_epoch(loaded, recipe)
                 peak, problem = predicted_peak(recipe, len(loaded.classes), steps, registry)
             told = problem if peak is None else f"a step takes {size_text(peak)}, as predicted"
-            length = f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}"
+            length = f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}"
             click.echo(f"{recipe.label}: {length}; {told}", err=True)
             with shown.bar():
                 done = train(
@@ -225,10 +225,6 @@ def _widths(titles: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool
         max(len(title) if whole else min(max(map(len, title.split())), 8), *map(len, cells))
         for title, *cells in zip(titles, *rows, strict=True)
     ]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

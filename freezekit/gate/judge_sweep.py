@@ -54,11 +54,13 @@ def judge_sweep(
         ['passed', 'unclear', 'failed']
     """
     found = []
+    has_one = len(sweep.settings.seeds) == 1
+    open_yet = "one seed has no interval" if has_one else "the 95 % interval allows both"
     for gate in gates:
         for row in sweep.rows:
             if _concerns(gate, row):
                 scene = SweepScene(sweep, row, earlier)
-                outcome, reason = scene.outcome(gate.condition, "the 95 % interval allows both")
+                outcome, reason = scene.outcome(gate.condition, open_yet)
                 found.append(Judgement(gate, None, row.label, outcome, reason))
     return tuple(found)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from freezekit.gate.evaluation import Evaluation, Sides
 from freezekit.gate.linear import added, as_sum
 from freezekit.gate.spans import LackingError, Span, Value, combine
+from freezekit.gate.tree import Figure, Operation, walk
 from freezekit.sweep.comparing import difference
 from freezekit.sweep.figures import FIGURES, baseline_of
 from freezekit.sweep.intervals import ratio_over_seeds
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from freezekit.gate.linear import Sum
-    from freezekit.gate.tree import Figure, Node, Unit
+    from freezekit.gate.tree import Node, Unit
     from freezekit.sweep.records import Sweep, SweepRow
 
 SWEEP_UNITS: dict[str, Unit] = {
@@ -76,6 +77,18 @@ class SweepScene(Evaluation):
         whole = added(as_sum(left), as_sum(right), -1.0)
         paired = self._paired(whole) if whole is not None else None
         return paired or super().sides(left, right)
+
+    def _reason(self, node: Node) -> str:
+        """Say that a figure has no interval, in place of limits that are infinite."""
+        if isinstance(node, Operation) and len(node.parts) == 2:
+            sides = self.sides(*node.parts)
+            both = (sides.left, sides.right)
+            if any(isinstance(one, Span) and one.low == -math.inf for one in both):
+                figures = dict.fromkeys(n.name for n in walk(node) if isinstance(n, Figure))
+                agree = len(self.sweep.settings.seeds) > 1
+                why = ", as seeds that agree give no interval" if agree else ""
+                return f"{' and '.join(figures)} may have any value{why}"
+        return super()._reason(node)
 
     def _paired(self, whole: Sum) -> Sides | None:
         figures = [figure for figure in whole if figure is not None]

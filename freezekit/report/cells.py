@@ -28,6 +28,7 @@ class Column:
         text: The cell of a row, from what the row is made of.
         is_number: Whether to align it to the right.
         value: What to sort the cell by; None to sort by its text.
+        is_kept: Whether it is shown though no row has something to say.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Column:
     text: Callable[..., str]
     is_number: bool = True
     value: Callable[[Result, Row], float | None] | None = None
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def tabulate(columns: Sequence[Column], rows: Sequence[tuple[Any, ...]]) -> Cell
     Any: whatever the columns' `text` takes.
     """
     said = [(column, [column.text(*row) for row in rows]) for column in columns]
-    said = [(column, texts) for column, texts in said if set(texts) - {formatting.MISSING, ""}]
+    nothing = {formatting.MISSING, ""}
+    said = [(column, texts) for column, texts in said if column.is_kept or set(texts) - nothing]
     by_row = zip(*(texts for _, texts in said), strict=True) if said else [()] * len(rows)
     return Cells(tuple(column for column, _ in said), tuple(tuple(texts) for texts in by_row))
 

@@ -70,6 +70,7 @@ def columns(sweep: Sweep) -> tuple[Column, ...]:
             (name, "%" if share else ""),
             lambda _, row: estimate(row.metric, share),
             False,
+            is_kept=any(row.status == "ok" for row in sweep.rows),
         ),
         Column(
             f"difference to full{in_points} [95% interval]",

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from freezekit.errors import some
 from freezekit.report.note_records import Note, Notes, note, note_of_rows, rows_by_text
 from freezekit.report.phrasing import listed
+from freezekit.sweep.comparing import BY_IMAGE
+from freezekit.sweep.rows import ended_trials, without_metric
+from freezekit.sweep.summary import MUCH, best_of
 
 if TYPE_CHECKING:
     from freezekit.sweep.records import Sweep
@@ -51,13 +54,19 @@ def recommendation(sweep: Sweep) -> str | None:
     """Return the sentence that recommends a candidate, None where none is recommended."""
     if sweep.recommended is None:
         return None
-    cheapest = "the cheapest that is not shown to be worse than the best"
-    return f"recommended: {sweep.recommended}, {cheapest}"
+    done = [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
+    if done and best_of(done, sweep.settings).label == sweep.recommended:
+        return f"recommended: {sweep.recommended}, the best; no cheaper one is shown to be near it"
+    if sweep.settings.metric in BY_IMAGE:
+        why = f"the cheapest that loses at most {100 * MUCH:.0f} points, if any, against the best"
+    else:
+        why = "the cheapest that is not shown to be worse than the best"
+    return f"recommended: {sweep.recommended}, {why}"
 
 
 def _findings(sweep: Sweep) -> list[str]:
     chosen = recommendation(sweep)
-    stopped = [row.label for row in sweep.rows if row.status == "stopped"]
+    stopped = [row.label for row in sweep.rows if row.stopped_at is not None]
     said = [f"stopped early, as hopeless: {listed(stopped)}"] if stopped else []
     return [*([chosen] if chosen else []), *sweep.sentences, *said]
 
@@ -65,7 +74,7 @@ def _findings(sweep: Sweep) -> list[str]:
 def _interrupted(sweep: Sweep) -> list[Note]:
     if sweep.complete:
         return []
-    done = sum(trial.status != "running" for row in sweep.rows for trial in row.trials)
+    done = sum(map(ended_trials, sweep.rows))
     of = len(sweep.rows) * len(sweep.settings.seeds)
     text = f"not complete: {done} of {of} trials ended; the same command with --resume continues"
     return [note("interrupted", text)]
@@ -77,7 +86,20 @@ def _failures(sweep: Sweep) -> list[Note]:
         for row in sweep.rows
         if row.status in ("diverged", "oom", "error")
     ]
-    return [note_of_rows("failed", rows, text) for text, rows in rows_by_text(failed).items()]
+    said = [note_of_rows("failed", rows, text) for text, rows in rows_by_text(failed).items()]
+    return [*said, *_without_metric(sweep)]
+
+
+def _without_metric(sweep: Sweep) -> list[Note]:
+    """Return a note where the metric that is compared has failed."""
+    rows, metric = without_metric(sweep.rows), sweep.settings.metric
+    if not rows:
+        return []
+    are_all = not any(row.metric for row in sweep.rows)
+    who = "no candidate has a" if are_all else f"{listed([row.label for row in rows])}: no"
+    notes = [text for row in rows for trial in row.trials for text in trial.notes]
+    why = next((text for text in notes if repr(metric) in text), "it is not finite")
+    return [note("failed", f"{who} value of {metric!r}: {why}")]
 
 
 def _skipped(sweep: Sweep) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -63,6 +64,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     finally:
         with suppress(OSError):  # it has its final name, or it could not be made
             draft.unlink(missing_ok=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what writers of files in a folder left behind when they were killed.
+
+    Only whoever holds the folder against other runs may do so: a draft may be one in the making.
+    """
+    for path in folder.glob(".*.json.*.tmp"):
+        if re.fullmatch(r"\..+\.json\.[0-9a-f]{8}\.tmp", path.name) and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def check_target(path: str | Path) -> None:

@@ -65,9 +65,11 @@ def _locked(target: Path, given: str) -> Iterator[None]:
             lock = _in_the_temporary_folder(target)  # as some network file systems have none
             descriptor = _acquired(lock)
     except OSError as error:
+        to_do = "name a place where files can be made"
+        if os.path.lexists(lock):
+            to_do = "if no run is writing, remove that file, or name another output file"
         raise OutputError(
-            f"cannot lock {given!r} against other runs: {str(lock)!r}: {reason(error)}; if no run "
-            "is writing, remove that file, or name another output file"
+            f"cannot lock {given!r} against other runs: {str(lock)!r}: {reason(error)}; {to_do}"
         ) from None
     if descriptor is None:
         raise OutputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from freezekit.errors import counted
 from freezekit.sweep.halving import rungs_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ FEW_EPOCHS = 3  # fewer show little of what a strategy can do; before, pilots an
 
 EXTENT = "the budget of"
 """How the note begins that says what a budget decided."""
+_GOES_ON = " goes on; that of"
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,38 @@ def extent_note(found: Extent, asked: Extent, seconds: float) -> str:
         >>> extent_note(Extent(3, 2, 0), Extent(50, 3, 3), 300)
         'the budget of 5 min allows 3 epochs; it was cut to 2 seeds and no pilots, so that ...'
     """
-    cut = [f"{found.seeds} seeds"] if found.seeds < asked.seeds else []
+    cut = [counted(found.seeds, "seed")] if found.seeds < asked.seeds else []
     if asked.pilots and not found.pilots:
         cut.append("no pilots, so that all candidates have the usual learning rate")
-    said = f"{EXTENT} {seconds / 60:.3g} min allows {found.epochs} epochs"
+    said = f"{EXTENT} {duration(seconds)} allows {counted(found.epochs, 'epoch')}"
     return f"{said}; it was cut to {' and '.join(cut)}" if cut else said
+
+
+def later_note(earlier: str, seconds: float, before: float) -> str:
+    """Return the note of a sweep that goes on with another budget.
+
+    Args:
+        earlier: The note of the sweep so far.
+        seconds: The budget now.
+        before: That of the sweep so far.
+
+    Example:
+        >>> later_note("the budget of 20 s allows 1 epoch", 300, 20)
+        'the budget of 5 min goes on; that of 20 s allows 1 epoch'
+        >>> later_note("the budget of 5 min goes on; that of 20 s allows 1 epoch", 600, 300)
+        'the budget of 10 min goes on; that of 20 s allows 1 epoch'
+    """
+    if seconds == before:
+        return earlier
+    first = earlier.partition(_GOES_ON)[2] or earlier.removeprefix(EXTENT)
+    return f"{EXTENT} {duration(seconds)}{_GOES_ON}{first}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as `--budget` takes it.
+
+    Example:
+        >>> duration(20), duration(1800)
+        ('20 s', '30 min')
+    """
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"

@@ -118,7 +118,7 @@ FIGURES = (
     SweepFigure(
         "recommended",
         "truth",
-        "Whether it is the cheapest that is not shown to be worse than the best.",
+        "Whether it is the cheapest that is about as good as the best.",
         lambda sweep, row: row.label == sweep.recommended if sweep.recommended else None,
     ),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freezekit.errors import OutputError
-from freezekit.results.files import reason, write_text
+from freezekit.results.files import reason, remove_drafts, write_text
 from freezekit.results.locking import locked
 from freezekit.sweep.answers import Answers
 from freezekit.sweep.store import load_sweep, to_json
@@ -95,6 +95,8 @@ def opened(path: Path, storage: str | None, *, resume: bool) -> Iterator[SweepFo
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked([str(path)]):
             path.mkdir(exist_ok=True)
+            for written in (path, path / "answers"):
+                remove_drafts(written)
             if not resume and any(path.iterdir()):
                 raise OutputError(
                     f"{str(path)!r} holds what an earlier sweep has trained: give --resume to go "

@@ -92,7 +92,9 @@ def hopeless(
 
 def _is_worse(one: Standing, best: Standing, settings: Settings, labels: Sequence[int]) -> bool:
     found = difference(one.trials, best.trials, settings.metric, labels)
-    return found is None or found.low is None or excludes_zero(found)
+    if found is None or (found.low is None and len(one.trials) == 1):
+        return True
+    return excludes_zero(found)  # also where seeds that agree give no interval
 
 
 def _front(known: Sequence[Standing], means: dict[str, float | None], sign: int) -> Collection[str]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     Values = NDArray[np.float64]
 
 
+ROUNDING = 1e-9
+"""The part of a figure by which floating point alone may tell equal ones apart."""
+
+
 def over_seeds_and_images(values: Values, imagined: Sequence[float] = ()) -> Estimate:
     """Return the mean of values with its 95 % interval, over seeds and images.
 
@@ -87,15 +91,18 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     """Return the mean of one figure for each seed, with its 95 % t interval.
 
     Returns:
-        Without ends, where there is one seed only.
+        Without ends, where there is one seed only, or where all seeds have the same figure: figures
+        of few steps, such as counts, agree by chance, and an interval of no width claims too much.
 
     Example:
         >>> found = over_seeds([0.8, 0.9, 0.85])
         >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
         (0.85, 0.726, 0.974)
+        >>> over_seeds([-0.05, -0.05])
+        Estimate(value=-0.05, low=None, high=None)
     """
     mean = sum(values) / len(values)
-    if len(values) < 2:
+    if max(values) - min(values) <= ROUNDING * max(map(abs, values)):
         return Estimate(mean)
     squares = sum((value - mean) ** 2 for value in values)
     half = student(len(values) - 1) * math.sqrt(squares / (len(values) - 1) / len(values))
@@ -105,7 +112,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def ratio_over_seeds(values: Sequence[float], others: Sequence[float]) -> Estimate | None:
     """Return the ratio of two figures paired by seed: the geometric mean, with its interval.
 
-    The interval is a t interval of the logarithms. None where a figure is 0.
+    The interval is a t interval of the logarithms; it has no ends where `over_seeds` gives none.
+    None where a figure is 0.
 
     Example:
         >>> found = ratio_over_seeds([1.0, 1.1, 0.9], [2.0, 2.0, 2.0])
@@ -115,8 +123,10 @@ def ratio_over_seeds(values: Sequence[float], others: Sequence[float]) -> Estima
     pairs = list(zip(values, others, strict=True))
     if any(min(pair) <= 0 for pair in pairs):
         return None
-    found = over_seeds([math.log(value / other) for value, other in pairs])
-    if found.low is None or found.high is None:
+    ratios = [value / other for value, other in pairs]
+    found = over_seeds([math.log(ratio) for ratio in ratios])
+    are_equal = max(ratios) - min(ratios) <= ROUNDING * max(ratios)  # logarithms may be near 0
+    if found.low is None or found.high is None or are_equal:
         return Estimate(math.exp(found.value))
     most = math.log(1e300)  # what a record holds; two seeds may tell nothing
     ends = math.exp(max(found.low, -most)), math.exp(min(found.high, most))

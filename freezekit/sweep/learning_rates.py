@@ -62,8 +62,8 @@ def read_lr(text: str, optimizer: str) -> tuple[float | Literal["auto", "grid"],
         rates = []
     if not rates or not all(math.isfinite(rate) and 0 < rate <= 1e6 for rate in rates):
         raise TrainingError(
-            f"--lr {text!r} is no learning rate; expected 'grid', 'auto', a number above 0 such as "
-            "1e-3, or several with commas such as 1e-4,1e-3"
+            f"--lr {text!r} is no learning rate; expected 'grid', 'auto', a number above 0 and up "
+            "to 1e6 such as 1e-3, or several with commas such as 1e-4,1e-3"
         )
     return (rates[0], ()) if len(rates) == 1 else ("grid", tuple(rates))
 

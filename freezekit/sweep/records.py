@@ -18,7 +18,8 @@ class Estimate(Record, frozen=True):
 
     Attributes:
         value: The mean.
-        low, high: Ends of the 95 % interval; None where there are too few seeds for one.
+        low, high: Ends of the 95 % interval; None where there is one seed, or all seeds have
+            the same figure.
     """
 
     value: Finite
@@ -137,8 +138,8 @@ class Sweep(Record, frozen=True):
     Attributes:
         kind: Tells the file from others.
         data: The images.
-        recommended: The label of the cheapest row that is not shown to be worse than the best; None
-            before it is known.
+        recommended: The label of the cheapest row that is about as good as the best; None before it
+            is known.
         sentences: What the intervals carry, for the reader.
         notes: Further sentences: what was cut, what failed.
         seconds: Of the whole sweep, over all its sessions.

@@ -59,9 +59,12 @@ def with_status(row: SweepRow, settings: Settings) -> SweepRow:
     return replace(row, status=status, error=None)
 
 
-def with_pilots_failed(row: SweepRow) -> SweepRow:
-    """Return a row none of whose pilots ended, so that it has no learning rate."""
+def with_pilots_failed(row: SweepRow, metric: str) -> SweepRow:
+    """Return a row none of whose pilots ended with a metric, so that it has no learning rate."""
     first = row.pilots[0]
+    if first.status == "ok":
+        said = next((note for note in first.notes if repr(metric) in note), "it is not finite")
+        return replace(row, status="error", error=f"no pilot has a value of {metric!r}: {said}")
     status: RowStatus = first.status if first.status in FAILED else "stopped"
     is_same = len({pilot.error for pilot in row.pilots}) == 1  # no learning rate made it fail
     why = first.error if is_same else f"no pilot ended; lr {first.recipe.lr}: {first.error}"
@@ -89,6 +92,25 @@ def _placed(trials: Sequence[Trial], trial: Trial) -> tuple[Trial, ...]:
 def _order(trial: Trial) -> tuple[int, float]:
     lr = trial.recipe.lr
     return trial.recipe.seed, 0.0 if lr == "auto" else lr
+
+
+def is_cut(row: SweepRow) -> bool:
+    """Return whether a row is not trained to its end for want of time."""
+    return row.status == "running" or (row.status == "stopped" and row.stopped_at is None)
+
+
+def ended_trials(row: SweepRow) -> int:
+    """Return how many trials of a row will not go on: one that a deadline has cut will."""
+    return sum(
+        trial.status in ("ok", *FAILED)
+        or (trial.status == "stopped" and row.stopped_at is not None)
+        for trial in row.trials
+    )
+
+
+def without_metric(rows: Iterable[SweepRow]) -> list[SweepRow]:
+    """Return the rows that are trained, and have no value of the metric that is compared."""
+    return [row for row in rows if row.status == "ok" and row.metric is None]
 
 
 def failed_rows(rows: Iterable[SweepRow]) -> list[SweepRow]:

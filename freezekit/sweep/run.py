@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from freezekit.errors import counted
 from freezekit.sweep.asking import SweepProgress, Work, ask
 from freezekit.sweep.halving import Standing, hopeless
 from freezekit.sweep.learning_rates import best_rate, grid_notes
 from freezekit.sweep.recipes import Job, pilot_jobs, prediction_job, trial_jobs
-from freezekit.sweep.rows import stopped, with_pilots_failed, with_status, with_trial
+from freezekit.sweep.rows import is_cut, stopped, with_pilots_failed, with_status, with_trial
 from freezekit.sweep.summary import doubt, gflops, peak_bytes, with_figures
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class SweepRun:
             rows = [row for row in self._alive() if row.lr or row.candidate.lr == "auto"]
             jobs = [job for row in rows for job in trial_jobs(row, settings, rung)]
             until = "" if rung == settings.epochs else f" to epoch {rung}"
-            self._answer(f"training {len(rows)} candidates{until}", jobs)
+            self._answer(f"training {counted(len(rows), 'candidate')}{until}", jobs)
             if rung < settings.epochs:
                 self._stop_hopeless(rung)
         self._finish()
@@ -99,7 +100,7 @@ class SweepRun:
             if best is not None:
                 self._put(replace(row, lr=best))
             elif not self._work.is_late:
-                self._put(with_pilots_failed(row))
+                self._put(with_pilots_failed(row, settings.metric))
 
     def _stop_hopeless(self, rung: int) -> None:
         """Stop rows at a rung; a row whose trials are not all there is no part of the choice."""
@@ -178,12 +179,9 @@ class SweepRun:
         for row in self._alive():
             self._put(with_status(row, settings))
         rows = self.sweep.rows
-        is_cut = any(
-            row.status == "running" or (row.status == "stopped" and row.stopped_at is None)
-            for row in rows
-        )
-        self.sweep = with_figures(replace(self.sweep, complete=not is_cut))
-        doubts = [text for text in (doubt(self.sweep), LATE if is_cut else None) if text]
+        late = any(map(is_cut, rows))
+        self.sweep = with_figures(replace(self.sweep, complete=not late))
+        doubts = [text for text in (doubt(self.sweep), LATE if late else None) if text]
         notes = dict.fromkeys((*self.sweep.notes, *grid_notes(rows, settings), *doubts))
         self.sweep = replace(self.sweep, notes=tuple(notes))
         self._changed(at_once=True)

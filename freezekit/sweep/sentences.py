@@ -57,9 +57,10 @@ def _gain(found: Estimate, base: str, settings: Settings) -> str:
     size = f"{text(abs(value))}{unit}"
     if low is None or high is None:
         where = f"{size} {'above' if value > 0 else 'below'}" if value else "as good as"
-        return f"is {where} {base} with one seed, which shows no difference,"
+        seeds = "with one seed" if len(settings.seeds) == 1 else "with each seed alike"
+        return f"is {where} {base} {seeds}, which shows no difference,"
     if not excludes_zero(found):
-        return f"shows no difference to {base} ({text(low)} to {text(high)}{unit})"
+        return f"is not told apart from {base} ({text(low)} to {text(high)}{unit})"
     least, most = sorted((abs(low), abs(high)))
     return f"{_word(value, settings)} {size} ({text(least)} to {text(most)}) against {base}"
 
@@ -74,7 +75,7 @@ def _word(value: float, settings: Settings) -> str:
 def _time(ratio: Estimate) -> str:
     said = f"{_percent(ratio.value)} of the time"
     if ratio.low is None or ratio.high is None:
-        return f"{said} (one seed)"
+        return f"{said} (no interval)"
     if ratio.low <= 1 <= ratio.high:
         ends = f"{_percent(ratio.low)} to {_percent(ratio.high)}"
         return f"{said} ({ends}: no difference shown)"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 MUCH = 0.02
-"""A loss of accuracy that a reader would want to know of."""
+"""A loss of accuracy that a recommended row may not have, as far as its interval tells."""
 
 
 def with_figures(sweep: Sweep) -> Sweep:
@@ -48,17 +48,17 @@ def with_figures(sweep: Sweep) -> Sweep:
 
 
 def recommended(sweep: Sweep) -> str | None:
-    """Return the label of the cheapest row that is not shown to be worse than the best one.
+    """Return the label of the cheapest row that is about as good as the best one.
 
     Cheaper is less GFLOP, and less memory where that is equal. Of rows whose cost is not known, the
     best one counts as the dearest. With one seed nothing is shown, and nothing is recommended.
     """
-    done = [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
+    done = _done(sweep)
     if len(done) < 2 or len(sweep.settings.seeds) < 2:
         return None
     best = best_of(done, sweep.settings)
-    able = [row for row in done if not is_worse(row, best, sweep)]
-    return min(able, key=lambda row: (*(_cost(row) or (float("inf"),) * 2), row is not best)).label
+    able = [row for row in done if is_about_as_good(row, best, sweep)]
+    return min(able, key=lambda row: _dearness(row, best)).label
 
 
 def best_of(rows: Sequence[SweepRow], settings: Settings) -> SweepRow:
@@ -67,31 +67,44 @@ def best_of(rows: Sequence[SweepRow], settings: Settings) -> SweepRow:
     return max(rows, key=lambda row: sign * row.metric.value if row.metric else -float("inf"))
 
 
-def is_worse(row: SweepRow, best: SweepRow, sweep: Sweep) -> bool:
-    """Return whether the paired interval shows that a row is worse than the best one."""
-    if row is best:
+def is_about_as_good(row: SweepRow, best: SweepRow, sweep: Sweep) -> bool:
+    """Return whether the paired interval to the best row includes 0, and no loss above `MUCH`.
+
+    An interval that reaches further says little: the row may be as good, or far worse. How much is
+    much is known of accuracies alone. A lean row has the same bits as its stock one.
+    """
+    if replace(row.candidate, lean=best.candidate.lean) == best.candidate:
+        return True
+    settings = sweep.settings
+    found = difference(row.trials, best.trials, settings.metric, sweep.data.val_labels)
+    if found is None or found.low is None or excludes_zero(found):
         return False
-    settings, labels = sweep.settings, sweep.data.val_labels
-    return excludes_zero(difference(row.trials, best.trials, settings.metric, labels))
+    return settings.metric not in BY_IMAGE or found.low >= -MUCH
 
 
 def doubt(sweep: Sweep) -> str | None:
-    """Return a note where the recommended row may yet be much worse than the best one.
+    """Return a note of rows that are cheaper than the recommended one, and may be as good.
 
     That few seeds or images show no difference does not mean that there is none.
     """
-    settings, labels = sweep.settings, sweep.data.val_labels
-    done = [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
-    row = next((row for row in done if row.label == sweep.recommended), None)
-    best = best_of(done, settings) if done else None
-    if row is None or best is None or row is best or settings.metric not in BY_IMAGE:
+    settings, done = sweep.settings, _done(sweep)
+    chosen = next((row for row in done if row.label == sweep.recommended), None)
+    if chosen is None:
         return None
-    found = difference(row.trials, best.trials, settings.metric, labels)
-    if found is None or found.low is None or found.low > -MUCH:
+    best = best_of(done, settings)
+    cheaper = [row for row in done if _dearness(row, best) < _dearness(chosen, best)]
+    found = [
+        row.label
+        for row in cheaper
+        if not excludes_zero(
+            difference(row.trials, best.trials, settings.metric, sweep.data.val_labels)
+        )
+    ]
+    if not found:
         return None
     return (
-        f"{row.label} is recommended, and may yet lose up to {-100 * found.low:.1f} points against "
-        f"{best.label}: more seeds or more validation images would tell"
+        f"{', '.join(found)}: cheaper than {chosen.label}, and with so few validation images or "
+        f"seeds not told apart from {best.label}: may be as good, or much worse"
     )
 
 
@@ -121,6 +134,14 @@ def peak_bytes(trials: Sequence[Trial]) -> int | None:
     """Return the highest predicted peak; None where a trial has none."""
     peaks = [trial.peak_bytes for trial in trials if trial.peak_bytes is not None]
     return max(peaks) if peaks and len(peaks) == len(trials) else None
+
+
+def _done(sweep: Sweep) -> list[SweepRow]:
+    return [row for row in sweep.rows if row.status == "ok" and row.metric is not None]
+
+
+def _dearness(row: SweepRow, best: SweepRow) -> tuple[float, float, bool]:
+    return (*(_cost(row) or (float("inf"), float("inf"))), row is not best)
 
 
 def _with_own(row: SweepRow, settings: Settings, labels: Sequence[int]) -> SweepRow:

@@ -31,7 +31,7 @@ def test_the_same_sweep_has_no_difference(tmp_path: Path) -> None:
     done = compare(tmp_path, example(), example())
     assert done.exit_code == 0
     assert done.output.count("no difference shown") == 5
-    assert "recommended by both: head-only" in done.output
+    assert "recommended by both: discriminative-lr:decay=0.8" in done.output
 
 
 def test_accuracies_are_paired_by_seed_and_image(tmp_path: Path) -> None:
@@ -40,6 +40,24 @@ def test_accuracies_are_paired_by_seed_and_image(tmp_path: Path) -> None:
     assert done.output.count("worse") == 4
     markdown = compare(tmp_path, example(), example(shift=-0.1), "--markdown").output
     assert "| `head-only` | 83.6 | 72.5 | -11.1 [-15.7, -6.2] | 1.00 | 1.00 | worse |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("accurcy < baseline", "unknown figure 'accurcy', did you mean 'accuracy'"),
+        (
+            "accuracy < old - 0.01",
+            "unknown figure 'old'; expected one of model, strategy, status, lr",
+        ),
+    ],
+)
+def test_a_gate_that_cannot_be_read_is_told_in_the_language_of_sweeps(
+    tmp_path: Path, gate: str, said: str
+) -> None:
+    done = compare(tmp_path, example(), example(), "--fail-if", gate)
+    assert done.exit_code == 2
+    assert said in done.output
 
 
 def test_other_images_and_other_seeds_are_said_and_not_paired(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 from rich.console import Console
 
 from freezekit.cli import main
@@ -33,11 +34,11 @@ seeds, batch 32, adamw, cpu
     rate  %                  to full            ratio ratio  ratio
 -------------------------------------------------------------------------------
 full
-  0.0003  82.8 [74.4, 89.0]  -                      1     1      1  baseline
+  0.0003  82.8 [75.6, 87.8]  -                      1     1      1  baseline
 head-only
-   0.003  83.6 [76.1, 88.9]  +0.8 [-3.9, +5.5]  0.062  0.13  0.043  recommended
+   0.003  83.6 [76.3, 88.8]  +0.8 [-3.2, +4.8]  0.062  0.13  0.043  on front
 first-n-stages:n=2
-   0.001  85.0 [77.3, 90.5]  +2.2 [-6.8, +11.2]  0.61  0.52   0.57  on front
+   0.001  85.0 [78.1, 89.6]  +2.2 [-7.3, +11.6]  0.61  0.52   0.57  on front
 """.lstrip()
 
 
@@ -53,7 +54,8 @@ def freezekit(*arguments: object) -> Result:
 
 def test_the_table() -> None:
     assert printed(example()).startswith(TABLE)
-    assert "- recommended: head-only, the cheapest that is not shown to be" in printed(example())
+    chosen = "- recommended: discriminative-lr:decay=0.8, the best; no cheaper one is shown to"
+    assert chosen in printed(example())
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -78,6 +80,27 @@ def test_each_row_says_what_became_of_it() -> None:
     assert "- stopped early, as hopeless: discriminative-lr:decay=0.8" in printed(
         with_failures(), explain=True
     )
+
+
+def test_a_row_that_the_budget_cut_is_not_called_hopeless() -> None:
+    rows = list(example().rows[:2])
+    cut = replace(rows[0].trials[2], status="stopped", epochs=rows[0].trials[2].epochs[:2])
+    rows[0] = replace(rows[0], status="stopped", trials=(*rows[0].trials[:2], cut))
+    text = printed(example(rows=tuple(rows), complete=False), explain=True)
+    assert "stopped early, as hopeless" not in text
+    assert "- not complete: 5 of 6 trials ended" in text
+
+
+def test_a_metric_that_failed_is_said_before_all_else() -> None:
+    broken = "the metric 'f1' of 'own.py' returned nan; it has no value then"
+    rows = tuple(
+        replace(one, trials=tuple(replace(trial, notes=(broken,)) for trial in one.trials))
+        for one in example().rows[:2]
+    )
+    sweep = example(rows=rows, settings=replace(example().settings, metric="f1"))
+    text = printed(sweep, 120)
+    assert f"- no candidate has a value of 'f1': {broken}\n" in text
+    assert "0.0003  -  " in text
 
 
 def test_one_seed_has_no_intervals() -> None:
@@ -105,8 +128,8 @@ def test_markdown_has_all_sentences() -> None:
 def test_csv_has_the_same_columns_for_every_sweep() -> None:
     rows = list(csv.DictReader(io.StringIO(sweep_csv(example()))))
     assert len(rows) == 5
-    assert rows[1]["metric_to_full_low"].startswith("-0.038")
-    assert (rows[1]["recommended"], rows[0]["metric_to_full"]) == ("true", "")
+    assert rows[1]["metric_to_full_low"].startswith("-0.032")
+    assert (rows[3]["recommended"], rows[0]["metric_to_full"]) == ("true", "")
     failed = sweep_csv(with_failures()).splitlines()
     assert failed[0] == sweep_csv(example(seeds=1)).splitlines()[0]
     assert failed[-3].endswith(",the process was ended by the kernel")
@@ -130,7 +153,7 @@ def test_report_reads_a_sweep(tmp_path: Path) -> None:
     path = tmp_path / "sweep.json"
     path.write_text(to_json(example()))
     done = freezekit("report", path)
-    assert (done.exit_code, "recommended: head-only" in done.output) == (0, True)
+    assert (done.exit_code, "recommended: discriminative-lr" in done.output) == (0, True)
     assert (
         freezekit("report", path, "-o", tmp_path / "a.md", "-o", tmp_path / "b.json").output == ""
     )

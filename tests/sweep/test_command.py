@@ -109,14 +109,15 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
     path = tmp_path / "s.json"
     given = ("--data", str(photos), "-s", "head-only", "-o", str(path), "--lr", "1e-3")
     done = invoke(*TINY, *given, "--budget", "6s", "--seeds", "2")
-    assert done.returncode == 0, done.stderr
     found = load_sweep(path)
+    assert done.returncode == (0 if found.complete else 4), done.stderr
     assert found.settings.budget_seconds == 6
-    assert found.notes[0].startswith("the budget of 0.1 min allows ")
+    assert found.notes[0].startswith("the budget of 6 s allows ")
     again = invoke(*TINY, *given, "--budget", "60s", "--seeds", "2", "--resume")
     assert again.returncode == 0, again.stderr
     assert load_sweep(path).settings.epochs == found.settings.epochs
-    assert load_sweep(path).notes[0] == found.notes[0]
+    first = found.notes[0].removeprefix("the budget of ")
+    assert load_sweep(path).notes[0] == f"the budget of 60 s goes on; that of {first}"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,8 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
         (("--data", "nowhere"), "nowhere"),
         (("--data", "DATA", "-s", "head-onyl"), "did you mean 'head-only'"),
         (("--data", "DATA", "--lr", "fast"), "'fast' is no learning rate"),
+        (("--data", "DATA", "--lr", "1e9"), "a number above 0 and up to 1e6 such as 1e-3"),
+        (("--data", "DATA", "--trials", "/proc/x"), "name a place where files can be made"),
         (("--data", "DATA", "--epochs", "2", "--budget", "1h"), "leave out --epochs or --budget"),
         (("--data", "DATA", "--budget", "soon"), "'soon' is no time; expected such as 90s, 30min"),
         (("--data", "DATA", "--metric", "f1"), "the metric 'f1' is unknown"),
@@ -163,6 +166,22 @@ def test_images_that_change_meanwhile_are_told(photos: Path, tmp_path: Path):
     assert "are not those that the task was made for" in done["error"]
 
 
+def test_drafts_of_a_killed_sweep_are_removed_and_nothing_else(tmp_path: Path):
+    from freezekit.sweep.folder import opened
+
+    (tmp_path / "answers").mkdir()
+    drafts = [
+        tmp_path / ".sweep.json.0123abcd.tmp",
+        tmp_path / "answers" / ".a-2.json.00000000.tmp",
+    ]
+    others = [tmp_path / ".mine.json.tmp", tmp_path / "sweep.json.0123abcd.tmp"]
+    for path in (*drafts, *others):
+        path.touch()
+    with opened(tmp_path, None, resume=True):
+        assert not any(path.exists() for path in drafts)
+    assert all(path.exists() for path in others)
+
+
 def test_two_sweeps_in_one_folder_are_refused(invoke: Invoke, photos: Path, tmp_path: Path):
     from freezekit.results.locking import locked
 
@@ -171,6 +190,20 @@ def test_two_sweeps_in_one_folder_are_refused(invoke: Invoke, photos: Path, tmp_
         done = invoke(*TINY, "--data", str(photos), "--trials", str(folder))
     assert done.returncode == 2
     assert f"another run is writing '{folder}'" in done.stderr
+
+
+@pytest.mark.parametrize("rates", ["1e-3", "1e-3,1e-2"])
+def test_a_metric_that_fails_fails_the_sweep(
+    invoke: Invoke, photos: Path, tmp_path: Path, rates: str
+):
+    own = tmp_path / "own.py"
+    own.write_text("def nan(logits, labels):\n    return float('nan')\n")
+    given = ("--data", str(photos), "-s", "full", "--trials", str(tmp_path / "t"), "--lr", rates)
+    done = invoke(*TINY, *given, "--metric", f"{own}:nan", *QUICK[2:4], "--seeds", "1")
+    assert done.returncode == 4, done.stderr
+    assert "1 candidate x 1 seed = 1 training of 1 epoch" in done.stderr
+    said = "no candidate has a" if rates == "1e-3" else "full: error: no pilot has a"
+    assert f"{said} value of 'nan': the metric 'nan' returned nan" in " ".join(done.stdout.split())
 
 
 def test_a_metric_of_ones_own(invoke: Invoke, photos: Path, tmp_path: Path):
@@ -198,6 +231,7 @@ def test_a_metric_of_ones_own(invoke: Invoke, photos: Path, tmp_path: Path):
     assert "FAIL: peak_bytes > 1" in done.stderr
     found = load_sweep(path)
     assert found.settings.metric == "right"
+    assert "candidates are compared by right: higher is better" in done.stderr
     assert "4 pilots choose learning rates of 0.001, 0.01, in 1 epoch " in done.stderr
     assert [len(row.pilots) for row in found.rows] == [2, 2]
     assert {row.lr for row in found.rows} <= {1e-3, 1e-2}

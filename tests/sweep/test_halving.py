@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from msgspec.structs import replace
+
 from freezekit.sweep.halving import Standing, hopeless
 from freezekit.sweep.records import Settings
 from freezekit.training.records import Recipe
@@ -65,3 +67,13 @@ def test_of_two_none_is_stopped():
 def test_a_metric_may_be_better_where_it_is_lower():
     lower = Settings(8, (0, 1, 2), metric="loss", higher_is_better=False)
     assert stopped(*ALL, settings=lower) == ("bias-only",)
+
+
+def test_seeds_that_agree_show_nothing():
+    def agreeing(each: Standing) -> Standing:
+        first = each.trials[0]
+        trials = tuple(replace(trial, epochs=first.epochs) for trial in each.trials)
+        return dataclasses.replace(each, trials=trials)
+
+    lower = Settings(8, (0, 1, 2), metric="loss", higher_is_better=False)
+    assert stopped(*map(agreeing, ALL), settings=lower) == ()

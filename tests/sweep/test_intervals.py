@@ -117,6 +117,16 @@ def test_balanced_accuracy_weighs_classes_alike():
     assert image_weights("balanced_accuracy", labels).mean() == pytest.approx(1)
 
 
+def test_seeds_that_agree_give_no_interval():
+    """Differences of 0.3 - 0.25 and 0.2 - 0.15 are equal but for their last bits."""
+    for values in ([-0.05, -0.05], [0.0, 0.0, 0.0], [0.3 - 0.25, 0.2 - 0.15]):
+        found = over_seeds(values)
+        assert (found.low, found.high) == (None, None)
+        assert not excludes_zero(found)
+    assert ratio_over_seeds([1.0, 2.0], [2.0, 4.0]) == Estimate(0.5)
+    assert ratio_over_seeds([1.1, 2.2], [1.1 + 1e-15, 2.2]).low is None
+
+
 def test_other_metrics_have_an_interval_over_seeds():
     one = [trial([1, 0], seed, f1=0.5 + 0.1 * seed) for seed in range(3)]
     other = [trial([1, 0], seed, f1=0.3) for seed in range(3)]

@@ -75,12 +75,14 @@ def test_the_front_the_recommendation_and_the_sentences(tmp_path: Path):
     found = swept(tmp_path, CHOSEN)
     front = {row.label: row.on_front for row in found.rows}
     assert front == {"full": True, "head-only": True, "first-n-stages:n=2": True, "bias-only": None}
-    assert found.recommended == "first-n-stages:n=2"
+    assert found.recommended == "full"  # 200 images do not tell what n=2 loses
     loses = found.sentences[0]
     assert loses.startswith("head-only loses ")
     assert " points (" in loses
-    assert loses.endswith(" against full and takes 10 % of the time and 10 % of the memory")
-    assert found.sentences[1].startswith("first-n-stages:n=2 shows no difference to full (-")
+    assert loses.endswith(
+        " against full and takes 10 % of the time (no interval) and 10 % of the memory"
+    )
+    assert found.sentences[1].startswith("first-n-stages:n=2 is not told apart from full (-")
 
 
 def test_the_order_of_answers_changes_nothing(tmp_path: Path):
@@ -161,10 +163,12 @@ def test_the_best_rate_at_an_end_of_the_grid_is_told(tmp_path: Path):
     )
 
 
-def test_a_recommendation_that_few_images_carry_is_doubted(tmp_path: Path):
+def test_a_cheaper_candidate_that_few_images_do_not_tell_apart_is_not_recommended(tmp_path: Path):
     found = swept(tmp_path, CHOSEN)
-    said = "first-n-stages:n=2 is recommended, and may yet lose up to "
-    assert [note for note in found.notes if note.startswith(said)]
+    assert (
+        "first-n-stages:n=2: cheaper than full, and with so few validation images or seeds not "
+        "told apart from full: may be as good, or much worse"
+    ) in found.notes
 
 
 def test_auto_is_left_to_the_training(tmp_path: Path):
@@ -195,8 +199,8 @@ def test_progress_counts_epochs(tmp_path: Path):
     how = work(Answers(tmp_path / "answers"), tmp_path / "log", InThisProcess())
     SweepRun(empty(rows(lr=1e-3), SETTINGS), how, on_progress=seen.append).run()
     assert [(one.phase, one.done, one.total) for one in seen][:3] == [
-        ("training 1 candidates to epoch 2", 0, 6),
-        ("training 1 candidates to epoch 2", 1, 6),
-        ("training 1 candidates to epoch 2", 2, 6),
+        ("training 1 candidate to epoch 2", 0, 6),
+        ("training 1 candidate to epoch 2", 1, 6),
+        ("training 1 candidate to epoch 2", 2, 6),
     ]
     assert seen[1].running == ("full, seed 0 (1 of 2)",)
