@@ -72,7 +72,7 @@ def main(packages: Path) -> None:
             click.echo(json.dumps(rows[-1]))
     accuracies = {name: float(found.mean()) for name, found in right.items()}
     result = {"env": environment(), "accuracies": accuracies, "draws": DRAWS, "rows": rows}
-    write_whole(FILE, json.dumps(result, indent=1) + "\n")
+    write_whole(FILE, result)
 
 
 def _features(packages: Path) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ def main(images: Path) -> None:
             "epochs": {"local": _epochs(local), "ray": _epochs(ray)},
             "seconds": {"local": local_seconds, "ray": ray_seconds},
         }
-    write_whole(FILE, json.dumps(result, indent=1) + "\n")
+    write_whole(FILE, result)
     click.echo(json.dumps({k: v for k, v in result.items() if k != "env"}, indent=1))
 
 
