@@ -57,7 +57,7 @@ def compared(folder: Path) -> None:
     assert all(one.complete and one.env["host"] == platform.node() for one in found)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_models_keep_their_order_and_one_that_fails_costs_itself_alone(tmp_path: Path) -> None:
     names = models(tmp_path)
     for done in both(names, tmp_path):
@@ -106,7 +106,7 @@ def test_bad_engines_are_one_line(options: tuple[str, ...], text: str) -> None:
     assert text in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_ctrl_c_keeps_the_models_that_are_done(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import time\ndef build(): time.sleep(1000)\n")
     waits, file = f"{tmp_path}/waits.py:build", tmp_path / "r.json"
