@@ -44,12 +44,14 @@ clean:  ## remove the virtual environment and caches
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("freezekit needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 
+# Without --no-compile, pip compiles each file of torch, transformers and Ray, which takes a minute;
+# Python compiles what is imported.
 .venv/.installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	touch $@
 
 .venv/.installed-dev: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
 	touch $@ .venv/.installed
 
 # Tools that the package does not need have an environment of their own, on top of .venv: one torch
