@@ -176,7 +176,7 @@ def bench(
       freezekit bench my.py:build -s head-only --fail-if 'peak_bytes > full * 0.6'
       freezekit bench my.py:build -s head-only --image-size 96 --budget 0
       freezekit bench timm:resnet14t --schedule 'head-only then full at 2ep'
-      freezekit bench timm:resnet10t timm:resnet14t --engine ray --address auto -o two.json
+      freezekit bench timm:resnet10t timm:resnet14t --engine ray -o two.json
     """  # noqa: D301  # click reads the character
     from freezekit.bench.forked import ForkServer
     from freezekit.bench.run import BenchOptions

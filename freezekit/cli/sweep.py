@@ -47,9 +47,9 @@ def sweep(
     \b
     Examples:
       freezekit sweep timm:resnet18 --data photos -o sweep.json
-      freezekit sweep timm:resnet18 --data photos -s head-only -s first-n-stages:n=2 --epochs 10
-      freezekit sweep timm:resnet18 timm:vit_tiny_patch16_224 --data photos --budget 2h
-      freezekit sweep timm:resnet18 --data photos --schedule 'head-only then full at 20%' --seeds 5
+      freezekit sweep timm:resnet18 --data photos -s head-only -s norm-only
+      freezekit sweep timm:resnet18 timm:resnet34 --data photos --budget 2h
+      freezekit sweep timm:resnet18 --data photos --schedule lp-ft --seeds 5
       freezekit sweep timm:resnet18 --data photos -o sweep.json --resume
     """  # noqa: D301  # click reads the character
     from freezekit.cli.sweep_begun import begin

@@ -101,8 +101,8 @@ def train(
     \b
     Examples:
       freezekit train timm:resnet18 --data photos -s head-only -o w.safetensors
-      freezekit train timm:resnet18 --data photos --schedule lp-ft --lr auto -o w.safetensors
-      freezekit train timm:vit_tiny_patch16_224 --data photos -s first-n-stages:n=6
+      freezekit train timm:resnet18 --data photos --schedule lp-ft --lr auto
+      freezekit train timm:resnet34 --data photos -s first-n-stages:n=2
         --checkpoint run1 -o w.safetensors --resume
     """  # noqa: D301  # click reads the character
     from freezekit.cli.training_run import checked_device, run
