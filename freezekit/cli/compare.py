@@ -50,7 +50,7 @@ def compare(
     Examples:
       freezekit compare old.json new.json
       freezekit compare old.json new.json --fail-if 'peak_bytes > baseline * 1.01'
-      freezekit compare sweep.json again.json --fail-if 'accuracy < baseline - 0.01'
+      freezekit compare a.json b.json --fail-if 'accuracy < baseline - 0.01'
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 

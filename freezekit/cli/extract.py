@@ -124,9 +124,9 @@ def extract(
     \b
     Examples:
       freezekit extract timm:resnet18 --data photos -o features
-      freezekit extract timm:vit_tiny_patch16_224 --data photos -o features --pool mean
-      freezekit extract torchvision:resnet50 --data photos -o maps --stage layer3 --dtype float16
-      freezekit extract my.py:build --data photos -o features --image-size 96 --bad-images skip
+      freezekit extract timm:resnet18 --data photos -o means --pool mean
+      freezekit extract timm:resnet18 --data photos -o maps --stage layer3
+      freezekit extract my.py:build --data photos -o mine --bad-images skip
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 

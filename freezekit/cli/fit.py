@@ -141,7 +141,7 @@ def fit(
       freezekit fit timm:vit_small_patch16_224 --memory 4GiB -s full --verify
       freezekit fit torchvision:resnet50 --memory 8GiB --batch-size 64
       freezekit fit torchvision:resnet50 --memory 2GiB -s bias-only --compile both
-      freezekit fit timm:resnet14t --memory 2GiB -s head-only --cache both --samples 1000000
+      freezekit fit timm:resnet14t -s head-only --cache both --samples 1000000
     """  # noqa: D301  # click reads the character
     from freezekit.cli.progress import progress
     from freezekit.fit.run import FitOptions, FitRun

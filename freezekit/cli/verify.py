@@ -141,7 +141,7 @@ def verify(
       freezekit verify torchvision:resnet18 -s batch-norm --lean
       freezekit verify torchvision:resnet18 -s bias-only --lean --compile
       freezekit verify my_model.py:build_frozen --image-size 96
-      freezekit verify torchvision:resnet18 --schedule 'head-only then full at 1ep'
+      freezekit verify timm:resnet18 --schedule 'head-only then full at 1ep'
       freezekit verify torchvision:resnet18 --schedule gradual-unfreeze --nproc 2
     """  # noqa: D301  # click reads the character
     from rich.console import Console
