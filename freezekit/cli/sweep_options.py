@@ -11,6 +11,7 @@ from freezekit.cli.duration import DurationType
 from freezekit.cli.gates import fail_if_option_of_sweep
 from freezekit.cli.lean_option import METAVAR, LeanRowsType
 from freezekit.cli.options import block_option, storable
+from freezekit.cli.training_options import RECIPE_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,12 +75,6 @@ _OPTIONS = (
         "each training.",
     ),
     click.option(
-        "--pretrained/--no-pretrained",
-        default=None,
-        help="Load the library's default weights. By default models of libraries load them, and "
-        "factories are called without that argument.",
-    ),
-    click.option(
         "--image-size",
         "image_sizes",
         type=click.IntRange(min=1),
@@ -94,53 +89,7 @@ _OPTIONS = (
         show_default=True,
         help="As in `freezekit bench`: memory differs, and the accuracy has the same bits.",
     ),
-    click.option(
-        "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, callback=storable
-    ),
-    click.option(
-        "--optimizer",
-        type=click.Choice(["adamw", "sgd", "adam"]),
-        default="adamw",
-        show_default=True,
-    ),
-    click.option(
-        "--weight-decay",
-        type=click.FloatRange(min=0, max=1e6),
-        default=0.05,
-        show_default=True,
-        callback=storable,
-    ),
-    click.option(
-        "--warmup",
-        type=click.FloatRange(min=0, max=1),
-        default=0.1,
-        show_default=True,
-        help="The share of all steps in which the learning rate rises.",
-    ),
-    click.option(
-        "--label-smoothing",
-        type=click.FloatRange(min=0, max=1),
-        default=0.1,
-        show_default=True,
-    ),
-    click.option(
-        "--ema",
-        type=click.FloatRange(min=0, max=1, max_open=True),
-        metavar="DECAY",
-        help="Average the weights, and validate the average.",
-    ),
-    click.option(
-        "--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type."
-    ),
-    click.option(
-        "--augment",
-        type=click.Choice(["standard", "none"]),
-        default="standard",
-        show_default=True,
-        help="standard: random crops and flips. none: images as in a validation, whose frozen "
-        "prefix can be cached.",
-    ),
-    click.option("--cache", type=click.Choice(["auto", "off"]), default="auto", show_default=True),
+    *RECIPE_OPTIONS,
     click.option(
         "--metric",
         default="accuracy",
@@ -169,20 +118,12 @@ _OPTIONS = (
         show_default=True,
         help="Stop hopeless candidates after a quarter and after half of the epochs.",
     ),
-    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
         callback=storable,
         show_default="1 on the CPU",
         help="For torch, in each training. Another number may give other bits.",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Processes that read images, for each training.",
     ),
     click.option(
         "--jobs",

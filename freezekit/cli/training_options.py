@@ -56,90 +56,89 @@ def data_options(command: Any) -> Any:  # Any: click's own
     return command
 
 
+_METRIC = click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="FILE.py:FUNCTION",
+    help="A further figure, from the logits and labels of the validation to a number; may "
+    "be given several times.",
+)
+
+RECIPE_OPTIONS = (
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        callback=storable,
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["adamw", "sgd", "adam"]),
+        default="adamw",
+        show_default=True,
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0, max=1e6),
+        default=0.05,
+        show_default=True,
+        callback=storable,
+    ),
+    click.option(
+        "--warmup",
+        type=click.FloatRange(0, 1),
+        default=0.1,
+        show_default=True,
+        help="The share of all steps in which the learning rate rises. A cosine follows.",
+    ),
+    click.option("--label-smoothing", type=click.FloatRange(0, 1), default=0.1, show_default=True),
+    click.option(
+        "--ema",
+        metavar="DECAY",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Validate and keep averaged weights, such as 0.99.",
+    ),
+    click.option(
+        "--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type."
+    ),
+    click.option(
+        "--augment",
+        type=click.Choice(["standard", "none"]),
+        default="standard",
+        show_default=True,
+        help="standard: random crops and flips. none: as in a validation.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Choice(["auto", "off"]),
+        default="auto",
+        show_default=True,
+        help="auto: compute the frozen prefix once, where that is exact and pays: of training "
+        "images with --augment none, and of validation images.",
+    ),
+    click.option(
+        "--pretrained/--no-pretrained",
+        default=None,
+        help="Load the library's default weights. By default a model of a library loads them, "
+        "and a factory is called without that argument.",
+    ),
+    click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        callback=storable,
+        help="Processes that read images.",
+    ),
+)
+"""Options of a training that a sweep has too."""
+
+
 def recipe_options(command: Any) -> Any:  # Any: click's own
-    """Add the options of a training that a sweep has too."""
-    options = (
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            default=32,
-            show_default=True,
-            callback=storable,
-        ),
-        click.option(
-            "--optimizer",
-            type=click.Choice(["adamw", "sgd", "adam"]),
-            default="adamw",
-            show_default=True,
-        ),
-        click.option(
-            "--weight-decay",
-            type=click.FloatRange(min=0, max=1e6),
-            default=0.05,
-            show_default=True,
-            callback=storable,
-        ),
-        click.option(
-            "--warmup",
-            type=click.FloatRange(0, 1),
-            default=0.1,
-            show_default=True,
-            help="The share of all steps in which the learning rate rises. A cosine follows.",
-        ),
-        click.option(
-            "--label-smoothing", type=click.FloatRange(0, 1), default=0.1, show_default=True
-        ),
-        click.option(
-            "--ema",
-            metavar="DECAY",
-            type=click.FloatRange(0, 1, max_open=True),
-            help="Validate and keep averaged weights, such as 0.99.",
-        ),
-        click.option(
-            "--amp", type=click.Choice(["bfloat16", "float16"]), help="Autocast to this type."
-        ),
-        click.option(
-            "--augment",
-            type=click.Choice(["standard", "none"]),
-            default="standard",
-            show_default=True,
-            help="standard: random crops and flips. none: as in a validation.",
-        ),
-        click.option(
-            "--cache",
-            type=click.Choice(["auto", "off"]),
-            default="auto",
-            show_default=True,
-            help="auto: compute the frozen prefix once, where that is exact and pays: of training "
-            "images with --augment none, and of validation images.",
-        ),
-        click.option(
-            "--pretrained/--no-pretrained",
-            default=None,
-            help="Load the library's default weights. By default a model of a library loads them, "
-            "and a factory is called without that argument.",
-        ),
-        click.option(
-            "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True
-        ),
-        click.option(
-            "--metric",
-            "metrics",
-            multiple=True,
-            metavar="FILE.py:FUNCTION",
-            help="A further figure, from the logits and labels of the validation to a number; may "
-            "be given several times.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            callback=storable,
-            help="Processes that read images.",
-        ),
-        threads_option,
-    )
-    for option in reversed(options):
+    """Add the options that say how a training goes."""
+    for option in reversed((*RECIPE_OPTIONS, _METRIC, threads_option)):
         command = option(command)
     return command
