@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from freezekit.bench.fork_server import LONGEST
 
@@ -56,9 +56,9 @@ class Forked:
 
     def __init__(self, server: ForkServer, pid: int, stdin: int, stdout: int) -> None:
         """Take over two ends of pipes: that of its stdin and that of its stdout."""
-        self.pid = pid
-        self.stdin = os.fdopen(stdin, "wb")
-        self.stdout = os.fdopen(stdout, "rb")
+        self.pid: int = pid
+        self.stdin: BinaryIO = os.fdopen(stdin, "wb")
+        self.stdout: BinaryIO = os.fdopen(stdout, "rb")
         self.returncode: int | None = None
         self._server = server
         self._end = os.pidfd_open(pid)

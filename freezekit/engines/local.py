@@ -62,9 +62,9 @@ class LocalEngine:
             is_forked: Whether processes are forked from one that has imported torch, torchvision
                 and timm; else each is started anew, as those that get a GPU are.
         """
-        self.at_once = at_once or max(1, cores() // (threads or 1))
+        self.at_once: int = at_once or max(1, cores() // (threads or 1))
         shared = max(1, cores() // self.at_once) if self.at_once > 1 else None
-        self.threads = threads or shared
+        self.threads: int | None = threads or shared
         self._memory_bytes = memory_bytes
         self._block = tuple(block)
         self._server = server

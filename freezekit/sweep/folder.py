@@ -35,9 +35,9 @@ class SweepFolder:
 
     def __init__(self, path: Path, storage: str | None = None) -> None:
         self._path = path
-        self.answers = Answers(path / "answers")
-        self.storage = storage or str(path.absolute() / "checkpoints")
-        self.logs = str(path.absolute() / "logs")
+        self.answers: Answers = Answers(path / "answers")
+        self.storage: str = storage or str(path.absolute() / "checkpoints")
+        self.logs: str = str(path.absolute() / "logs")
 
     def earlier(self) -> Sweep | None:
         """Return the sweep that was kept; None where there is none.

@@ -50,7 +50,7 @@ class SweepRun:
         on_change: Callable[[Sweep], object] = lambda _: None,
         on_progress: Callable[[SweepProgress], object] = lambda _: None,
     ) -> None:
-        self.sweep = sweep
+        self.sweep: Sweep = sweep
         self._work, self._on_change, self._on_progress = work, on_change, on_progress
         self._seconds_before = sweep.seconds or 0.0
         self._began = time.monotonic()
