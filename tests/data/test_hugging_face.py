@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from freezekit.errors import DataError
 from tests.data.image_files import put_images
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 datasets = pytest.importorskip("datasets")
@@ -19,10 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning") 
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder))
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    yield
+    gc.collect()  # what datasets left open is told here, where it is ignored
 
 
 @pytest.mark.parametrize(
