@@ -6,15 +6,15 @@ of its own with channels in blocks: it copies input and weight into them, and th
 them. These copies come from torch's allocator and are freed when the operator returns. No tensor
 shows them, but the peak of a step is often there.
 
-How large they are follows from the shapes. The rules were read off the allocator of torch 2.14 on a
-machine with AVX-512. `fit.workspace_check` compares them with real operators on each machine where
+How large they are follows from the shapes. The rules were read off the allocator of torch 2.14 on
+machines with AVX-512 and with AVX2. `fit.workspace_check` compares them with real operators on each machine where
 `fit` runs, and `benchmarks/fit.py` with real steps. Other workspace, such as that of attention, and
 scratch memory of some kilobytes are left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -181,6 +181,8 @@ def _of_convolution(shapes: _Shapes, wanted: list[bool] | None) -> int:
     if shapes.unfolded:
         return int(shapes.output // shapes.weight.shape[0] * shapes.weight[0].numel())
     copies = _in_channels_last(shapes) if shapes.channels_last else _in_plain_layout(shapes)
+    if _is_avx2() and shapes.weight.shape[2] > shapes.image.shape[2]:  # AVX-512 has code for it
+        copies = replace(copies, for_weight=_windows_for_weight(shapes))
     if wanted is None:
         return copies.forward
     for_input, for_weight, for_bias = wanted
@@ -219,8 +221,7 @@ def _in_plain_layout(shapes: _Shapes) -> _Copies:
         for_input = max(for_input, 2 * shapes.input)
     for_weight = max(image + output + weight - _bytes(shapes.weight), weight)
     if not _has_code_for_weight(shapes):
-        at_once = min(torch.get_num_threads(), len(shapes.image) * shapes.groups)
-        for_weight = at_once * (4 * _bytes(shapes.weight) + _a_group_unfolded(shapes))
+        for_weight = _windows_for_weight(shapes)
     return _Copies(
         forward=max(image + weight + output, output + shapes.output) - shapes.output,
         for_input=for_input,
@@ -256,14 +257,26 @@ def _has_code_for_weight(shapes: _Shapes) -> bool:
     return not wide and all(count > edges for count, edges in sizes)
 
 
-def _a_group_unfolded(shapes: _Shapes) -> int:
+def _windows_for_weight(shapes: _Shapes) -> int:
+    """Return the bytes for the weight's gradient where each thread copies windows to columns."""
+    at_once = min(torch.get_num_threads(), len(shapes.image) * shapes.groups)
     height, width = shapes.places
-    return int(shapes.weight[0].numel() * height * width * shapes.image.element_size())
+    columns = int(shapes.weight[0].numel() * height * width * shapes.image.element_size())
+    each = 4 * _bytes(shapes.weight) + columns
+    if not shapes.channels_last:
+        return at_once * each
+    of_one_group = shapes.input // len(shapes.image) // shapes.groups  # is copied to plain layout
+    first = 0 if shapes.depthwise else _bytes(shapes.weight)
+    return first + at_once * (each + of_one_group)
 
 
 def _whole_blocks(channels: int) -> int:
-    block = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+    block = 8 if _is_avx2() else 16
     return -(-channels // block) * block
+
+
+def _is_avx2() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from freezekit.bench.memory import measured_figures
 from freezekit.bench.static import predicted_memory, static_figures
@@ -37,9 +36,7 @@ def test_a_peak_is_predicted_with_the_workspace_that_the_allocator_sees(model, v
     workload = Workload(model, batch_size=batch, image_size=pixels.get(model, 64))
     real = measured_figures(workload, variant.spec, lean=variant.lean)
     predicted = predicted_memory(workload, variant, None)
-    # Without AVX-512 ConvNeXt's depthwise convolutions hold less than the rules say: the safe side.
-    most = 1.005 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1.04
-    assert 0.999 <= predicted.peak_bytes / real.peak_bytes <= most
+    assert 0.999 <= predicted.peak_bytes / real.peak_bytes <= 1.005
 
 
 def test_it_is_not_in_what_bench_predicts():
