@@ -7,9 +7,9 @@ them. These copies come from torch's allocator and are freed when the operator r
 shows them, but the peak of a step is often there.
 
 How large they are follows from the shapes. The rules were read off the allocator of torch 2.14 on
-machines with AVX-512 and with AVX2. `fit.workspace_check` compares them with real operators on each machine where
-`fit` runs, and `benchmarks/fit.py` with real steps. Other workspace, such as that of attention, and
-scratch memory of some kilobytes are left out.
+machines with AVX-512 and with AVX2. `fit.workspace_check` compares them with real operators on each
+machine where `fit` runs, and `benchmarks/fit.py` with real steps. Other workspace, such as that of
+attention, and scratch memory of some kilobytes are left out.
 """
 
 from __future__ import annotations
