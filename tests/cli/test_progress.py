@@ -10,10 +10,12 @@ import pytest
 from freezekit.bench.base_run import ProgressUpdate
 from freezekit.cli import result_files
 from freezekit.cli.progress import progress
+from freezekit.cli.sweep_progress import sweep_progress
 from freezekit.errors import OutputError
 from freezekit.results.files import UNCHANGED
 from freezekit.results.records import Parameters, Result, Row, Workload
 from freezekit.results.store import load
+from freezekit.sweep.asking import SweepProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,3 +75,14 @@ def test_a_disk_that_is_full_at_once_leaves_what_was_there(
     writer = result_files.ResultFiles([str(tmp_path / "r.json")])
     writer.write([_run("timm:a")], draw=True)
     assert str(writer.failed[0]).endswith("the file that was there is unchanged")
+
+
+def test_a_sweep_in_a_log_says_every_minute_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("freezekit.cli.sweep_progress.LOG_SECONDS", 0)
+    with sweep_progress() as show:
+        show(SweepProgress("training 2 candidates", 0, 20))
+        show(SweepProgress("training 2 candidates", 7, 20, ("full, seed 0 (7 of 10)",)))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["training 2 candidates", "  0 of 20 epochs", "  7 of 20 epochs"]
