@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from freezekit.handle.freeze import freeze_
     from freezekit.handle.frozen import Frozen
     from freezekit.model.loading import load_backbone
-    from freezekit.plugins.registry import Registry, load_registry
+    from freezekit.plugins.registering import load_registry
+    from freezekit.plugins.registry import Registry
     from freezekit.training.loop import Trained, train
     from freezekit.training.records import Epoch, Recipe, Trial
     from freezekit.verify import Check, Verification, verify_model
@@ -121,7 +122,7 @@ _LAZY = {
     "Verification": "freezekit.verify",
     "freeze_": "freezekit.handle.freeze",
     "load_backbone": "freezekit.model.loading",
-    "load_registry": "freezekit.plugins.registry",
+    "load_registry": "freezekit.plugins.registering",
     "plan": "freezekit.freezing.planning",
     "train": "freezekit.training.loop",
     "verify_model": "freezekit.verify",

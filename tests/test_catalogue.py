@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.strategies.catalogue import MODELS, PAGE, SCHEDULES, SPECS, page
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 
 
 def test_the_page_is_made_of_the_strategies() -> None:

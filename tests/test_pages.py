@@ -16,7 +16,7 @@ from rich.console import Console
 import freezekit
 from freezekit import testing
 from freezekit.cli import main
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.report.table import print_result
 from freezekit.results.store import load
 

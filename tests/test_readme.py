@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 
 if TYPE_CHECKING:
     import pytest

@@ -31,7 +31,7 @@ from freezekit.errors import FreezekitError, FreezekitWarning, ModelError
 from freezekit.freezing.planning import decide, view
 from freezekit.memory.fake import make_fake, needs_values
 from freezekit.model.flops import RECURRENT, flop_counter, flops_by_module
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.results.records import (
     FREES_LITTLE,
     CacheFigures,

@@ -15,7 +15,7 @@ from freezekit.bench.environment import command
 from freezekit.bench.forked import ForkServer
 from freezekit.bench.run import BenchOptions, BenchRun
 from freezekit.errors import FreezekitError, WorkerError
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 from freezekit.results.records import Result, Workload
 from freezekit.results.store import as_data
 from freezekit.results.variant import Variant

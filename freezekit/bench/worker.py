@@ -43,7 +43,7 @@ from freezekit.lean.native.core import core_in_use, is_to_be_built
 from freezekit.model.loading import check_name
 from freezekit.model.out_of_memory import is_out_of_memory
 from freezekit.model.own_folder import look_in_current_folder
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
 

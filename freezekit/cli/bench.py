@@ -185,7 +185,7 @@ def bench(
     from freezekit.compare.pairing import find_run
     from freezekit.engines.choose import make_engine
     from freezekit.gate.judge import check_gates
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.report.formats import RESULT_FORMATS
     from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked

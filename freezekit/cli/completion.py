@@ -157,7 +157,7 @@ def _values(option: OptionInfo) -> list[str]:
 
 
 def _registry(ctx: click.Context) -> Registry:
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     return load_registry(ctx.params.get("block") or ())
 

@@ -136,7 +136,7 @@ def extract(
     from freezekit.extraction.finding import find_boundary
     from freezekit.extraction.run import extract as run
     from freezekit.extraction.work import Work
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     if spec is not None and stage is not None:
         raise click.UsageError("-s and --stage both say where features are taken: leave out one")

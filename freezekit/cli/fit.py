@@ -145,7 +145,7 @@ def fit(
     """  # noqa: D301  # click reads the character
     from freezekit.cli.progress import progress
     from freezekit.fit.run import FitOptions, FitRun
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.report.formats import FIT_FORMATS
     from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked

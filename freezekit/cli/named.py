@@ -59,7 +59,7 @@ def schedules(name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
 def _list(kind: Kind, name: str | None, as_json: bool, block: tuple[str, ...]) -> None:
     """List the classes of a kind, or describe one."""
     from freezekit.plugins.loading import STRATEGY
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     registry = load_registry(block)
     is_strategy = kind is STRATEGY

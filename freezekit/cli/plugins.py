@@ -30,7 +30,7 @@ def plugins(ctx: click.Context, as_json: bool, strict: bool, block: tuple[str, .
     """
     if ctx.invoked_subcommand is not None:
         return
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     registry = load_registry(block)
     failed = [record for record in registry.plugins if record.status == "failed"]
@@ -73,7 +73,7 @@ def new(name: str, is_schedule: bool, folder: Path | None) -> None:
     The plugin is complete: a module, a test, a README and a pyproject.toml. It can be installed
     and tested as it is. No file is overwritten.
     """
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.plugins.scaffold import SCHEDULE, STRATEGY, write_plugin
 
     registry = load_registry()

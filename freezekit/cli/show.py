@@ -88,7 +88,7 @@ def show(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     _check_usage(
         {

@@ -55,7 +55,7 @@ def sweep(
     from freezekit.cli.sweep_begun import begin
     from freezekit.cli.sweep_run import run_and_show
     from freezekit.gate.judge_sweep import check_sweep_gates
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.report.formats import SWEEP_FORMATS
     from freezekit.report.output import check_replaceable, check_writable
     from freezekit.results.locking import locked

@@ -106,7 +106,7 @@ def train(
         --checkpoint run1 -o w.safetensors --resume
     """  # noqa: D301  # click reads the character
     from freezekit.cli.training_run import checked_device, run
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.training.recipes import checked
     from freezekit.training.records import Recipe
 

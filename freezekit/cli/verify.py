@@ -146,7 +146,7 @@ def verify(
     """  # noqa: D301  # click reads the character
     from rich.console import Console
 
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
 
     is_given = click.get_current_context().get_parameter_source
     _check_usage(

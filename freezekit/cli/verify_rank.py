@@ -21,7 +21,7 @@ from torch import distributed
 from freezekit.bench.worker import Event, failure, serve
 from freezekit.cli.verify_schedule import Asked, verify_here
 from freezekit.errors import FreezeError, FreezekitError
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 from freezekit.schedules import rendezvous
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from freezekit.freezing.planning import view
 from freezekit.handle.freeze import freeze_
 from freezekit.model.nested import tensors
 from freezekit.model.out_of_memory import is_out_of_memory
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 
 if TYPE_CHECKING:
     from torch import nn

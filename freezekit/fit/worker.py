@@ -25,7 +25,7 @@ from freezekit.fit.prediction import largest_predicted, predicted_at, row_bytes
 from freezekit.fit.records import limit_bytes
 from freezekit.fit.search import FIRST_TRIED
 from freezekit.fit.workspace_check import check_workspace
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,13 +22,15 @@ from freezekit.freezing.plan import FreezePlan
 from freezekit.freezing.without_head import headless_warning
 from freezekit.freezing.wrapped import check_model, staging_advice
 from freezekit.plugins.read_only import answer_of
-from freezekit.plugins.registry import Registry, default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.spec.strategy import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import nn
+
+    from freezekit.plugins.registry import Registry
 
 
 def plan(

@@ -13,7 +13,7 @@ from freezekit.freezing.planning import decide, view, warn
 from freezekit.freezing.thawing import thaw_warnings
 from freezekit.freezing.wrapped import check_model
 from freezekit.handle.frozen import Frozen
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.results.lean_text import budget_bytes
 
 if TYPE_CHECKING:

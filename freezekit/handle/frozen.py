@@ -24,7 +24,7 @@ from freezekit.handle.in_groups import (
     warning_of_groups,
     warnings_of_optimizer,
 )
-from freezekit.plugins.registry import Registry, default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.schedules.change import Change, Moments, Training, change, check_training
 from freezekit.schedules.epochs import check_lengths
 from freezekit.schedules.followed import FollowedSchedule
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from freezekit.cache.records import OnThaw
     from freezekit.freezing.describe import FreezeMap
     from freezekit.model.loss import LossFunction
+    from freezekit.plugins.registry import Registry
     from freezekit.spec.strategy import Strategy
     from freezekit.verify.records import ScheduleVerification, Verification
 

@@ -25,7 +25,7 @@ from freezekit.integrations.hugging_face_optimizer import fit_optimizer, optimiz
 from freezekit.integrations.hugging_face_states import put_state, take_state
 from freezekit.integrations.hugging_face_trainer import lengths_of, numbers_in, wrapper_of
 from freezekit.integrations.resuming import end_missed_epoch, warn_of_anew
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.spec.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from freezekit.errors import CacheError
 from freezekit.integrations.hugging_face_data import FeaturesForTrainer
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.schedules.asking import plan_of
 from freezekit.spec.timeline import Timeline
 

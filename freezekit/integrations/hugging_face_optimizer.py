@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from freezekit.errors import FreezeError
 from freezekit.integrations.regrouping import divide_groups, is_grouped, places_for
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 
 if TYPE_CHECKING:
     from torch import nn

@@ -31,7 +31,7 @@ from freezekit.integrations.resuming import (
     warn_of_anew,
     warn_of_another_plan,
 )
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.spec.schedule import Schedule
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from freezekit.errors import FreezekitError
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 from freezekit.training.peak import predicted_peak
 from freezekit.training.records import Recipe, Trial
 

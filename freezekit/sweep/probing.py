@@ -89,7 +89,7 @@ def probe(argument: Any, report: Callable[[Any], object]) -> Any:  # noqa: ARG00
     begin = time.monotonic()
     from freezekit.data.loading import load_training_data
     from freezekit.data.samples import ChosenSamples
-    from freezekit.plugins.registry import load_registry
+    from freezekit.plugins.registering import load_registry
     from freezekit.training.loop import train
 
     recipe = msgspec.convert(argument["recipe"], Recipe)

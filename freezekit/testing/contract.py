@@ -11,7 +11,7 @@ from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezekitError, PlanError, StagingError
 from freezekit.freezing.planning import plan as decide
 from freezekit.handle.freeze import freeze_
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.spec.grammar import format_named
 from freezekit.testing.cases import (
     changes,

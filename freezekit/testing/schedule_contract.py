@@ -11,7 +11,7 @@ import torch
 
 from freezekit.backbone.view import Backbone
 from freezekit.errors import FreezekitError, PlanError, ScheduleError, StagingError
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.spec.progress import Observation
 from freezekit.testing.cases import (
     changes,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from freezekit.data.loading import load_training_data
 from freezekit.errors import TrainingError
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.training.checkpoint import found_for, save_checkpoint
 from freezekit.training.facts import facts
 from freezekit.training.metrics import find_metrics

@@ -12,7 +12,7 @@ import msgspec
 from freezekit.data.loading import load_training_data
 from freezekit.errors import DataError, FreezekitError
 from freezekit.model.out_of_memory import is_out_of_memory
-from freezekit.plugins.registry import load_registry
+from freezekit.plugins.registering import load_registry
 from freezekit.results.records import Count, Natural, Record
 from freezekit.training.checkpoint import find_checkpoint
 from freezekit.training.facts import hold_out

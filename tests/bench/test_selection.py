@@ -6,7 +6,7 @@ import pytest
 
 from freezekit.bench.selection import LEAN_CHOICES, Lean, choose
 from freezekit.errors import SpecError
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.results.variant import BASELINE, Variant
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from freezekit.bench.stage_figures import staged_view
 from freezekit.bench.static import static_figures
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.results.records import Workload
 
 RESNET = Workload("torchvision:resnet18", batch_size=2, image_size=64)

@@ -15,7 +15,7 @@ from torch import nn
 
 from freezekit import PluginError, SpecError, StagingError, UnknownStrategyError
 from freezekit.plugins.discovery import find_plugins
-from freezekit.plugins.registry import default_registry, load_registry
+from freezekit.plugins.registering import default_registry, load_registry
 from freezekit.spec.grammar import format_named
 
 if TYPE_CHECKING:
@@ -567,7 +567,7 @@ def test_loading_needs_no_torch(site) -> None:
     example = Path(__file__).parents[2] / "plugins" / "example-plugin" / "freeze_biases.py"
     site.add("example", {"freeze_biases": example.read_text()})  # it annotates with Backbone
     code = (
-        "import sys, freezekit.plugins.registry as r; "
+        "import sys, freezekit.plugins.registering as r; "
         "x = r.load_registry(); print(len(x.strategies));"
         "x.create('biases:keep=fc + first-n-stages:n=1'); print('torch' in sys.modules)"
     )

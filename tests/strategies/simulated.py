@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from freezekit import Backbone, FreezePlan, Observed, Progress, load_backbone, plan
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

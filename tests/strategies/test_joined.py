@@ -18,7 +18,7 @@ from freezekit import (
     plan,
 )
 from freezekit.bench.selection import choose
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 
 if TYPE_CHECKING:
     from torch import nn

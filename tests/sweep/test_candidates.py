@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freezekit.errors import UnknownStrategyError
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.sweep.candidates import baseline_of, choose_rows
 
 MODELS = ("timm:test_vit",)

@@ -9,7 +9,7 @@ import torch
 
 from freezekit import Recipe, train
 from freezekit.data.batches import TensorSamples, val_loader
-from freezekit.plugins.registry import default_registry
+from freezekit.plugins.registering import default_registry
 from freezekit.training.caching import PrefixCaches
 from freezekit.training.trainer import Trainer
 from tests.training.trainings import REFREEZES, RESNET, VIT, learnt, recipe
