@@ -4,16 +4,19 @@ BIN := .venv/bin
 ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: bench test quick cluster check format docs zoo clean
+.PHONY: bench test quick exhaustive cluster check format docs zoo clean
 
 bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
 	$(BIN)/freezekit bench $(ARGS)
 
-test: .venv/.installed-dev  ## all tests, the slow ones too
+test: .venv/.installed-dev  ## the tests, the slow ones too
 	$(BIN)/python -m pytest --slow $(PARALLEL) $(ARGS)
 
 quick: .venv/.installed-dev  ## the tests without the slow ones
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+exhaustive: .venv/.installed-dev  ## all cases of all tests, which takes half as long again
+	$(BIN)/python -m pytest --slow --exhaustive $(PARALLEL) $(ARGS)
 
 cluster: .venv/.installed-dev  ## the tests on Ray, and on Slurm where there is one: some minutes
 	$(BIN)/python -m pytest --slow --cluster tests/engines $(ARGS)

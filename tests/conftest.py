@@ -27,12 +27,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption("--exhaustive", action="store_true", help="run all cases of each rule")
     parser.addoption("--cluster", action="store_true", help="run those on Ray and Slurm too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     skips = {
         "slow": None if config.getoption("--slow") else "slow: run with --slow",
+        "exhaustive": None if config.getoption("--exhaustive") else "run with --exhaustive",
         "cluster": None if config.getoption("--cluster") else "cluster: run with --cluster",
         "gpu": None if torch.cuda.is_available() else "needs a CUDA device",
     }

@@ -36,6 +36,7 @@ def test_bench_has_a_row_with_the_budget(tmp_path: Path) -> None:
     assert "budget:1GiB" in shown.output
 
 
+@pytest.mark.exhaustive
 def test_bench_says_what_does_not_fit_and_takes_features_and_schedules() -> None:
     spec = "-s", "first-n-stages:n=3", "--schedule", "head-only then full at 50%"
     step = "--static", "--image-size", "96", "--batch-size", "8"

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from freezekit import CacheError, FreezekitWarning, Frozen, freeze_
 from tests.cache.test_cached_training import BATCH, CLASSES, SIZE, Branches, data
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,8 +65,15 @@ def epochs(
     return losses, [t.detach().clone() for t in (*model.parameters(), *model.buffers())], dims
 
 
-@pytest.mark.parametrize("make", [vit, resnet])
-@pytest.mark.parametrize("way", ["memory", "folder with workers"])
+@pytest.mark.parametrize(
+    ("make", "way"),
+    [
+        (vit, "memory"),
+        (resnet, "folder with workers"),
+        exhaustive((vit, "folder with workers")),
+        exhaustive((resnet, "memory")),
+    ],
+)
 def test_a_training_through_a_schedule_has_the_bits_of_one_without_cache(
     make: Any, way: str, tmp_path: Path
 ) -> None:

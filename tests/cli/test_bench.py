@@ -128,6 +128,7 @@ def test_with_lean_on_the_baseline_alone_is_stock(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_default_strategies_with_lean_on(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     done = bench("timm:test_vit", "--static", "--lean", "on", "-o", str(file))

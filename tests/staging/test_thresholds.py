@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from freezekit.model.loading import load_backbone
 from freezekit.staging.stages import stage_model
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,10 +105,13 @@ FORCED: list[tuple[str, object, Model, tuple[int, int] | None]] = [
 ]
 
 
+LARGE = "timm:sequencer2d_s", "timm:efficientvim_m1", "torchvision:inception_v3"
+
+
 @pytest.mark.filterwarnings("ignore")  # the models' own
 @pytest.mark.parametrize(
     ("constant", "value", "model", "pixels"),
-    FORCED,
+    [exhaustive(case) if case[2] in LARGE else case for case in FORCED],
     ids=[f"{constant}={value}" for constant, value, *_ in FORCED],
 )
 def test_another_value_moves_the_stages(
