@@ -15,7 +15,7 @@ test: .venv/.installed-dev  ## the tests, the slow ones too
 quick: .venv/.installed-dev  ## the tests without the slow ones
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-exhaustive: .venv/.installed-dev  ## all cases of all tests, which takes half as long again
+exhaustive: .venv/.installed-dev  ## all cases of all tests, which takes longer
 	$(BIN)/python -m pytest --slow --exhaustive $(PARALLEL) $(ARGS)
 
 cluster: .venv/.installed-dev  ## the tests on Ray, and on Slurm where there is one: some minutes
