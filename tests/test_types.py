@@ -79,6 +79,7 @@ def test_the_code_of_the_guides_passes_mypy_strict(recipes: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_code_of_the_guides_passes_pyright_strict(recipes: Path) -> None:
     config: dict[str, Any] = {"typeCheckingMode": "strict", "include": ["."]}
     config |= dict.fromkeys(LEFT_UNTYPED, False)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from freezekit.cli import main
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,12 +54,12 @@ def test_show_json() -> None:
     [
         "torchvision:resnet50",
         "timm:vit_small_patch16_224",
-        "timm:vit_large_patch16_224",
-        "timm:hrnet_w18",
+        exhaustive("timm:vit_large_patch16_224"),
+        exhaustive("timm:hrnet_w18"),
         "timm:efficientnet_b0",
         "timm:coatnet_0_224",
         "torchvision:r3d_18",
-        "torchvision:raft_small",
+        exhaustive("torchvision:raft_small"),
         "torchvision:inception_v3",
         pytest.param("torchvision:fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
     ],
@@ -204,7 +205,7 @@ def test_explain_is_not_for_plans_and_parameters(option: tuple[str, ...]) -> Non
         ("torchvision:resnet18", 64, [16, 16]),
         ("timm:vit_tiny_patch16_224", 160, [101]),  # built for that size
         ("torchvision:r3d_18", 32, [16, 16, 16]),
-        ("torchvision:raft_small", 128, [64, 64]),
+        exhaustive(("torchvision:raft_small", 128, [64, 64])),
     ],
 )
 def test_image_size_is_what_is_built_and_observed(
