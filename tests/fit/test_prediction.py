@@ -15,6 +15,7 @@ from freezekit.fit.prediction import crossing, largest_predicted, predicted_at
 from freezekit.fit.search import largest_batch
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +48,8 @@ class Reads(Caches):
     ("workload", "variant", "limit"),
     [
         (TINY, Variant("full"), 40 * MIB),
-        (TINY, Variant("first-n-stages:n=2"), 40 * MIB),
-        (TINY, Variant("batch-norm", lean=True), 40 * MIB),
+        exhaustive((TINY, Variant("first-n-stages:n=2"), 40 * MIB)),
+        exhaustive((TINY, Variant("batch-norm", lean=True), 40 * MIB)),
         (replace(TINY, optimizer="adamw", channels_last=True), Variant("full"), 40 * MIB),
         (Workload("timm:test_vit", image_size=160), Variant("head-only", lean=True), 40 * MIB),
         (TINY, Variant("full"), 9 * MIB),
