@@ -184,7 +184,10 @@ class _Reader:
         of, name = (first, rest) if first in REFERENCES else (None, piece[0])
         name = name.removeprefix("memory.")  # where it stands in the result file
         if name not in self.units:
-            near = suggest(name, self.units) or f"; expected one of {', '.join(self.units)}"
+            near = suggest(name, (*self.units, *REFERENCES)) or (
+                f"; expected one of {', '.join(self.units)}; "
+                f"for the figure of another row, {', '.join(REFERENCES)}"
+            )
             self._fail(f"unknown figure {shortened(name)!r}{near}", piece)
         return Figure(name, of)
 

@@ -110,6 +110,8 @@ def _refused(text: str, shown: str = "") -> tuple[str, str]:
             "full.tim.ratio",
         ),
         ("x > 1", "unknown figure 'x'; expected one of trainable_fraction, peak_bytes, ", "x"),
+        ("peak_bytes > old", "; for the figure of another row, full, stock, baseline", "old"),
+        ("peak_bytes > base", "unknown figure 'base', did you mean 'baseline'", "base"),
         ("peak_bytes > 3Q", "unknown unit 'Q'; expected one of KiB", "3Q"),
         (
             "peak_bytes > 60%",
