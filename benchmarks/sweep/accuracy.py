@@ -5,11 +5,10 @@
     python -m benchmarks.sweep.accuracy --page                     # the tables of the page
 
 EfficientNet-Lite0 with ImageNet weights is trained on each set of `benchmarks.sweep.data`, five
-seeds a candidate, by `freezekit sweep`. No candidate is stopped early, so that each row is whole. The tables have counted
-operations and predicted memory: sets were trained in hours of different load, and their times, which
-the files have, are no measure.
-A row is a trained model of each seed; what is not trained yet is trained by the same command.
-Results are in results/sweep-SET.json.
+seeds a candidate, by `freezekit sweep`. No candidate is stopped early, so that each row is whole.
+What is not trained yet is trained by the same command. Results are in results/sweep-SET.json. The
+tables have counted operations and predicted memory. Times are in the files alone: the load of the
+machine was not the same throughout.
 """
 
 from __future__ import annotations
