@@ -71,6 +71,10 @@ class SweepRun:
         for rung in (*settings.rungs, settings.epochs):
             rows = [row for row in self._alive() if row.lr or row.candidate.lr == "auto"]
             jobs = [job for row in rows for job in trial_jobs(row, settings, rung)]
+            if self._work.deadline is None:
+                # Seed by seed: what is paired is near in time, and the load of a machine changes.
+                # With a deadline row by row, so that whole rows are done when it comes.
+                jobs.sort(key=lambda job: job.recipe.seed)
             until = "" if rung == settings.epochs else f" to epoch {rung}"
             self._answer(f"training {counted(len(rows), 'candidate')}{until}", jobs)
             if rung < settings.epochs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,6 +66,23 @@ def test_only_what_is_hopeless_is_stopped(tmp_path: Path):
     ] * 3
     trials = [each for each in asked(tmp_path / "log") if each[:2] == ["bias-only", "trial"]]
     assert {until for *_, until in trials} == {2}
+
+
+@pytest.mark.parametrize(
+    ("has_deadline", "first"),
+    [
+        (False, [("full", 0), ("head-only", 0), ("full", 1), ("head-only", 1)]),
+        (True, [("full", 0), ("full", 1), ("full", 2), ("head-only", 0)]),
+    ],
+)
+def test_what_is_paired_is_trained_together_unless_rows_must_be_whole(
+    tmp_path: Path, has_deadline: bool, first: list[tuple[str, int]]
+):
+    how = work(Answers(tmp_path / "answers"), tmp_path / "log", InThisProcess())
+    how = dataclasses.replace(how, deadline=time.time() + 600 if has_deadline else None)
+    SweepRun(empty(rows("head-only", lr=1e-3), replace(SETTINGS, rungs=())), how).run()
+    asked_for = [(label, seed) for label, kind, seed, *_ in asked(tmp_path / "log")]
+    assert asked_for[:4] == first
 
 
 def test_without_rungs_nothing_is_stopped(tmp_path: Path):
