@@ -1,6 +1,6 @@
 """What early stopping and the cache save, and whether the answer stays the same.
 
-    python -m benchmarks.sweep.savings build/sweep/digits
+    python -m benchmarks.sweep.savings build/sweep/faces
 
 The same sweep of EfficientNet-Lite0 four times: with and without early stopping, with and without
 the cache. Images are not augmented, so that features of training images can be kept. Epochs and
