@@ -89,7 +89,7 @@ def plan_digests(
     The model is observed once for all of them.
 
     Example:
-        >>> from freezekit.plugins.registry import default_registry
+        >>> from freezekit.plugins.registering import default_registry
         >>> from freezekit.results.records import Workload
         >>> work = Workload("timm:test_vit", batch_size=2, image_size=32)
         >>> found = plan_digests(work, ["full", "batch-norm"], default_registry())

@@ -43,7 +43,7 @@ def choose(
         SpecError: A spec cannot be read, or names an unknown strategy or option.
 
     Example:
-        >>> from freezekit.plugins.registry import default_registry
+        >>> from freezekit.plugins.registering import default_registry
         >>> [found.label for found in choose(["batch-norm"], default_registry(), "on")]
         ['full', 'batch-norm [lean]']
         >>> [found.label for found in choose(["batch-norm"], default_registry(), "both")]
@@ -79,7 +79,7 @@ def empty_rows(variants: Sequence[Variant], registry: Registry) -> tuple[Row, ..
     """Return a row without figures for each variant, with the plugin that its strategy is from.
 
     Example:
-        >>> from freezekit.plugins.registry import default_registry
+        >>> from freezekit.plugins.registering import default_registry
         >>> empty_rows([BASELINE], default_registry())[0].plugin.distribution
         'freezekit'
     """

@@ -27,7 +27,7 @@ def staged_view(workload: Workload, registry: Registry) -> Backbone | None:
 
     Example:
         >>> from freezekit.results.records import Workload
-        >>> from freezekit.plugins.registry import default_registry
+        >>> from freezekit.plugins.registering import default_registry
         >>> seen = staged_view(Workload("torchvision:resnet18"), default_registry())
         >>> [stage.name for stage in seen.stages][:2]
         ['stem', 'layer1']

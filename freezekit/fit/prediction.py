@@ -83,8 +83,8 @@ def largest_predicted(
         >>> from freezekit.results.records import Workload
         >>> from freezekit.results.variant import BASELINE
         >>> tiny = Workload("timm:test_resnet", image_size=32)
-        >>> found = largest_predicted(tiny, BASELINE, None, limit=10_000_000)
-        >>> found.memory.peak_bytes <= 10_000_000 < found.next_peak_bytes
+        >>> found = largest_predicted(tiny, BASELINE, None, limit=20_000_000)
+        >>> found.memory.peak_bytes <= 20_000_000 < found.next_peak_bytes
         True
     """
     try:
