@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -27,6 +27,17 @@ def storable(ctx: click.Context, param: click.Parameter, value: N) -> N:  # noqa
     if isinstance(value, float) and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no finite number")
     return value
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds options to a command, in this order."""
+
+    def add(command: Any) -> Any:  # Any: click's own
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 block_option = click.option(
@@ -81,7 +92,7 @@ num_classes_option = click.option(
 
 seed_option = click.option("--seed", type=int, default=0, show_default=True, callback=storable)
 
-_WORKLOAD = (
+workload_options = with_options(
     image_size_option,
     num_classes_option,
     click.option("--pretrained", is_flag=True, help="Load the library's default weights."),
@@ -105,6 +116,7 @@ _WORKLOAD = (
     click.option("--loss", metavar="FILE.py:FUNCTION", help="From the model's output to a scalar."),
     seed_option,
 )
+"""A training step, but for its batch size."""
 
 
 threads_option = click.option(
@@ -115,7 +127,7 @@ threads_option = click.option(
 )
 
 
-_ENGINE = (
+engine_options = with_options(
     click.option(
         "--engine",
         "engine_name",
@@ -130,26 +142,12 @@ _ENGINE = (
         "machine without; the partition for slurm.",
     ),
 )
-
-
-def engine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that choose an engine."""
-    for option in reversed(_ENGINE):
-        command = option(command)
-    return command
-
-
-def workload_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that describe a training step, but for its batch size."""
-    for option in reversed(_WORKLOAD):
-        command = option(command)
-    return command
-
+"""Where a command runs."""
 
 EPOCHS = 10
 """Epochs of a schedule's run, if none are given."""
 
-_SCHEDULE = (
+schedule_options = with_options(
     click.option(
         "--schedule",
         "schedule",
@@ -171,10 +169,4 @@ _SCHEDULE = (
         help="Optimizer steps of an epoch, with --schedule; times such as '500step' need it.",
     ),
 )
-
-
-def schedule_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that describe a schedule and its run."""
-    for option in reversed(_SCHEDULE):
-        command = option(command)
-    return command
+"""A schedule, and its run."""

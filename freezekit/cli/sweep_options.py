@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from freezekit.cli.completion import complete_schedule, complete_spec
 from freezekit.cli.duration import DurationType
 from freezekit.cli.gates import fail_if_option_of_sweep
 from freezekit.cli.lean_option import METAVAR, LeanRowsType
-from freezekit.cli.options import block_option, storable
-from freezekit.cli.training_options import RECIPE_OPTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from freezekit.cli.options import block_option, storable, with_options
+from freezekit.cli.training_options import DATA_OPTIONS, RECIPE_OPTIONS
 
 EPOCHS = 5
 
 
-_OPTIONS = (
-    click.option(
-        "--data",
-        metavar="FOLDER",
-        help="Your images: a folder of class folders; one with train and val; imagefolder:FOLDER; "
-        "or file.py:function, which returns datasets for training and validation.",
-    ),
+sweep_options = with_options(
+    *DATA_OPTIONS,
     click.option(
         "-s",
         "--strategy",
@@ -99,20 +89,6 @@ _OPTIONS = (
         "file.py:function.",
     ),
     click.option(
-        "--val-fraction",
-        type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
-        default=0.2,
-        show_default=True,
-        help="The part of each class to validate on, where the data has no split.",
-    ),
-    click.option(
-        "--bad-images",
-        type=click.Choice(["error", "skip"]),
-        default="error",
-        show_default=True,
-        help="What becomes of images that cannot be read.",
-    ),
-    click.option(
         "--early-stopping/--no-early-stopping",
         default=True,
         show_default=True,
@@ -168,10 +144,4 @@ _OPTIONS = (
     ),
     block_option,
 )
-
-
-def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""All but the models."""

@@ -8,8 +8,15 @@ import click
 
 from freezekit.cli.completion import complete_model, complete_schedule, complete_spec
 from freezekit.cli.lean_option import LeanCommand, LeanType
-from freezekit.cli.options import block_option, image_size_option, seed_option, storable
-from freezekit.cli.training_options import RateType, data_options, recipe_options
+from freezekit.cli.options import (
+    block_option,
+    image_size_option,
+    seed_option,
+    storable,
+    threads_option,
+    with_options,
+)
+from freezekit.cli.training_options import DATA_OPTIONS, RECIPE_OPTIONS, RateType
 from freezekit.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +27,7 @@ EPOCHS = 5
 
 @click.command(cls=LeanCommand)
 @click.argument("model", shell_complete=complete_model)
-@data_options
+@with_options(*DATA_OPTIONS)
 @click.option(
     "-s",
     "--strategy",
@@ -54,7 +61,16 @@ EPOCHS = 5
     metavar="[on|off|budget:SIZE]",
     help="Save only the tensors that gradients need, perhaps within a budget of memory.",
 )
-@recipe_options
+@with_options(*RECIPE_OPTIONS)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="FILE.py:FUNCTION",
+    help="A further figure, from the logits and labels of the validation to a number; may "
+    "be given several times.",
+)
+@threads_option
 @seed_option
 @click.option(
     "-o",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from freezekit.cli.options import storable, threads_option
+from freezekit.cli.options import storable
 
 
 class RateType(click.ParamType[float | Literal["auto"]]):
@@ -27,43 +27,30 @@ class RateType(click.ParamType[float | Literal["auto"]]):
         return rate
 
 
-def data_options(command: Any) -> Any:  # Any: click's own
-    """Add the options that say which images are trained on."""
-    options = (
-        click.option(
-            "--data",
-            metavar="FOLDER",
-            help="Your images: a folder of class folders, or one with train/ and val/; "
-            "imagefolder:FOLDER (Hugging Face); or file.py:function.",
-        ),
-        click.option(
-            "--val-fraction",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=0.2,
-            show_default=True,
-            help="The part of each class that is held out for validation, without val/.",
-        ),
-        click.option(
-            "--bad-images",
-            type=click.Choice(["error", "skip"]),
-            default="error",
-            show_default=True,
-            help="What becomes of images that cannot be read.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-_METRIC = click.option(
-    "--metric",
-    "metrics",
-    multiple=True,
-    metavar="FILE.py:FUNCTION",
-    help="A further figure, from the logits and labels of the validation to a number; may "
-    "be given several times.",
+DATA_OPTIONS = (
+    click.option(
+        "--data",
+        metavar="FOLDER",
+        help="Your images: a folder of class folders; one with train/ and val/; "
+        "imagefolder:FOLDER (Hugging Face); or file.py:function, which returns datasets for "
+        "training and validation.",
+    ),
+    click.option(
+        "--val-fraction",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.2,
+        show_default=True,
+        help="The part of each class to validate on, where the data has no split.",
+    ),
+    click.option(
+        "--bad-images",
+        type=click.Choice(["error", "skip"]),
+        default="error",
+        show_default=True,
+        help="What becomes of images that cannot be read.",
+    ),
 )
+"""Which images are trained on and validated on."""
 
 RECIPE_OPTIONS = (
     click.option(
@@ -134,11 +121,4 @@ RECIPE_OPTIONS = (
         help="Processes that read images.",
     ),
 )
-"""Options of a training that a sweep has too."""
-
-
-def recipe_options(command: Any) -> Any:  # Any: click's own
-    """Add the options that say how a training goes."""
-    for option in reversed((*RECIPE_OPTIONS, _METRIC, threads_option)):
-        command = option(command)
-    return command
+"""How a training goes."""
