@@ -16,6 +16,7 @@ import pytest
 from freezekit.bench.processes import Workers, job_for
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
+from tests.sampled import sampled
 
 if TYPE_CHECKING:
     from freezekit.bench.forked import ForkServer
@@ -213,7 +214,7 @@ with ForkServer() as server, Workers(server) as workers:
 WAYS_TO_LIVE_ON = ("waits", "holds_the_lock", "stops")
 
 
-@pytest.mark.parametrize("made", ["new", "forked"])
+@pytest.mark.parametrize("made", sampled(["forked", "new"], every=2))
 def test_workers_end_when_their_parent_is_killed(deadly: str, tmp_path: Path, made: str) -> None:
     told = {how: tmp_path / how for how in WAYS_TO_LIVE_ON}
     jobs = [json.dumps(job("memory", f"{deadly}:{how}")) for how in WAYS_TO_LIVE_ON]

@@ -128,8 +128,10 @@ def test_the_same_twice(net):
     [
         ("torchvision:resnet18", "batch-norm", {}),
         ("torchvision:mobilenet_v3_small", "first-n-stages:n=2", {"channels_last": True}),
-        ("torchvision:mobilenet_v3_small", "full", {"dtype": "bfloat16", "optimizer": "adam"}),
-        ("timm:vit_tiny_patch16_224", "full", {"optimizer": "adamw"}),
+        exhaustive(
+            ("torchvision:mobilenet_v3_small", "full", {"dtype": "bfloat16", "optimizer": "adam"})
+        ),
+        exhaustive(("timm:vit_tiny_patch16_224", "full", {"optimizer": "adamw"})),
         ("timm:vit_tiny_patch16_224", "first-n-stages:n=6", {"amp": "bfloat16"}),
     ],
 )
@@ -145,7 +147,7 @@ def test_fake_equals_real_byte_for_byte(model, spec, options):
     ("model", "spec", "batch_size"),
     [
         ("timm:test_resnet", "full", 2),
-        ("timm:test_resnet", "batch-norm", 2),
+        exhaustive(("timm:test_resnet", "batch-norm", 2)),
         ("torchvision:resnet18", "bias-only", 26),  # its peak is where pooling is undone
         ("torchvision:mobilenet_v3_small", "bias-only", 2),  # it has dropout
     ],
@@ -251,7 +253,7 @@ def test_the_digest_tells_trainable_sets_apart():
     [
         ("torchvision:mc3_18", 32, (2, 3, 16, 32, 32)),
         exhaustive(("torchvision:raft_small", 128, (2, 3, 128, 128))),
-        ("torchvision:lraspp_mobilenet_v3_large", 64, (2, 3, 64, 64)),
+        exhaustive(("torchvision:lraspp_mobilenet_v3_large", 64, (2, 3, 64, 64))),
         ("torchvision:quantized_resnet18", 32, (2, 3, 32, 32)),
     ],
 )

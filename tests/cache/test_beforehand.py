@@ -19,6 +19,7 @@ from freezekit.cache.untouched import in_training
 from freezekit.errors import CacheError
 from freezekit.model.flops import forward_flops
 from tests.cache.test_cached_training import Branches
+from tests.sampled import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ def found(model: nn.Module) -> tuple[tuple[str, ...], int]:
     return tuple(map(str, prefix.cut)), prefix.numbers * prefix.dtype.itemsize
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", sampled(MODELS, every=2))
 def test_cut_and_bytes_are_those_that_a_search_finds(name: str) -> None:
     """At each boundary, from one record of a training in which nothing is frozen."""
     torch.manual_seed(0)

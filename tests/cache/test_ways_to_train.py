@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from freezekit import CacheError, freeze_
 from tests.cache.test_cached_training import BATCH, CLASSES, SIZE, data
+from tests.sampled import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def averages(model: nn.Module, groups: list[Any], dataset: Dataset[Any]) -> Trai
 
 
 @pytest.mark.parametrize("train", [mixed_precision, accumulation, averages])
-@pytest.mark.parametrize("make", [vit, resnet])
+@pytest.mark.parametrize("make", sampled([vit, resnet], every=2))
 def test_it_has_the_bits_of_a_training_without_cache(
     train: Callable[..., Trained], make: Callable[[], nn.Module]
 ) -> None:

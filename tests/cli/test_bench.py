@@ -17,6 +17,7 @@ import torch
 
 from freezekit.results.store import load
 from tests.fork_server import run
+from tests.sampled import exhaustive, sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,8 +324,8 @@ def test_a_model_that_cannot_be_had_costs_itself_alone(tmp_path: Path) -> None:
     ("model", "message"),
     [
         ("timm:no_such_model", "timm has no model 'no_such_model'"),
-        ("no_such.py:build", "there is no file 'no_such.py'"),
-        ("resnet18", "did you mean 'torchvision:resnet18' or"),
+        exhaustive(("no_such.py:build", "there is no file 'no_such.py'")),
+        exhaustive(("resnet18", "did you mean 'torchvision:resnet18' or")),
     ],
 )
 def test_all_names_are_looked_up_before_anything_is_measured(
@@ -439,7 +440,7 @@ def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", ["measuring memory", "timing steps"])
+@pytest.mark.parametrize("phase", sampled(["timing steps", "measuring memory"], every=2))
 def test_ctrl_c_stops_and_keeps_what_is_done(tmp_path: Path, phase: str) -> None:
     file, page = tmp_path / "r.json", tmp_path / "r.html"
     outputs = ("-o", str(file), "-o", str(page))

@@ -65,7 +65,9 @@ def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
     assert "it is what `freezekit fit` wrote" in refused.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--batch-size", "32")])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--batch-size", "32"), marks=pytest.mark.exhaustive)]
+)
 def test_what_fits_replaces_what_fitted(tmp_path: Path, options: tuple[str, ...]) -> None:
     out, page = tmp_path / "fit.json", tmp_path / "fit.md"
     page.touch()

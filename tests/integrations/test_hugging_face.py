@@ -34,6 +34,7 @@ from tests.integrations.hugging_face_training import (
     plain,
     vit,
 )
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ def test_the_bits_are_those_of_a_plain_loop(
     ("text", "options"),
     [
         (TIMELINE, {}),
-        ("auto-rgn:batches=2,freeze_below=0.2", {}),
+        exhaustive(("auto-rgn:batches=2,freeze_below=0.2", {})),
         (PLATEAU, {"eval_strategy": "steps", "eval_steps": 2}),
         (WITH_RATES, {"gradient_accumulation_steps": 3}),
     ],

@@ -47,6 +47,7 @@ from tests.integrations.lightning_training import (
     steps,
     trainer,
 )
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,7 +139,7 @@ def test_groups_of_the_handle_and_a_rate_of_the_callback_give_the_same() -> None
     ("text", "options"),
     [
         (TIMELINE, {}),
-        ("auto-rgn:batches=2,freeze_below=0.2", {}),
+        exhaustive(("auto-rgn:batches=2,freeze_below=0.2", {})),
         ("on-plateau:metric=val_loss,patience=1,min_delta=1.0", {}),
         (
             "full then first-n-stages:n=2 at 1step then full at 4step",

@@ -75,7 +75,11 @@ def detector_steps(model: nn.Module, frozen: Frozen, steps: int = 2) -> list[dic
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if i else ()) for i, n in enumerate(DETECTORS)]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.exhaustive if i > 1 else ())
+        for i, n in enumerate(DETECTORS)
+    ],
 )
 def test_a_detector_trains_with_its_prefix_frozen_and_lean_has_the_same_bits(name: str) -> None:
     found = []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from freezekit import FreezekitWarning, Frozen, freeze_
 from freezekit.lean.compiled.mask_operators import PACK, UNPACK, splits_of
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +123,7 @@ def by_method(model: Any) -> Any:
     [
         by_method,
         lambda model: torch.compile(model, dynamic=True),
-        lambda model: torch.compile(model, mode="reduce-overhead"),
+        exhaustive(lambda model: torch.compile(model, mode="reduce-overhead")),
         lambda model: torch.compile(model.to(memory_format=torch.channels_last)),
     ],
     ids=["method", "dynamic", "reduce-overhead", "channels-last"],

@@ -159,7 +159,7 @@ def check_order(model: nn.Module, stages: tuple[Stage, ...]) -> None:
         assert all(end < begin for begin in later), stages[at].name
 
 
-@pytest.mark.parametrize("name", sampled(TORCHVISION, every=2))
+@pytest.mark.parametrize("name", sampled(TORCHVISION, every=4))
 def test_torchvision_families(name: str) -> None:
     model = load_backbone(f"torchvision:{name}", device="meta")
     stages = find_stages(model)
@@ -167,7 +167,7 @@ def test_torchvision_families(name: str) -> None:
     check_partition(model, stages)
 
 
-@pytest.mark.parametrize("name", sampled(TIMM, every=2))
+@pytest.mark.parametrize("name", sampled(TIMM, every=4))
 def test_timm_families(name: str) -> None:
     model = load_backbone(f"timm:{name}", device="meta")
     stages = find_stages(model)
@@ -319,7 +319,7 @@ SPREAD = (
 )
 
 
-@pytest.mark.parametrize("name", sampled(SPREAD.split(), every=4))
+@pytest.mark.parametrize("name", sampled(SPREAD.split(), every=8))
 def test_a_spread_of_timm_is_complete_disjoint_and_in_order(name: str) -> None:
     model = load_backbone(f"timm:{name}", device="meta")
     stages = find_stages(model)
@@ -344,7 +344,7 @@ PREFIXES = {
 }
 
 
-@pytest.mark.parametrize("name", sampled(PREFIXES, every=2))
+@pytest.mark.parametrize("name", sampled(PREFIXES, every=4))
 def test_a_frozen_prefix_is_clean(name: str) -> None:
     model = meta_copy(load_backbone(name, device="meta", **PREFIXES[name]))
     stages = find_stages(model)

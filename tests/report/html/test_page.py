@@ -21,6 +21,7 @@ from freezekit.report.output import write
 from freezekit.results.locking import locked
 from freezekit.results.records import Result, Row, Workload
 from freezekit.results.store import from_json, load, to_json
+from tests.sampled import sampled
 
 MakeResult = Callable[..., Result]
 ROOT = Path(__file__).parents[3]
@@ -228,7 +229,7 @@ def run_without(names: set[str], *args: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", ["altair", "jinja2", "vl_convert"])
+@pytest.mark.parametrize("name", sampled(["altair", "jinja2", "vl_convert"], every=3))
 def test_a_missing_extra_is_told_before_anything_is_measured(tmp_path: Path, name: str) -> None:
     stored = str(RESULTS / "readme-bench.json")
     page = str(tmp_path / "r.html")
