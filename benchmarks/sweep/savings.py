@@ -1,11 +1,12 @@
 """What early stopping and the cache save, and whether the answer stays the same.
 
+    python -m benchmarks.sweep.savings build/sweep/clipart
     python -m benchmarks.sweep.savings build/sweep/faces
 
 The same sweep of EfficientNet-Lite0 four times: with and without early stopping, with and without
 the cache. Images are not augmented, so that features of training images can be kept. Epochs and
-operations are counted; times are of one run, on a machine that may be shared. The result is in
-results/sweep-savings.json.
+operations are counted; times are of one run, on a machine that may be shared. The result of each
+set is in results/sweep-savings.json.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ SPECS = (
     "first-n-stages:n=2",
     "batch-norm",
     "bias-only",
+    "norm-only",
     "layer-decay",
 )
+SCHEDULES = ("chain-thaw",)
 SETTINGS = ("--seeds", "3", "--epochs", "8", "--image-size", "64", "--batch-size", "16")
 WAYS = {
     "whole": ("--no-early-stopping", "--cache", "off"),
@@ -49,13 +52,15 @@ def main(images: Path) -> None:
         found = [
             _swept(images, way, Path(folder) / f"{way.replace(' ', '-')}.json") for way in WAYS
         ]
-    write_whole(FILE, {"env": environment(), "images": images.name, "sweeps": found})
+    kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    write_whole(FILE, kept | {images.name: {"env": environment(), "sweeps": found}})
     click.echo(json.dumps(found, indent=1))
 
 
 def _swept(images: Path, way: str, output: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "freezekit", "sweep", MODEL, "--data", str(images)]
     command += [word for spec in SPECS for word in ("-s", spec)]
+    command += [word for text in SCHEDULES for word in ("--schedule", text)]
     command += [*SETTINGS, "--augment", "none", "--lr", "1e-3", *WAYS[way], "-o", str(output)]
     subprocess.run(command, check=True)
     sweep = load_sweep(output)
