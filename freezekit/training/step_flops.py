@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from freezekit.bench.static import count_step
+from freezekit.bench.counting import count_step
 from freezekit.budget import choosing_nothing
 from freezekit.cache.untouched import in_training
 from freezekit.errors import FreezekitError

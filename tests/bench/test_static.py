@@ -4,8 +4,9 @@ import msgspec
 import pytest
 import torch
 
+from freezekit.bench.counting import count_parameters
 from freezekit.bench.memory import measured_figures, traced_memory
-from freezekit.bench.static import count_parameters, static_figures
+from freezekit.bench.static import static_figures
 from freezekit.bench.workload import build, describe_workload
 from freezekit.errors import ModelError, PlanError
 from freezekit.results.records import Flops, Memory, Workload
