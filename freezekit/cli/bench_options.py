@@ -13,6 +13,7 @@ from freezekit.cli.options import (
     OUTPUT_HELP,
     block_option,
     engine_options,
+    output_option,
     storable,
     strategies_option,
     threads_option,
@@ -49,15 +50,8 @@ bench_options = with_options(
         help="Optimizer steps of an epoch, with --schedule. They weigh the phases, and are not all "
         f"run.  [default: {STEPS_PER_EPOCH}]",
     ),
-    click.option(
-        "-o",
-        "--output",
-        "outputs",
-        multiple=True,
-        metavar="FILE",
-        type=click.Path(),
-        help=f"{OUTPUT_HELP} A complete run in a .json file stays there until the new run is "
-        "complete.",
+    output_option(
+        f"{OUTPUT_HELP} A complete run in a .json file stays there until the new run is complete.",
     ),
     click.option(
         "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, callback=storable

@@ -13,6 +13,7 @@ from freezekit.cli.lean_option import METAVAR, LeanRowsType, check_eager
 from freezekit.cli.options import (
     DEFAULT_SPECS,
     block_option,
+    output_option,
     storable,
     strategies_option,
     threads_option,
@@ -98,15 +99,7 @@ NOT_OF_SPEED = ("batch_size", "input_shape", "pretrained", "seed")
     metavar="FILE.json",
     help="A bench result of the same step: shows images per second.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(),
-    help="Write .json or .md; may be given several times. Only files of `fit` are replaced.",
-)
+@output_option("Write .json or .md; may be given several times. Only files of `fit` are replaced.")
 @workload_options
 @threads_option
 @block_option

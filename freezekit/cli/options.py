@@ -76,6 +76,20 @@ OUTPUT_HELP = (
     "replaced."
 )
 
+
+def output_option(help_text: str) -> Callable[[Any], Any]:
+    """Return `-o FILE`, which may be given several times."""
+    return click.option(
+        "-o",
+        "--output",
+        "outputs",
+        multiple=True,
+        metavar="FILE",
+        type=click.Path(),
+        help=help_text,
+    )
+
+
 image_size_option = click.option(
     "--image-size",
     type=click.IntRange(min=1),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from freezekit.cli.options import OUTPUT_HELP
+from freezekit.cli.options import OUTPUT_HELP, output_option
 from freezekit.cli.sweep_file import is_sweep
 from freezekit.errors import OutputError
 
@@ -22,15 +22,7 @@ T = TypeVar("T")
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="RESULTS.json...", type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(),
-    help=f"{OUTPUT_HELP} Without -o the tables are printed.",
-)
+@output_option(f"{OUTPUT_HELP} Without -o the tables are printed.")
 @click.option(
     "--explain", is_flag=True, help="Print the tables with all notes, and what the columns mean."
 )

@@ -8,7 +8,7 @@ from freezekit.cli.completion import complete_schedule, complete_spec
 from freezekit.cli.duration import DurationType
 from freezekit.cli.gates import fail_if_option_of_sweep
 from freezekit.cli.lean_option import METAVAR, LeanRowsType
-from freezekit.cli.options import block_option, storable, with_options
+from freezekit.cli.options import block_option, output_option, storable, with_options
 from freezekit.cli.training_options import DATA_OPTIONS, RECIPE_OPTIONS
 
 EPOCHS = 5
@@ -119,14 +119,8 @@ sweep_options = with_options(
         help="Of the Ray cluster, or the partition of Slurm. Default for Ray: one that is started "
         "here.",
     ),
-    click.option(
-        "-o",
-        "--output",
-        "outputs",
-        multiple=True,
-        metavar="FILE",
-        type=click.Path(),
-        help="Write .json, .csv, .md or .html; may be given several times. Only files that "
+    output_option(
+        "Write .json, .csv, .md or .html; may be given several times. Only files that "
         "freezekit wrote are replaced.",
     ),
     fail_if_option_of_sweep,
