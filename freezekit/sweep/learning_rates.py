@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.errors import TrainingError
@@ -87,41 +85,16 @@ def pilot_epochs(candidate: Candidate, epochs: int) -> int:
 def best_rate(pilots: Sequence[Trial], settings: Settings) -> float | None:
     """Return the rate of the best pilot, None where none ended.
 
-    The metric decides; of equal ones the lower loss; then the lower rate. Accuracies that the
-    held-out images do not tell apart from the best one count as equal: few images show a best rate
-    by chance, and the loss on them shows a bad one.
+    The metric decides; of equal ones the lower loss; then the lower rate.
     """
     sign = 1 if settings.higher_is_better else -1
     able = []
     for pilot in pilots:
-        figure, loss = last_figure(pilot, settings.metric), last_figure(pilot, "loss")
-        rate = pilot.recipe.lr
-        if pilot.status == "ok" and figure is not None and rate != "auto":
-            able.append((-sign * figure, math.inf if loss is None else loss, rate, pilot))
-    if not able:
-        return None
-    best = min(able, key=itemgetter(0, 1, 2))
-    by_accuracy = settings.metric == "accuracy"
-    equal = [
-        each
-        for each in able
-        if each[0] == best[0] or (by_accuracy and not told_apart(best[3], each[3]))
-    ]
-    return min(equal, key=itemgetter(1, 2))[2]
-
-
-def told_apart(pilot: Trial, other: Trial) -> bool:
-    """Return whether the held-out images show that one pilot is right more often than another.
-
-    The 95 % interval of Bonett and Price (2012) of a difference of paired proportions decides: with
-    b images that only the one has right, and c that only the other has, (b - c) / sqrt(b + c + 2)
-    beyond 1.96. Without the bits of both, their accuracies stand for themselves.
-    """
-    if pilot.correct is None or other.correct is None:
-        return True
-    one, two = (int.from_bytes(base64.b64decode(each)) for each in (pilot.correct, other.correct))
-    only_one, only_two = (one & ~two).bit_count(), (two & ~one).bit_count()
-    return abs(only_one - only_two) > 1.96 * math.sqrt(only_one + only_two + 2)
+        figure = last_figure(pilot, settings.metric)
+        if pilot.status == "ok" and figure is not None and pilot.recipe.lr != "auto":
+            loss = last_figure(pilot, "loss")
+            able.append((-sign * figure, math.inf if loss is None else loss, pilot.recipe.lr))
+    return min(able)[2] if able else None
 
 
 def grid_notes(rows: Sequence[SweepRow], settings: Settings) -> tuple[str, ...]:
