@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.errors import TrainingError
@@ -19,6 +20,9 @@ STEP = 5.0  # between rates: the best one differs by this much between `full` an
 
 HOLD_OUT = 0.2
 """The part of the training images that pilots are validated on. Validation images choose none."""
+
+HELD_OUT_IMAGES = 100
+"""With fewer images, rates are told apart by chance: pilots hold out several parts."""
 
 
 def default_grid(optimizer: str) -> tuple[float, ...]:
@@ -82,19 +86,45 @@ def pilot_epochs(candidate: Candidate, epochs: int) -> int:
     return epochs if candidate.schedule else (epochs + 1) // 2
 
 
-def best_rate(pilots: Sequence[Trial], settings: Settings) -> float | None:
-    """Return the rate of the best pilot, None where none ended.
+def pilot_parts(settings: Settings, train_samples: int) -> int:
+    """Return how many parts pilots hold out, one after the other.
 
-    The metric decides; of equal ones the lower loss; then the lower rate.
+    As many as have `HELD_OUT_IMAGES` together, and no more than have all images together. With a
+    budget of time one: more epochs are worth more.
+
+    Example:
+        >>> from freezekit.sweep.records import Settings
+        >>> [pilot_parts(Settings(5, (0,)), images) for images in (120, 208, 500, 10_000)]
+        [5, 3, 1, 1]
+        >>> pilot_parts(Settings(5, (0,), budget_seconds=60.0), 120)
+        1
+    """
+    if settings.budget_seconds is not None:
+        return 1
+    images = max(1.0, HOLD_OUT * train_samples)
+    return min(math.ceil(HELD_OUT_IMAGES / images), round(1 / HOLD_OUT))
+
+
+def best_rate(pilots: Sequence[Trial], settings: Settings) -> float | None:
+    """Return the rate of the best pilots, None where no rate has pilots that all ended.
+
+    The metric decides, as the mean over the parts that were held out; of equal ones the lower loss;
+    then the lower rate.
     """
     sign = 1 if settings.higher_is_better else -1
     able = []
-    for pilot in pilots:
-        figure = last_figure(pilot, settings.metric)
-        if pilot.status == "ok" and figure is not None and pilot.recipe.lr != "auto":
-            loss = last_figure(pilot, "loss")
-            able.append((-sign * figure, math.inf if loss is None else loss, pilot.recipe.lr))
+    for rate in {pilot.recipe.lr for pilot in pilots if pilot.recipe.lr != "auto"}:
+        alike = [pilot for pilot in pilots if pilot.recipe.lr == rate]
+        figure, loss = _mean(alike, settings.metric), _mean(alike, "loss")
+        if figure is not None and all(pilot.status == "ok" for pilot in alike):
+            able.append((-sign * figure, math.inf if loss is None else loss, rate))
     return min(able)[2] if able else None
+
+
+def _mean(pilots: Sequence[Trial], metric: str) -> float | None:
+    figures = [last_figure(pilot, metric) for pilot in pilots]
+    known = [figure for figure in figures if figure is not None]
+    return fmean(known) if len(known) == len(figures) else None
 
 
 def grid_notes(rows: Sequence[SweepRow], settings: Settings) -> tuple[str, ...]:
