@@ -149,6 +149,7 @@ def test_an_image_that_is_given_by_name() -> None:
 def test_functional_transforms_of_a_compiled_function() -> None:
     model, _ = made(lean=True)
     stock, _ = made(lean=False)
+    samples = images()
 
     def of_samples(net: nn.Module) -> dict[str, Tensor]:
         def loss(values: dict[str, Tensor], image: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def test_functional_transforms_of_a_compiled_function() -> None:
             return out.square().sum()
 
         values = {name: p.detach() for name, p in net.named_parameters()}
-        return torch.vmap(torch.func.grad(loss), (None, 0))(values, images())  # type: ignore[no-any-return]
+        return torch.vmap(torch.func.grad(loss), (None, 0))(values, samples)  # type: ignore[no-any-return]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FreezekitWarning)  # of the other backend

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CALLERS = str(Path(__file__).parents[1] / "attachment.py")
 """The file of the forward of lean models, which is on the stack while a part of it is compiled."""
 
-TESTED = Version("2.14"), Version("2.15")
+TESTED = Version("2.11"), Version("2.16")
 """PyTorch from the first on, below the second: the pass knows the operators of its graphs."""
 
 _TRACED = "_freezekit_is_lean"

@@ -34,7 +34,7 @@ def mark(
     """
     if (
         not torch.is_grad_enabled()
-        or torch.compiler.is_exporting()
+        or torch.compiler._is_exporting_flag  # before 2.14, is_exporting() is true in any trace
         or torch.autograd.forward_ad._current_level >= 0
     ):
         return args, kwargs

@@ -18,7 +18,7 @@ from freezekit.lean.norm import DifferentiableGradients
 if TYPE_CHECKING:
     from pathlib import Path
 
-TESTED = Version("2.14"), Version("2.15")
+TESTED = Version("2.11"), Version("2.16")
 """PyTorch from the first on, below the second: the core uses parts of it that change."""
 
 VARIABLE = "FREEZEKIT_LEAN_CORE"

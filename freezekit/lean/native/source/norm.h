@@ -155,7 +155,7 @@ Tensor fixed_batch_norm(const Tensor& image, const std::optional<Tensor>& weight
                         const std::optional<Tensor>& bias, const Tensor& mean,
                         const Tensor& variance, double eps, const Run& run) {
   Stock stock;
-  auto node = c10::make_intrusive<FixedBatchNormBackward>();
+  auto node = make_node<FixedBatchNormBackward>();
   node->set_next_edges(torch::autograd::collect_next_edges(image, bias.value_or(Tensor())));
   Tensor out;
   {

@@ -191,7 +191,7 @@ Tensor hold_bits(const Tensor& image, const Activation& function, const char* na
                  const Run& run) {
   Stock stock;
   if (inplace) torch::autograd::check_inplace(image, true);
-  auto node = c10::make_intrusive<ActivationBackward>(function, name);
+  auto node = make_node<ActivationBackward>(function, name);
   node->set_next_edges(torch::autograd::collect_next_edges(image));
   auto packable = std::make_shared<Packable>();
   packable->encode = encoder(image, function.comparison);

@@ -7,19 +7,17 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/generated/Functions.h>
-#include <torch/csrc/profiler/orchestration/observer.h>
 
 #include <atomic>
 #include <mutex>
 #include <unordered_set>
 
 #include "session.h"
+#include "versions.h"
 
 namespace freezekit {
 
-using torch::autograd::Node;
 using torch::autograd::variable_list;
-using NodePtr = c10::intrusive_ptr<Node>;
 
 // The calls whose kernels asked for memory. A program that makes more shapes starts anew.
 struct AskedForMemory {
@@ -56,14 +54,7 @@ struct AskedForMemory {
 inline AskedForMemory asked_for_memory;
 
 // Whether a profiler notes the addresses of tensors; one that records shapes does.
-inline bool notes_addresses() {
-  if (!at::hasCallbacks()) return false;
-  using torch::profiler::impl::ProfilerStateBase;
-  const auto* of_thread = ProfilerStateBase::getTLS();
-  const auto of_process = ProfilerStateBase::getGlobal();
-  return (of_thread && of_thread->config().report_input_shapes) ||
-         (of_process && of_process->config().report_input_shapes);
-}
+inline bool notes_addresses() { return at::hasCallbacks() && a_profiler_records_shapes(); }
 
 // The metadata of a tensor whose values no gradient needs.
 struct Shape : Saved {
@@ -180,7 +171,7 @@ void hold_shape(const Tensor& out, SavedVariable N::* field, bool needs_memory,
   hold(saved, shape);
   if (asked_for_memory.contains(call)) shape->needs_memory = true;
   if (shape->needs_memory) return;
-  auto attempt = c10::make_intrusive<Attempt>(out.grad_fn(), shape, call);
+  auto attempt = make_node<Attempt>(out.grad_fn(), shape, call);
   torch::autograd::set_history(out, attempt);
 }
 
