@@ -12,6 +12,7 @@ from torch.overrides import _get_current_function_mode, _pop_mode_temporarily
 from torch.utils._pytree import tree_leaves
 
 from freezekit.lean.compiled.marker import mark
+from freezekit.lean.compiled.watching import watch_compilations
 from freezekit.lean.mode import LeanMode, needs_grad
 from freezekit.lean.native.core import core_in_use, native_core, prepare_core
 from freezekit.lean.rules.table import RULES
@@ -141,6 +142,7 @@ class LeanForward(ForwardReplacement):
             return self._forward(*args, **kwargs)
         if not self.is_active or must_not_act():
             return self._forward(*args, **kwargs)
+        watch_compilations()
         core = native_core(_device_of(self.module))
         if core is None or not _has_plain_tensors(self.module, args, kwargs):
             with LeanMode(RULES):

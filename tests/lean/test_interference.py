@@ -132,7 +132,7 @@ def test_a_batch_of_gradients(layout):
 @in_native  # torch warns of the placeholders of the core in Python
 def test_a_profiler_that_records_shapes(core, capfd):
     _, lean = twins(Layers())
-    with profile(record_shapes=True):
+    with profile(record_shapes=True, acc_events=True):
         gradients(lean)
     assert "Exception in RecordFunction" not in capfd.readouterr().err
 

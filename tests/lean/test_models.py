@@ -152,7 +152,7 @@ def test_frozen_attention_takes_its_fast_path_as_it_does_in_stock(spec, twins, a
 
 
 def _calls(model, op):
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         model(images())
     return sum(event.count for event in profile.key_averages() if event.key == op)
 

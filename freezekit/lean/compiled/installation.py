@@ -31,8 +31,8 @@ _TRACED = "_freezekit_is_lean"
 def install() -> None:
     """Put the pass into the configuration of Inductor, before one that is there.
 
-    It is called while the forward of a lean model is traced. Inductor takes seconds to import, and
-    only those who compile need it.
+    It is called while the forward of a lean model is traced, or runs and calls what is compiled.
+    Inductor takes seconds to import, and only those who compile need it.
     """
     context = torch._guards.TracingContext.try_get()
     if context is not None:
