@@ -186,11 +186,10 @@ def test_a_part_that_is_compiled_is_lean_within_a_lean_model() -> None:
 
     found = []
     for lean in (False, True):
-        torch._dynamo.reset()
         model, _ = made(lean=lean)
-        inner = model.second
-        model.second = nn.Sequential(inner, nn.ReLU())
-        model.second.compile()
+        model(images())
+        torch._dynamo.reset()  # which forgets who asked to be told of compilations
+        model.second = torch.compile(nn.Sequential(model.second, nn.ReLU()))
         with config.patch(joint_custom_pre_pass=None):  # as where nothing was compiled before
             found.append(step(model, model, images()))
     assert torch.equal(found[0][0], found[1][0])
