@@ -19,7 +19,7 @@ from freezekit.report.output import format_of, write
 from freezekit.report.sweep_table import print_sweep
 from freezekit.sweep.asking import Work
 from freezekit.sweep.comparing import BY_IMAGE
-from freezekit.sweep.learning_rates import pilot_parts
+from freezekit.sweep.learning_rates import pilot_epochs, pilot_steps
 from freezekit.sweep.probing import within_budget
 from freezekit.sweep.rows import failed_rows, without_metric
 from freezekit.sweep.run import SweepRun
@@ -118,14 +118,12 @@ def plan_lines(sweep: Sweep) -> list[str]:
         lines.append(f"candidates are compared by {settings.metric}: {better} is better")
     if len(settings.lr_grid) > 1 and any(row.candidate.lr == "grid" for row in sweep.rows):
         rates = ", ".join(f"{rate:g}" for rate in settings.lr_grid)
-        half = (settings.epochs + 1) // 2
-        parts = pilot_parts(settings, data.train_samples)
+        steps = pilot_steps(data.train_samples, settings.batch_size)
+        few = pilot_epochs(settings.epochs, steps)
         lines.append(
-            f"{len(sweep.rows) * len(settings.lr_grid) * parts} pilots choose learning rates of "
-            f"{rates}, in {counted(half, 'epoch')}"
-            + (" on a part of the training images" if parts == 1 else "")
-            + (f" (schedules: {settings.epochs})" if scheduled and half < settings.epochs else "")
-            + ("" if parts == 1 else f"; {parts} parts of the training images are held out in turn")
+            f"{len(sweep.rows) * len(settings.lr_grid)} pilots choose learning rates of {rates}, "
+            f"in {counted(few, 'epoch')} on a part of the training images"
+            + (f" (schedules: {settings.epochs})" if scheduled and few < settings.epochs else "")
         )
     if settings.rungs:
         after = " and ".join(map(str, settings.rungs))

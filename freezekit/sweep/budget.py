@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from freezekit.errors import counted
 from freezekit.sweep.halving import rungs_of
+from freezekit.sweep.learning_rates import PILOT_STEPS, pilot_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +29,13 @@ class Speed:
         start: From the start of its process to its first step.
         epoch: One epoch, with its validation.
         is_scheduled: Whether it has a schedule, so that its pilots have all epochs.
+        pilot_steps: Steps of the optimizer in an epoch of a pilot.
     """
 
     start: float
     epoch: float
     is_scheduled: bool = False
+    pilot_steps: int = PILOT_STEPS
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def seconds_of(extent: Extent, speeds: Sequence[Speed], at_once: int) -> float:
     starts = len(rungs_of(extent.epochs)) + 1
     total = 0.0
     for speed in speeds:
-        pilot = extent.epochs if speed.is_scheduled else (extent.epochs + 1) // 2
+        pilot = pilot_epochs(extent.epochs, speed.pilot_steps, is_scheduled=speed.is_scheduled)
         total += extent.pilots * (speed.start + pilot * speed.epoch)
         total += extent.seeds * (starts * speed.start + extent.epochs * speed.epoch)
     return total / max(1, at_once)

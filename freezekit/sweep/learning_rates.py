@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from freezekit.errors import TrainingError
@@ -12,7 +11,7 @@ from freezekit.sweep.comparing import last_figure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freezekit.sweep.records import Candidate, Settings, SweepRow
+    from freezekit.sweep.records import Settings, SweepRow
     from freezekit.training.records import Trial
 
 _USUAL = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2}
@@ -20,9 +19,6 @@ STEP = 5.0  # between rates: the best one differs by this much between `full` an
 
 HOLD_OUT = 0.2
 """The part of the training images that pilots are validated on. Validation images choose none."""
-
-HELD_OUT_IMAGES = 100
-"""With fewer images, rates are told apart by chance: pilots hold out several parts."""
 
 
 def default_grid(optimizer: str) -> tuple[float, ...]:
@@ -72,59 +68,53 @@ def read_lr(text: str, optimizer: str) -> tuple[float | Literal["auto", "grid"],
     return (rates[0], ()) if len(rates) == 1 else ("grid", tuple(rates))
 
 
-def pilot_epochs(candidate: Candidate, epochs: int) -> int:
-    """Return the epochs of a pilot: half of those of a trial, all of a schedule's.
-
-    Half the epochs halve the cost, and move the best rate by less than a step of the grid. A
-    schedule trains in its later phases what its rate matters for, and has times in epochs.
-
-    Example:
-        >>> from freezekit.sweep.records import Candidate
-        >>> pilot_epochs(Candidate("m", "full"), 5)
-        3
-    """
-    return epochs if candidate.schedule else (epochs + 1) // 2
+PILOT_STEPS = 100
+"""With fewer steps of the optimizer, a pilot has all epochs of a trial: the shorter a training, the
+larger the rate that is best."""
 
 
-def pilot_parts(settings: Settings, train_samples: int) -> int:
-    """Return how many parts pilots hold out, one after the other.
+def pilot_epochs(epochs: int, steps_per_epoch: int, *, is_scheduled: bool = False) -> int:
+    """Return the epochs of a pilot: half of those of a trial, or all.
 
-    As many as have `HELD_OUT_IMAGES` together, and no more than have all images together. With a
-    budget of time one: more epochs are worth more.
+    Half the epochs halve the cost. All are needed where half are few steps, and by a schedule,
+    which trains in its later phases what its rate matters for, and has times in epochs.
+
+    Args:
+        epochs: Of a trial.
+        steps_per_epoch: Steps of the optimizer in an epoch of the pilot.
+        is_scheduled: Whether the candidate has a schedule.
 
     Example:
-        >>> from freezekit.sweep.records import Settings
-        >>> [pilot_parts(Settings(5, (0,)), images) for images in (120, 208, 500, 10_000)]
-        [5, 3, 1, 1]
-        >>> pilot_parts(Settings(5, (0,), budget_seconds=60.0), 120)
-        1
+        >>> pilot_epochs(5, 40), pilot_epochs(5, 4), pilot_epochs(5, 40, is_scheduled=True)
+        (3, 5, 5)
     """
-    if settings.budget_seconds is not None:
-        return 1
-    images = max(1.0, HOLD_OUT * train_samples)
-    return min(math.ceil(HELD_OUT_IMAGES / images), round(1 / HOLD_OUT))
+    half = (epochs + 1) // 2
+    return epochs if is_scheduled or half * steps_per_epoch < PILOT_STEPS else half
+
+
+def pilot_steps(train_samples: int, batch_size: int) -> int:
+    """Return the steps of the optimizer in an epoch of a pilot.
+
+    Example:
+        >>> pilot_steps(120, 16)
+        6
+    """
+    return max(1, math.ceil(train_samples * (1 - HOLD_OUT) / batch_size))
 
 
 def best_rate(pilots: Sequence[Trial], settings: Settings) -> float | None:
-    """Return the rate of the best pilots, None where no rate has pilots that all ended.
+    """Return the rate of the best pilot, None where none ended.
 
-    The metric decides, as the mean over the parts that were held out; of equal ones the lower loss;
-    then the lower rate.
+    The metric decides; of equal ones the lower loss; then the lower rate.
     """
     sign = 1 if settings.higher_is_better else -1
     able = []
-    for rate in {pilot.recipe.lr for pilot in pilots if pilot.recipe.lr != "auto"}:
-        alike = [pilot for pilot in pilots if pilot.recipe.lr == rate]
-        figure, loss = _mean(alike, settings.metric), _mean(alike, "loss")
-        if figure is not None and all(pilot.status == "ok" for pilot in alike):
-            able.append((-sign * figure, math.inf if loss is None else loss, rate))
+    for pilot in pilots:
+        figure = last_figure(pilot, settings.metric)
+        if pilot.status == "ok" and figure is not None and pilot.recipe.lr != "auto":
+            loss = last_figure(pilot, "loss")
+            able.append((-sign * figure, math.inf if loss is None else loss, pilot.recipe.lr))
     return min(able)[2] if able else None
-
-
-def _mean(pilots: Sequence[Trial], metric: str) -> float | None:
-    figures = [last_figure(pilot, metric) for pilot in pilots]
-    known = [figure for figure in figures if figure is not None]
-    return fmean(known) if len(known) == len(figures) else None
 
 
 def grid_notes(rows: Sequence[SweepRow], settings: Settings) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import msgspec
 from freezekit.engines.records import Task
 from freezekit.sweep.budget import Extent, Speed, extent_note, fitting
 from freezekit.sweep.halving import rungs_of
+from freezekit.sweep.learning_rates import pilot_steps
 from freezekit.sweep.recipes import prediction_job
 from freezekit.training.records import Recipe
 
@@ -50,13 +51,14 @@ def within_budget(
     tasks = {row.label: _task(row, settings, argument) for row in sweep.rows}
     by_name = {task.name: label for label, task in tasks.items()}
     scheduled = {row.label: row.candidate.schedule is not None for row in sweep.rows}
+    steps = pilot_steps(data.train_samples, settings.batch_size)
     speeds = []
     for outcome in engine.run(list(tasks.values())):
         if outcome.status == "ok":
             found = outcome.answer
             epoch = found["per_train"] * data.train_samples + found["per_val"] * data.val_samples
             label = by_name[outcome.task]
-            speeds.append(Speed(found["start"], epoch, is_scheduled=scheduled[label]))
+            speeds.append(Speed(found["start"], epoch, scheduled[label], steps))
     grid = settings.lr_grid
     asked = Extent(settings.epochs, len(settings.seeds), len(grid) if len(grid) > 1 else 0)
     extent = fitting(deadline - time.time(), asked, speeds, at_once)

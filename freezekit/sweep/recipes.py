@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from freezekit.sweep.identity import file_digest
-from freezekit.sweep.learning_rates import HOLD_OUT, pilot_epochs
+from freezekit.sweep.learning_rates import HOLD_OUT, pilot_epochs, pilot_steps
 from freezekit.training.records import Augment, CacheChoice, Recipe
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Job:
         if self.is_prediction:
             return f"{self.label}, prediction"
         if self.hold_out:
-            return f"{self.label}, pilot with lr {self.recipe.lr:g}, seed {self.recipe.seed}"
+            return f"{self.label}, pilot with lr {self.recipe.lr:g}"
         return f"{self.label}, seed {self.recipe.seed}"
 
 
@@ -64,18 +64,12 @@ def trial_jobs(row: SweepRow, settings: Settings, until: int) -> tuple[Job, ...]
     return tuple(Job(row.label, recipe, until, code=_code(row)) for recipe in recipes)
 
 
-def pilot_jobs(row: SweepRow, settings: Settings, parts: int) -> tuple[Job, ...]:
-    """Return the pilots of a row, one for each rate of the grid and each part that is held out.
-
-    Args:
-        row: Of the sweep.
-        settings: Of the sweep.
-        parts: How many parts are held out. The seed of a pilot chooses its part; they go up from
-            the first seed of the trials.
-    """
-    epochs = pilot_epochs(row.candidate, settings.epochs)
-    seeds = range(settings.seeds[0], settings.seeds[0] + parts)
-    recipes = [_recipe(row, settings, lr, epochs, s) for s in seeds for lr in settings.lr_grid]
+def pilot_jobs(row: SweepRow, settings: Settings, train_samples: int) -> tuple[Job, ...]:
+    """Return the pilots of a row, one for each rate of the grid, with the first seed."""
+    steps = pilot_steps(train_samples, settings.batch_size)
+    scheduled = row.candidate.schedule is not None
+    epochs = pilot_epochs(settings.epochs, steps, is_scheduled=scheduled)
+    recipes = [_recipe(row, settings, lr, epochs, settings.seeds[0]) for lr in settings.lr_grid]
     return tuple(Job(row.label, recipe, epochs, HOLD_OUT, _code(row)) for recipe in recipes)
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from freezekit.errors import counted
 from freezekit.sweep.asking import SweepProgress, Work, ask
 from freezekit.sweep.halving import Standing, hopeless
-from freezekit.sweep.learning_rates import best_rate, grid_notes, pilot_parts
+from freezekit.sweep.learning_rates import best_rate, grid_notes
 from freezekit.sweep.recipes import Job, pilot_jobs, prediction_job, trial_jobs
 from freezekit.sweep.rows import is_cut, stopped, with_pilots_failed, with_status, with_trial
 from freezekit.sweep.summary import doubt, gflops, peak_bytes, with_figures
@@ -97,8 +97,8 @@ class SweepRun:
             elif lr == "grid" and len(settings.lr_grid) == 1:
                 self._put(replace(row, lr=settings.lr_grid[0]))
         rows = [row for row in self._alive() if row.candidate.lr == "grid" and row.lr is None]
-        parts = pilot_parts(settings, self.sweep.data.train_samples)
-        jobs = [job for row in rows for job in pilot_jobs(row, settings, parts)]
+        images = self.sweep.data.train_samples
+        jobs = [job for row in rows for job in pilot_jobs(row, settings, images)]
         self._answer(f"pilots: {len(settings.lr_grid)} learning rates of each candidate", jobs)
         for row in map(self._row, [row.label for row in rows]):
             best = best_rate(row.pilots, settings)

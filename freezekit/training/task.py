@@ -40,7 +40,7 @@ class DataOptions(Record, frozen=True):
             no image to find them.
         digest: Of the images, as the one who made the task found them; None to take any.
         hold_out: The part of the training samples that is validated on, in place of the validation
-            samples; None for these. The seed of the recipe chooses it.
+            samples; None for these. `split_seed` chooses it.
     """
 
     text: str
@@ -99,7 +99,7 @@ def run(argument: JSON, report: Callable[[JSON], object]) -> JSON:
 
     try:
         task = msgspec.structs.replace(task, recipe=checked(task.recipe, registry))
-        data = _loaded(task.data, task.recipe.seed)
+        data = _loaded(task.data)
         kept = find_checkpoint(task.storage)
         if kept is not None and kept.trial.status in ENDED and kept.is_of(task.recipe, data.digest):
             return msgspec.to_builtins(kept.trial)
@@ -126,7 +126,7 @@ def run(argument: JSON, report: Callable[[JSON], object]) -> JSON:
     return msgspec.to_builtins(trial)
 
 
-def _loaded(options: DataOptions, seed: int) -> TrainingData:
+def _loaded(options: DataOptions) -> TrainingData:
     data = load_training_data(
         options.text,
         val_fraction=options.val_fraction,
@@ -141,7 +141,7 @@ def _loaded(options: DataOptions, seed: int) -> TrainingData:
         )
     if options.hold_out is None:
         return data
-    return hold_out(data, options.hold_out, seed)
+    return hold_out(data, options.hold_out, options.split_seed)
 
 
 def _failed(task: TrainingTask, status: Literal["error", "oom"], error: Exception) -> Trial:

@@ -49,3 +49,9 @@ def test_a_note_says_what_was_cut():
     assert said.startswith(
         "the budget of 5 min allows 3 epochs; it was cut to 2 seeds and no pilots"
     )
+
+
+def test_pilots_of_few_steps_have_all_epochs():
+    asked = Extent(6, 3, 3)
+    many, few = Speed(2.0, 10.0, pilot_steps=50), Speed(2.0, 10.0, pilot_steps=6)
+    assert seconds_of(asked, [few], 1) - seconds_of(asked, [many], 1) == 3 * 3 * 10.0

@@ -49,8 +49,15 @@ def test_pilots_choose_the_rate_and_trials_take_it(tmp_path: Path):
     assert [row.lr for row in found.rows] == [1e-3] * 4
     assert [[pilot.recipe.lr for pilot in row.pilots] for row in found.rows] == [list(GRID)] * 4
     assert {trial.recipe.lr for row in found.rows for trial in row.trials} == {1e-3}
-    assert {pilot.recipe.epochs for row in found.rows for pilot in row.pilots} == {4}
     assert found.complete
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(32, 8), (1, 4)])
+def test_pilots_have_half_of_the_epochs_where_these_are_many_steps(
+    tmp_path: Path, batch_size: int, epochs: int
+):
+    found = swept(tmp_path, CHOSEN, replace(SETTINGS, batch_size=batch_size))
+    assert {pilot.recipe.epochs for row in found.rows for pilot in row.pilots} == {epochs}
 
 
 def test_only_what_is_hopeless_is_stopped(tmp_path: Path):
