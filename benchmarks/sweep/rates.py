@@ -1,6 +1,6 @@
 """What ways to choose learning rates reach: the same sweep, by pilots that choose in other ways.
 
-    python -m benchmarks.sweep.rates 'one part=old.json' 'five parts=new.json'
+    python -m benchmarks.sweep.rates 'half of the epochs=old.json' 'all epochs=new.json'
     python -m benchmarks.sweep.rates --page
 
 Each file is a sweep of the same candidates, images and seeds, as `benchmarks.sweep.accuracy` makes

@@ -16,6 +16,7 @@ from freezekit.results.locking import locked
 from freezekit.results.records import Result, Row, StepSeconds, Time, Workload
 from freezekit.results.store import to_json
 from tests.fork_server import run
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,9 +66,7 @@ def test_the_largest_batch_fits_and_the_next_does_not(tmp_path: Path) -> None:
     assert "it is what `freezekit fit` wrote" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    "options", [(), pytest.param(("--batch-size", "32"), marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize("options", [(), exhaustive((("--batch-size", "32"),))])
 def test_what_fits_replaces_what_fitted(tmp_path: Path, options: tuple[str, ...]) -> None:
     out, page = tmp_path / "fit.json", tmp_path / "fit.md"
     page.touch()

@@ -223,7 +223,10 @@ def test_a_thaw_that_the_wrapper_does_not_learn_is_found(models: str) -> None:
     [
         ("Dying", "Error: rank 1 was killed (SIGKILL), as the system does when memory runs out"),
         exhaustive(
-            ("Raising", "Error: rank 1: Raising does not take an input of shape (2, 3, 32, 32): Va")
+            (
+                "Raising",
+                "Error: rank 1: Raising does not take an input of shape (2, 3, 32, 32): Value",
+            )
         ),
     ],
 )

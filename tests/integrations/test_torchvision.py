@@ -77,7 +77,7 @@ def detector_steps(model: nn.Module, frozen: Frozen, steps: int = 2) -> list[dic
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.exhaustive if i > 1 else ())
+        pytest.param(n, marks=(pytest.mark.slow, pytest.mark.exhaustive)[i > 1] if i else ())
         for i, n in enumerate(DETECTORS)
     ],
 )
