@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from freezekit.lean.compiled.graph_pass import make_lean
 from freezekit.lean.compiled.marker import remove_markers
+from freezekit.lean.native.core import TESTED
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 CALLERS = str(Path(__file__).parents[1] / "attachment.py")
 """The file of the forward of lean models, which is on the stack while a part of it is compiled."""
-
-TESTED = Version("2.11"), Version("2.16")
-"""PyTorch from the first on, below the second: the pass knows the operators of its graphs."""
 
 _TRACED = "_freezekit_is_lean"
 """The attribute of torch's record of a compilation in which a marker was traced."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TESTED = Version("2.11"), Version("2.16")
-"""PyTorch from the first on, below the second: the core uses parts of it that change."""
+"""PyTorch from the first on, below the second: the core uses parts of it that change, and
+the pass for torch.compile knows the operators of its graphs."""
 
 VARIABLE = "FREEZEKIT_LEAN_CORE"
 """Set to `python`, the core in Python runs. Set to `native`, the native core runs on every device,
