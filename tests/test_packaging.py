@@ -188,6 +188,7 @@ def test_each_command_for_a_new_plugin_works(environment: Environment, name: str
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_broken_plugins_that_are_really_installed_stop_nothing(environment: Environment) -> None:
     given = """
         from dataclasses import dataclass

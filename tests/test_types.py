@@ -89,6 +89,7 @@ def test_the_code_of_the_guides_passes_pyright_strict(recipes: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_public_type_is_known_to_each_checker() -> None:
     arguments = "--verifytypes", "freezekit", "--ignoreexternal", "--outputjson"
     found = json.loads(said("basedpyright", *arguments, cwd=ROOT))["typeCompleteness"]

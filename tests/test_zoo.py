@@ -87,13 +87,13 @@ def test_what_the_docstrings_show(module: object) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the models' own
 @pytest.mark.parametrize(
-    "model", sampled(FAMILIES.values(), every=6), ids=[":".join(key) for key in FAMILIES]
+    "model", sampled(FAMILIES.values(), every=12), ids=[":".join(key) for key in FAMILIES]
 )
 def test_one_model_of_every_family_is_staged(model: models.ZooModel) -> None:
     assert table.faults(coverage.examine(asdict(model))) == ""
 
 
-@pytest.mark.parametrize("text", SMALL)
+@pytest.mark.parametrize("text", sampled(SMALL, every=3))
 def test_one_graph_tells_what_flags_would(text: str) -> None:
     model = models.build(text)
     stages = [stage.parameters for stage in Backbone(model).stages]
@@ -179,7 +179,7 @@ def test_timm_groups_are_asked_the_same() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the models' own
-@pytest.mark.parametrize("text", COMMITTED)
+@pytest.mark.parametrize("text", sampled(COMMITTED, every=3))
 def test_the_stages_are_those_committed(text: str) -> None:
     facts, committed = diff.read_golden(diff.GOLDEN)
     (model,) = models.zoo((text.partition(":")[0],), text)

@@ -14,6 +14,7 @@ from freezekit import Backbone, Stage, StagingError, load_backbone
 from freezekit.backbone.explanation_text import explanation_text
 from freezekit.staging import observing
 from freezekit.staging.trace import Trace, trace_forward
+from tests.sampled import sampled
 
 MODELS = (
     "torchvision:resnet18",
@@ -31,7 +32,7 @@ def view(text: str) -> Backbone:
 
 
 @pytest.mark.filterwarnings("ignore")  # the models' own
-@pytest.mark.parametrize("text", MODELS)
+@pytest.mark.parametrize("text", sampled(MODELS, every=3))
 def test_what_is_explained_are_the_stages(text: str) -> None:
     backbone = view(text)
     told = backbone.explanation

@@ -51,6 +51,7 @@ def test_a_forked_process_counts_what_a_new_one_does(fork_server: ForkServer) ->
 
 
 @pytest.mark.parametrize("variant", sampled([LEAN, STOCK], every=2), ids=["lean", "stock"])
+@pytest.mark.exhaustive
 def test_a_forked_process_measures_what_a_new_one_does(
     fork_server: ForkServer, variant: Variant, measured_anew: Event
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_number_of_a_process_is_its_own_until_its_end_is_known(fork_server: 
     assert not Path(f"/proc/{process.pid}").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_library_with_a_thread_means_new_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

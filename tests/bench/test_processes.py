@@ -128,7 +128,7 @@ ALIKE = {
 }
 
 
-@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("how", sampled(ENDS, every=3))
 def test_a_worker_that_dies_says_why(deadly: str, how: str, server: ForkServer | None) -> None:
     _dies_and_says_why(deadly, how, server, *ENDS[how])
 

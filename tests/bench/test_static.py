@@ -127,7 +127,7 @@ def test_the_same_twice(net):
 @pytest.mark.parametrize(
     ("model", "spec", "options"),
     [
-        ("torchvision:resnet18", "batch-norm", {}),
+        exhaustive(("torchvision:resnet18", "batch-norm", {})),
         ("torchvision:mobilenet_v3_small", "first-n-stages:n=2", {"channels_last": True}),
         exhaustive(
             ("torchvision:mobilenet_v3_small", "full", {"dtype": "bfloat16", "optimizer": "adam"})
@@ -147,7 +147,7 @@ def test_fake_equals_real_byte_for_byte(model, spec, options):
 @pytest.mark.parametrize(
     ("model", "spec", "batch_size"),
     [
-        ("timm:test_resnet", "full", 2),
+        exhaustive(("timm:test_resnet", "full", 2)),
         exhaustive(("timm:test_resnet", "batch-norm", 2)),
         ("torchvision:resnet18", "bias-only", 26),  # its peak is where pooling is undone
         ("torchvision:mobilenet_v3_small", "bias-only", 2),  # it has dropout

@@ -102,7 +102,7 @@ def trained(
 @pytest.mark.parametrize(
     ("name", "spec", "way"),
     [
-        *((*case, "memory") for case in CASES),
+        *sampled(((*case, "memory") for case in CASES), every=2),
         *sampled(((*case, "lean") for case in CASES[1:4]), every=3),
         *sampled(((*case, "folder with workers") for case in CASES[-2:]), every=2),
     ],

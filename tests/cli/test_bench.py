@@ -97,6 +97,7 @@ def labels(path: Path) -> list[str]:
     return [row.label for row in result.rows]
 
 
+@pytest.mark.exhaustive
 def test_static_figures_in_stock_and_lean_side_by_side(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("r.json", "r.csv")]
     outputs = [arg for file in files for arg in ("-o", str(file))]
@@ -237,6 +238,7 @@ def test_a_model_that_runs_in_stock_alone_costs_its_lean_rows(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_lean_row_that_fails_is_an_error_row_like_any_other(
     tmp_path: Path, faulty: dict[str, str]
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_whole_run_with_a_strategy_that_fails(tmp_path: Path, faulty: dict[str
     assert len(result.raw.steps) == result.timing_design["blocks"] >= 5
 
 
+@pytest.mark.exhaustive
 def test_the_example_with_a_loss_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "r.json"
     args = ("--image-size", "64", "--batch-size", "2", "--static", "--explain", "-o", str(file))
@@ -338,6 +341,7 @@ def test_all_names_are_looked_up_before_anything_is_measured(
     assert "counting memory" not in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_model_whose_process_dies_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "dead.py").write_text(
         "import os, signal\ndef dead(): os.kill(os.getpid(), signal.SIGSEGV)\n"
@@ -420,6 +424,7 @@ def test_ctrl_c_before_anything_is_measured_names_no_file(tmp_path: Path) -> Non
     assert not file.exists()
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_without_resume_keeps_a_whole_run_that_was_there(
     tmp_path: Path, earlier_run: str
 ) -> None:

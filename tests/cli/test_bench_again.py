@@ -188,6 +188,7 @@ def test_what_another_tool_wrote_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     models = ("timm:test_resnet", "timm:test_vit")

@@ -105,6 +105,7 @@ def test_without_a_compiler_the_eager_rows_stand(tmp_path: Path, model: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_fits_compiled_is_measured(tmp_path: Path, model: str) -> None:
     out = tmp_path / "f.json"
     asked = ("-s", SPEC, "--lean", "on", "--compile", "on", "--memory", "1GiB", "-o", str(out))

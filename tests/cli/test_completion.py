@@ -11,6 +11,7 @@ import timm
 import torchvision
 
 from freezekit.cli.completion import model_names
+from tests.sampled import sampled
 
 # `complete` knows the function; readline's own `compopt` cannot be called outside of it.
 SCRIPT = """
@@ -42,38 +43,44 @@ def test_model_names_are_those_that_the_libraries_list() -> None:
 
 @pytest.mark.parametrize(
     ("line", "offered"),
-    [
-        ("freezekit bench torchv", ["(nospace)", "torchvision:"]),
-        ("freezekit show timm:resnet3", ["resnet32ts", "resnet33ts", "resnet34", "resnet34d"]),
-        ("freezekit show ./mod", ["(default)", ""]),
-        ("freezekit bench -s bat", ["batch-norm"]),
-        ("freezekit bench -s first-n", ["(nospace)", "first-n-stages:"]),
-        ("freezekit bench -s first-n-stages:", ["(nospace)", "n="]),
-        ("freezekit verify timm:vit -s bias-only:statistics=", ["fixed", "live"]),
-        ("freezekit verify timm:vit -s bias-only:head=false,", ["(nospace)", "false,statistics="]),
-        ("freezekit bench -s bias-only:head=", ["true", "false"]),
-        ("freezekit bench -s layer-decay:decay=", ["0.75"]),
-        ("freezekit bench -s 'full + norm-o", ["full + norm-only"]),
-        ("freezekit bench -s 'full | norm-o", ["full | norm-only"]),
-        ("freezekit bench -s 'full + norm-only:h", ["(nospace)", "full + norm-only:head="]),
-        ("freezekit bench -s no-such:", [""]),
-        ("freezekit strategies surg", ["surgical"]),
-        ("freezekit schedules grad", ["gradual-unfreeze"]),
-        ("freezekit schedules head", [""]),
-        ("freezekit show timm:vit --schedule lp", ["lp-ft"]),
-        ("freezekit show timm:vit --schedule head-o", ["head-only"]),
-        ("freezekit show timm:vit --schedule lp-ft:p", ["(nospace)", "probe="]),
-        ("freezekit show timm:vit --schedule lp-ft:probe=", ["20%"]),
-        ("freezekit show timm:vit --schedule freeze-out:how=", ["linear", "cubic"]),
-        (
-            "freezekit show timm:vit --schedule 'head-only then first-n",
-            ["(nospace)", "head-only then first-n-stages:"],
-        ),
-        ("freezekit show timm:vit --schedule 'head-only then lp", [""]),
-        ("freezekit bench --block batch", ["batch-norm"]),
-        ("freezekit bench --device c", ["cpu", "cuda"]),
-        ("freezekit extract timm:vit -s first-n", ["(nospace)", "first-n-stages:"]),
-    ],
+    sampled(
+        [
+            ("freezekit bench torchv", ["(nospace)", "torchvision:"]),
+            ("freezekit show timm:resnet3", ["resnet32ts", "resnet33ts", "resnet34", "resnet34d"]),
+            ("freezekit show ./mod", ["(default)", ""]),
+            ("freezekit bench -s bat", ["batch-norm"]),
+            ("freezekit bench -s first-n", ["(nospace)", "first-n-stages:"]),
+            ("freezekit bench -s first-n-stages:", ["(nospace)", "n="]),
+            ("freezekit verify timm:vit -s bias-only:statistics=", ["fixed", "live"]),
+            (
+                "freezekit verify timm:vit -s bias-only:head=false,",
+                ["(nospace)", "false,statistics="],
+            ),
+            ("freezekit bench -s bias-only:head=", ["true", "false"]),
+            ("freezekit bench -s layer-decay:decay=", ["0.75"]),
+            ("freezekit bench -s 'full + norm-o", ["full + norm-only"]),
+            ("freezekit bench -s 'full | norm-o", ["full | norm-only"]),
+            ("freezekit bench -s 'full + norm-only:h", ["(nospace)", "full + norm-only:head="]),
+            ("freezekit bench -s no-such:", [""]),
+            ("freezekit strategies surg", ["surgical"]),
+            ("freezekit schedules grad", ["gradual-unfreeze"]),
+            ("freezekit schedules head", [""]),
+            ("freezekit show timm:vit --schedule lp", ["lp-ft"]),
+            ("freezekit show timm:vit --schedule head-o", ["head-only"]),
+            ("freezekit show timm:vit --schedule lp-ft:p", ["(nospace)", "probe="]),
+            ("freezekit show timm:vit --schedule lp-ft:probe=", ["20%"]),
+            ("freezekit show timm:vit --schedule freeze-out:how=", ["linear", "cubic"]),
+            (
+                "freezekit show timm:vit --schedule 'head-only then first-n",
+                ["(nospace)", "head-only then first-n-stages:"],
+            ),
+            ("freezekit show timm:vit --schedule 'head-only then lp", [""]),
+            ("freezekit bench --block batch", ["batch-norm"]),
+            ("freezekit bench --device c", ["cpu", "cuda"]),
+            ("freezekit extract timm:vit -s first-n", ["(nospace)", "first-n-stages:"]),
+        ],
+        every=3,
+    ),
 )
 def test_bash_offers(line: str, offered: list[str]) -> None:
     assert completed(line) == offered

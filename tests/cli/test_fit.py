@@ -112,6 +112,7 @@ def test_one_batch_is_asked_for() -> None:
     assert "fits" in answers["head-only"]
 
 
+@pytest.mark.exhaustive
 def test_the_largest_batch_on_features(tmp_path: Path) -> None:
     out = tmp_path / "fit.json"
     args = ("-s", "first-n-stages:n=1", "--lean", "off", "--cache", "both", "--samples", "50000")
@@ -234,6 +235,7 @@ def test_a_file_without_step_times_has_no_speeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_images_a_second_and_a_real_step(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     assert run("bench", *TINY, "--budget", "1", "-s", "full", "-o", str(path)).returncode == 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sampled import exhaustive
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -25,10 +27,10 @@ def build(): return nn.Sequential(
     ("command", "said"),
     [
         (("show",), "body"),
-        (("show", "--image-size", "32"), "body"),
+        exhaustive((("show", "--image-size", "32"), "body")),
         (("bench", "--static", "-s", "head-only", "--threads", "1"), ", 8x1x32x32, "),
         (("fit", "-s", "head-only", "--memory", "1MiB", "--threads", "1"), ", 1x32x32, "),
-        (("verify", "-s", "head-only"), "input (2, 1, 32, 32)"),
+        exhaustive((("verify", "-s", "head-only"), "input (2, 1, 32, 32)")),
     ],
 )
 def test_the_input_is_found(

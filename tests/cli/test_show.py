@@ -56,11 +56,11 @@ def test_show_json() -> None:
         "timm:vit_small_patch16_224",
         exhaustive("timm:vit_large_patch16_224"),
         exhaustive("timm:hrnet_w18"),
-        "timm:efficientnet_b0",
-        "timm:coatnet_0_224",
+        exhaustive("timm:efficientnet_b0"),
+        exhaustive("timm:coatnet_0_224"),
         "torchvision:r3d_18",
         exhaustive("torchvision:raft_small"),
-        "torchvision:inception_v3",
+        exhaustive("torchvision:inception_v3"),
         pytest.param("torchvision:fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
     ],
 )
@@ -156,9 +156,9 @@ def test_show_params_without_a_strategy_tells_the_stage_of_each() -> None:
     "model",
     [
         "torchvision:resnet50",
-        "timm:vit_small_patch16_224",
+        exhaustive("timm:vit_small_patch16_224"),
         "timm:hrnet_w18",
-        "torchvision:densenet121",
+        exhaustive("torchvision:densenet121"),
         pytest.param("torchvision:fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
     ],
 )

@@ -14,6 +14,7 @@ from freezekit.model.nested import tensors
 from tests.field.observed import differing, same_bits, shape_of, step, values_of
 from tests.field.records import arguments
 from tests.field.table import STRUCTURES
+from tests.sampled import sampled
 
 each = pytest.mark.parametrize("structure", STRUCTURES, ids=str)
 
@@ -56,7 +57,7 @@ def test_a_copy_on_meta_has_shapes_alone(structure):
     assert [t.dtype for t in ours] == [t.dtype for t in theirs]
 
 
-@each
+@pytest.mark.parametrize("structure", sampled(STRUCTURES, every=3), ids=str)
 def test_a_copy_of_a_frozen_model_is_frozen(structure):
     model = structure.make()
     first = next(name for name, p in model.named_parameters() if p.is_floating_point())

@@ -51,8 +51,10 @@ class Reads(Caches):
         exhaustive((TINY, Variant("first-n-stages:n=2"), 40 * MIB)),
         exhaustive((TINY, Variant("batch-norm", lean=True), 40 * MIB)),
         (replace(TINY, optimizer="adamw", channels_last=True), Variant("full"), 40 * MIB),
-        (Workload("timm:test_vit", image_size=160), Variant("head-only", lean=True), 40 * MIB),
-        (TINY, Variant("full"), 9 * MIB),
+        exhaustive(
+            (Workload("timm:test_vit", image_size=160), Variant("head-only", lean=True), 40 * MIB)
+        ),
+        exhaustive((TINY, Variant("full"), 9 * MIB)),
         (TINY, Variant("full"), 1000),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_bits_are_those_of_a_plain_loop(
 @pytest.mark.parametrize(
     ("text", "options"),
     [
-        (TIMELINE, {}),
+        exhaustive((TIMELINE, {})),
         exhaustive(("auto-rgn:batches=2,freeze_below=0.2", {})),
         (PLATEAU, {"eval_strategy": "steps", "eval_steps": 2}),
         (WITH_RATES, {"gradient_accumulation_steps": 3}),

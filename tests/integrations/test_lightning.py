@@ -140,7 +140,7 @@ def test_groups_of_the_handle_and_a_rate_of_the_callback_give_the_same() -> None
     [
         (TIMELINE, {}),
         exhaustive(("auto-rgn:batches=2,freeze_below=0.2", {})),
-        ("on-plateau:metric=val_loss,patience=1,min_delta=1.0", {}),
+        exhaustive(("on-plateau:metric=val_loss,patience=1,min_delta=1.0", {})),
         (
             "full then first-n-stages:n=2 at 1step then full at 4step",
             {"accumulate_grad_batches": 3},

@@ -8,6 +8,7 @@ from freezekit.bench.memory import measured_figures
 from freezekit.bench.static import predicted_memory, static_figures
 from freezekit.results.records import Workload
 from freezekit.results.variant import Variant
+from tests.sampled import exhaustive
 
 SMALL = "timm:test_resnet"
 
@@ -16,15 +17,15 @@ SMALL = "timm:test_resnet"
     ("model", "variant", "batch"),
     [
         (SMALL, Variant("full"), 20),
-        (SMALL, Variant("head-only"), 20),
-        ("torchvision:resnet18", Variant("head-only"), 2),
+        exhaustive((SMALL, Variant("head-only"), 20)),
+        exhaustive(("torchvision:resnet18", Variant("head-only"), 2)),
         ("torchvision:resnet18", Variant("bias-only", lean=True), 2),
-        ("torchvision:shufflenet_v2_x0_5", Variant("full"), 16),
+        exhaustive(("torchvision:shufflenet_v2_x0_5", Variant("full"), 16)),
         (SMALL, Variant("full", lean=True), 200),  # its peak is in a batch norm
-        (SMALL, Variant("bias-only", lean=True), 200),
-        ("timm:convnext_atto", Variant("full"), 4),
+        exhaustive((SMALL, Variant("bias-only", lean=True), 200)),
+        exhaustive(("timm:convnext_atto", Variant("full"), 4)),
         ("timm:convnext_atto", Variant("bias-only", lean=True), 4),
-        ("timm:regnety_002", Variant("full"), 4),
+        exhaustive(("timm:regnety_002", Variant("full"), 4)),
         ("timm:test_vit", Variant("full"), 15),  # a kernel of 16 places, without code of its own
         ("timm:test_mambaout", Variant("full"), 122),  # parts of tensors, which are copied
         ("timm:test_convnext", Variant("full"), 130),  # images of one place, which have two layouts

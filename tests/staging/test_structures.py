@@ -170,7 +170,7 @@ TWO_TRUNKS: dict[str, tuple[nn.Module, tuple[Tensor, ...], set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("what", TWO_TRUNKS)
+@pytest.mark.parametrize("what", sampled(TWO_TRUNKS, every=3))
 def test_two_trunks_have_their_own_stages(what: str) -> None:
     model, inputs, head = TWO_TRUNKS[what]
     assert names(model, inputs) == [*trunk("a", first=True), *trunk("b"), "head"]
@@ -470,7 +470,7 @@ DENSE: dict[str, tuple[Callable[[Any, Tensor], Any], Callable[[int], dict[str, n
     ("name", "what"),
     [
         *sampled((("vgg11_bn", what) for what in DENSE), every=3),
-        *((name, "one block") for name in TRUNKS),
+        *sampled(((name, "one block") for name in TRUNKS), every=4),
     ],
 )
 def test_a_dense_head_on_a_trunk_of_plain_blocks(name: str, what: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from freezekit import Backbone, load_backbone, plan
+from tests.sampled import exhaustive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,9 +203,9 @@ def test_tokens_tables_and_computed_shifts_are_no_biases() -> None:
     "name",
     [
         "torchvision:swin_t",
-        "torchvision:vit_b_16",
-        "timm:beit_base_patch16_224",
-        "timm:levit_128s",
+        exhaustive("torchvision:vit_b_16"),
+        exhaustive("timm:beit_base_patch16_224"),
+        exhaustive("timm:levit_128s"),
         "timm:resmlp_12_224",
         "timm:test_efficientnet",
         "timm:convnextv2_atto",

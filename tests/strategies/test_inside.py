@@ -11,6 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from freezekit import Backbone, FreezePlan, Stage, Strategy, freeze_, plan
+from tests.sampled import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def held(model: nn.Module, spec: str | Strategy, example_input: object = None) -
     return set(found)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", sampled(NORMS, every=2))
 @pytest.mark.parametrize(
     ("spec", "last"),
     [

@@ -153,6 +153,7 @@ def test_several_results_have_a_section_each_and_contents(make_whole: MakeResult
     assert text.count('id="runtime"') == 1
 
 
+@pytest.mark.exhaustive
 def test_an_ordinary_report_is_small(make_whole: MakeResult) -> None:
     stored = [
         result for path in sorted(RESULTS.glob("readme-bench*.json")) for result in load(path)
@@ -331,6 +332,7 @@ def test_a_report_of_a_file_that_is_cut_off_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_whole_file_is_written_whatever_the_locale(
     make_whole: MakeResult, tmp_path: Path, nasty: Row
 ) -> None:
