@@ -105,7 +105,7 @@ def run(case: Case, spec: str, rounds: int) -> Iterator[dict[str, Any]]:
     model = timm.create_model(case.model, num_classes=10, drop_path_rate=0.1, **case.options)
     images = torch.randn(case.batch, 3, case.image_size, case.image_size)
     arms = list(arms_of(model, images, spec))
-    bits = [train(arm.model, images) for arm in arms]
+    bits = [train(copy.deepcopy(arm.model), images) for arm in arms]
     seconds = step_seconds([arm.model for arm in arms], images, rounds)
     stock = FakeStep(arms[0].model, (images,), {}).predict()
     for arm, found, times in zip(arms, bits, seconds, strict=True):
@@ -168,7 +168,6 @@ def without_budget(arm: Arm) -> nn.Module:
 
 def train(model: nn.Module, images: Tensor) -> list[Tensor]:
     """Return what two steps compute: losses, gradients, buffers and the random state."""
-    model = copy.deepcopy(model)
     found: list[Tensor] = []
     torch.manual_seed(1)
     for _ in range(2):

@@ -55,8 +55,8 @@ def compared(of: Subject, strategy: str) -> Line:
     torch._dynamo.utils.counters.clear()
     sides = [session(of, strategy, lean=lean) for lean in (False, True)]
     backend = aot_autograd(
-        fw_compiler=_as_it_is,
-        bw_compiler=_as_it_is,
+        fw_compiler=as_it_is,
+        bw_compiler=as_it_is,
         partition_fn=partition_fn,
         decompositions=select_decomp_table(),
         keep_inference_input_mutations=True,
@@ -79,5 +79,5 @@ def compared(of: Subject, strategy: str) -> Line:
     return found
 
 
-def _as_it_is(graph: GraphModule, inputs: object) -> Any:  # noqa: ARG001  # Any: torch's callable
+def as_it_is(graph: GraphModule, inputs: object) -> Any:  # noqa: ARG001  # Any: torch's callable
     return make_boxed_func(graph.forward)
