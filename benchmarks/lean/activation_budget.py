@@ -32,7 +32,17 @@ from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.fx_utils import count_flops_fx
 
 from benchmarks.facts import environment
-from benchmarks.lean.budget import CASES, ROUNDS, SPECS, Case, same, step_seconds, train
+from benchmarks.lean.budget import (
+    CASES,
+    COMPILED,
+    ROUNDS,
+    SPECS,
+    Case,
+    read,
+    same,
+    step_seconds,
+    train,
+)
 from benchmarks.lean.compare_compiled import as_it_is
 from benchmarks.lean.partition import Partitioned, saved_bytes
 from freezekit import freeze_
@@ -41,8 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.fx import GraphModule
-
-OUT = Path(__file__).parents[1] / "results" / "lean-activation-budget.jsonl"
 
 
 class Arm(NamedTuple):
@@ -65,7 +73,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=[case.model for case in CASES])
     parser.add_argument("--steps", action="store_true", help="generate kernels and time steps")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=COMPILED)
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -83,11 +91,6 @@ def main() -> None:
             others = [row for row in rows if (row["model"], row["strategy"]) != (case.model, spec)]
             given.out.write_text("".join(json.dumps(row) + "\n" for row in [*others, *mine]))
             print(*map(json.dumps, mine), sep="\n", flush=True)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that are there."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def counted(case: Case, spec: str) -> list[dict[str, Any]]:

@@ -10,8 +10,8 @@ are those that a real forward leaves. Bits are compared with stock's: losses, gr
 of two steps, with drop path. Step times are CPU seconds of one thread, of all arms in turn in one
 process, as ratios to stock in the same round.
 
-`activation_memory_budget` of torch.compile is not among the arms: it takes a share of what the
-partitioner saves, and minutes to compile each of these models.
+The table has the arms of `activation_budget.py` too: the same models compiled, with and without the
+option `activation_memory_budget` of torch.compile.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 import warnings
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OUT = Path(__file__).parents[1] / "results" / "lean-budget.jsonl"
+COMPILED = OUT.with_name("lean-activation-budget.jsonl")
 SPECS = "full", "bias-only"
 PARTS = 0.75, 0.5, 0.25, 0.0
 """Budgets, between the least that can be had (0) and what lean alone takes (1)."""
@@ -81,14 +83,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if given.page:
-        print(as_page([json.loads(line) for line in OUT.read_text().splitlines()]))
+        print(as_page(read(OUT), read(COMPILED)))
         return
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # budgets that do not fit are rows
     rows = []
-    if given.model and given.out.exists():
-        found = [json.loads(line) for line in given.out.read_text().splitlines()]
-        rows = [row for row in found if row["model"] not in given.model]
+    if given.model:
+        rows = [row for row in read(given.out) if row["model"] not in given.model]
     for case in CASES:
         if not given.model or case.model in given.model:
             for spec in SPECS:
@@ -97,6 +98,11 @@ def main() -> None:
                     rows.append(row)
                 given.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
     sys.exit(not all(row["same_bits"] for row in rows if "checkpoint" not in row["arm"]))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows that are there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def run(case: Case, spec: str, rounds: int) -> Iterator[dict[str, Any]]:
@@ -216,26 +222,35 @@ def as_line(row: dict[str, Any]) -> str:
     )
 
 
-def as_page(rows: list[dict[str, Any]]) -> str:
-    """Return the table as Markdown."""
+def as_page(rows: list[dict[str, Any]], compiled: list[dict[str, Any]]) -> str:
+    """Return the table as Markdown: the arms of each case, then those that are compiled."""
     head = "model, strategy", "arm", "peak, MiB", "saved, MiB", "FLOPs", "step time", "modules"
     lines = [f"| {' | '.join(head)} | same bits |", "|---" * (len(head) + 1) + "|"]
-    for row in rows:
-        first = row["arm"] == "stock"
-        name = f"{row['model'].split('_patch')[0]}, `{row['strategy']}`" if first else ""
-        flops = row["flops"] / row["stock_flops"] - 1
-        cells = (
-            name,
-            row["arm"],
-            f"{row['peak_bytes'] / MIB:.0f}",
-            f"{row['saved_bytes'] / MIB:.1f}",
-            "" if first else f"{100 * flops:+.0f} %",
-            "" if first else f"{statistics.median(row['ratios']):.2f}",
-            row["modules"] or "",
-            "yes" if row["same_bits"] else "**no**",
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+    for case, eager in groupby(rows, key=_case):
+        lines += map(_as_row, eager)
+        lines += map(_as_row, (row for row in compiled if _case(row) == case))
     return "\n".join(lines)
+
+
+def _case(row: dict[str, Any]) -> tuple[str, str]:
+    return row["model"], row["strategy"]
+
+
+def _as_row(row: dict[str, Any]) -> str:
+    first = row["arm"] == "stock"
+    name = f"{row['model'].split('_patch')[0]}, `{row['strategy']}`" if first else ""
+    flops = row["flops"] / row["stock_flops"] - 1
+    cells = (
+        name,
+        row["arm"],
+        f"{row['peak_bytes'] / MIB:.0f}" if "peak_bytes" in row else "",
+        f"{row['saved_bytes'] / MIB:.1f}",
+        "" if first else f"{100 * flops:+.0f} %",
+        "" if first or "ratios" not in row else f"{statistics.median(row['ratios']):.2f}",
+        row.get("modules") or "",
+        "yes" if row["same_bits"] else "**no**",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":
