@@ -19,6 +19,8 @@ from tests.sweep.test_command import TINY, same
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Invoke = Callable[..., subprocess.CompletedProcess[str]]
+
 ROOT = Path(__file__).parents[2]
 GIVEN = (*TINY, "-s", "head-only", "--lr", "1e-3,1e-2", "--seeds", "2", "--epochs", "3")
 GIVEN = (*GIVEN, "--no-early-stopping")
@@ -51,9 +53,12 @@ def answers(path: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_in_many_ways_it_goes_on_with_the_same_bits(photos: Path, tmp_path: Path):
+def test_killed_in_many_ways_it_goes_on_with_the_same_bits(
+    invoke: Invoke, photos: Path, tmp_path: Path
+):
     whole, path = tmp_path / "whole.json", tmp_path / "s.json"
-    end(start(photos, whole), 0)
+    done = invoke(*GIVEN, "--data", str(photos), "-o", str(whole))
+    assert done.returncode == 0, done.stderr
 
     sweep = start(photos, path)  # killed in the first training, after an epoch of it
     checkpoints = path.with_suffix(".trials") / "checkpoints"
@@ -73,7 +78,8 @@ def test_killed_in_many_ways_it_goes_on_with_the_same_bits(photos: Path, tmp_pat
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
 
-    end(start(photos, path, "--resume"), 0)
+    done = invoke(*GIVEN, "--data", str(photos), "-o", str(path), "--resume")
+    assert done.returncode == 0, done.stderr
     assert answers(path) == answers(whole)
     assert same(load_sweep(path)) == same(load_sweep(whole))
 
