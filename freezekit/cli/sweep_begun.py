@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from freezekit.cli.sweep_options import EPOCHS
 from freezekit.cli.sweep_progress import reading_images
 from freezekit.data.loading import load_training_data
 from freezekit.model.sources import find_builder, split_text
-from freezekit.sweep.budget import EXTENT, MOST_EPOCHS, later_note
+from freezekit.sweep.budget import MOST_EPOCHS, going_on, has_chosen
 from freezekit.sweep.halving import rungs_of
 from freezekit.sweep.identity import facts_of, versions
-from freezekit.sweep.records import Settings, Sweep, SweepRow
+from freezekit.sweep.records import BudgetChoice, Settings, Sweep, SweepRow
 from freezekit.training.facts import facts
 from freezekit.training.metrics import find_metrics
 
@@ -41,8 +42,10 @@ class Begun:
         facts: What all trainings depend on.
         options: Those of the command.
         block: Plugins that are not loaded.
-        seconds: What is left of the budget; None without one.
+        began: When it began, as of `time.monotonic()`.
+        deadline: When the budget ends, as of `time.time()`; None without one.
         is_probed: Whether probes have yet to tell what fits into the budget.
+        epoch_seconds: What an epoch takes, by label of a row, where it was trained before.
     """
 
     sweep: Sweep
@@ -50,8 +53,10 @@ class Begun:
     facts: dict[str, str]
     options: dict[str, Any]  # Any: click's
     block: tuple[str, ...]
-    seconds: float | None
+    began: float
+    deadline: float | None
     is_probed: bool
+    epoch_seconds: dict[str, float]
 
 
 def begin(
@@ -69,6 +74,7 @@ def begin(
     Raises:
         FreezekitError: The images cannot be read, or a model or the metric is unknown.
     """
+    began, now = time.monotonic(), time.time()
     for model in models:
         find_builder(model, *split_text(model), pretrained=False)
     pretrained = _pretrained(models, options["pretrained"])
@@ -83,13 +89,11 @@ def begin(
         )
     settings = _settings(options, grid, metric, pretrained=pretrained)
     earlier, budget, notes = kept.earlier(), options["budget"], images.notes
-    has_chosen = earlier is not None and earlier.settings.budget_seconds is not None
-    if budget is not None and earlier is not None and has_chosen:
-        names = ("epochs", "seeds", "lr_grid", "rungs")
-        settings = replace(settings, **{name: getattr(earlier.settings, name) for name in names})
-        before = earlier.settings.budget_seconds or budget
-        extents = [note for note in earlier.notes if note.startswith(EXTENT)]
-        notes += tuple(later_note(note, budget, before) for note in extents)
+    is_chosen = budget is not None and earlier is not None and has_chosen(earlier)
+    if is_chosen:
+        assert earlier is not None
+        settings, extent = going_on(settings, earlier)
+        notes += extent
     seconds = None if earlier is None else earlier.seconds
     env = {**environment(), **versions(), "device": options["device"]}
     sweep = Sweep(__version__, facts(images), settings, env, rows, notes=notes)
@@ -99,9 +103,24 @@ def begin(
         facts_of(sweep.data, own),
         options,
         block,
-        None if budget is None else budget - (seconds or 0.0),
-        not has_chosen,
+        began,
+        None if budget is None else now + budget - (seconds or 0.0),
+        not is_chosen,
+        {} if earlier is None else _epoch_seconds(earlier),
     )
+
+
+def _epoch_seconds(sweep: Sweep) -> dict[str, float]:
+    """Return the longest epoch of each row that was trained."""
+    epochs = {
+        row.label: [epoch for trial in (*row.pilots, *row.trials) for epoch in trial.epochs]
+        for row in sweep.rows
+    }
+    return {
+        label: max(epoch.train_seconds + epoch.val_seconds for epoch in some)
+        for label, some in epochs.items()
+        if some
+    }
 
 
 def _settings(
@@ -124,6 +143,7 @@ def _settings(
         lr_grid=grid,
         rungs=rungs_of(epochs) if options["early_stopping"] else (),
         budget_seconds=options["budget"],
+        budget_choice=None if options["budget"] is None else BudgetChoice(options["seeds"], grid),
         at_once=options["jobs"],
         pretrained=pretrained,
         threads=options["threads"] or (1 if options["device"] == "cpu" else None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -43,8 +42,9 @@ def run_and_show(
         OutputError: A file cannot be written.
     """
     options, sweep = begun.options, begun.sweep
-    deadline = None if begun.seconds is None else time.time() + begun.seconds
-    at_once = options["jobs"] or max(1, cores() // (sweep.settings.threads or 1))
+    deadline, epoch_seconds = begun.deadline, begun.epoch_seconds
+    is_here = options["engine"] == "local" and options["device"] == "cpu"
+    at_once = max(1, cores() // (sweep.settings.threads or 1)) if is_here else None
     quick = [path for path in outputs if not format_of(path, SWEEP_FORMATS).is_slow]
 
     def on_change(now: Sweep) -> None:
@@ -64,8 +64,13 @@ def run_and_show(
         with sweep_progress() as show:
             if deadline is not None and begun.is_probed:
                 click.echo("probing each candidate for the budget", err=True)
-                sweep = within_budget(
-                    sweep, engine, begun.argument, at_once=at_once, deadline=deadline
+                sweep, epoch_seconds = within_budget(
+                    sweep,
+                    engine,
+                    begun.argument,
+                    at_once=at_once,
+                    at_most=options["jobs"],
+                    deadline=deadline,
                 )
             for line in plan_lines(sweep):
                 click.echo(line, err=True)
@@ -81,8 +86,9 @@ def run_and_show(
                     "block": list(begun.block),
                 },
                 deadline=deadline,
+                epoch_seconds=epoch_seconds,
             )
-            run = SweepRun(sweep, work, on_change, show)
+            run = SweepRun(sweep, work, on_change, show, begun.began)
             try:
                 run.run()
             except KeyboardInterrupt:

@@ -39,6 +39,7 @@ class Work:
         argument: What all trainings need beside a recipe, such as their images: JSON data.
         predicting: What all predictions need beside a recipe: JSON data.
         deadline: As of `time.time()`; None without a budget.
+        epoch_seconds: What an epoch is expected to take, by label of a row, as far as it is known.
         training: The function of a training: "module:function".
         prediction: The function that predicts a peak; "" where none is predicted.
     """
@@ -50,6 +51,7 @@ class Work:
     argument: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON data
     predicting: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON data
     deadline: float | None = None
+    epoch_seconds: Mapping[str, float] = field(default_factory=dict)
     training: str = TRAINING
     prediction: str = PREDICTION
 
@@ -150,6 +152,7 @@ def task_of(job: Job, work: Work, peak: int | None) -> Task:
         "storage": work.place(job),
         "until": job.until,
         "deadline": work.deadline,
+        "epoch_seconds": work.epoch_seconds.get(job.label, 0.0),
     }
     memory_bytes = 0 if peak is None else peak + PROCESS_BYTES
     gpus = 0 if job.recipe.device == "cpu" else 1

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from freezekit.errors import counted
 from freezekit.sweep.halving import rungs_of
 from freezekit.sweep.learning_rates import PILOT_STEPS, pilot_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from freezekit.sweep.records import Settings, Sweep
 
 USED = 0.85  # of the budget is planned with: the rest is for what probes did not see
 MOST_EPOCHS = 50  # a longer training of pretrained weights seldom gains
@@ -19,6 +23,7 @@ FEW_EPOCHS = 3  # fewer show little of what a strategy can do; before, pilots an
 EXTENT = "the budget of"
 """How the note begins that says what a budget decided."""
 _GOES_ON = " goes on; that of"
+_NOW_WITH = "; now it has "
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,13 @@ class Extent:
         epochs: Of a trial.
         seeds: Trials of a candidate.
         pilots: Pilots of a candidate; 0 where the usual rate is taken.
+        fits: Whether there is time for so much; if not, it is the least that can be asked for.
     """
 
     epochs: int
     seeds: int
     pilots: int
+    fits: bool = True
 
 
 def seconds_of(extent: Extent, speeds: Sequence[Speed], at_once: int) -> float:
@@ -85,11 +92,11 @@ def fitting(seconds: float, asked: Extent, speeds: Sequence[Speed], at_once: int
     Example:
         >>> speeds = [Speed(1.0, 10.0), Speed(1.0, 5.0)]
         >>> fitting(3600, Extent(50, 3, 3), speeds, 2)
-        Extent(epochs=50, seeds=3, pilots=3)
+        Extent(epochs=50, seeds=3, pilots=3, fits=True)
         >>> fitting(200, Extent(50, 3, 3), speeds, 1)
-        Extent(epochs=3, seeds=3, pilots=0)
+        Extent(epochs=3, seeds=3, pilots=0, fits=True)
         >>> fitting(10, Extent(50, 3, 3), speeds, 1)
-        Extent(epochs=1, seeds=2, pilots=0)
+        Extent(epochs=1, seeds=2, pilots=0, fits=False)
     """
     least = min(asked.seeds, 2)
     choices = [(asked.seeds, asked.pilots)]
@@ -100,7 +107,7 @@ def fitting(seconds: float, asked: Extent, speeds: Sequence[Speed], at_once: int
                 extent = Extent(epochs, seeds, pilots)
                 if seconds_of(extent, speeds, at_once) <= USED * seconds:
                     return extent
-    return Extent(1, least, 0)
+    return Extent(1, least, 0, fits=False)
 
 
 def extent_note(found: Extent, asked: Extent, seconds: float) -> str:
@@ -109,7 +116,12 @@ def extent_note(found: Extent, asked: Extent, seconds: float) -> str:
     Example:
         >>> extent_note(Extent(3, 2, 0), Extent(50, 3, 3), 300)
         'the budget of 5 min allows 3 epochs; it was cut to 2 seeds and no pilots, so that ...'
+        >>> extent_note(Extent(1, 2, 0, fits=False), Extent(50, 3, 3), 20)
+        'the budget of 20 s is too short for one epoch of each training; it trains what it can'
     """
+    if not found.fits:
+        short = "is too short for one epoch of each training; it trains what it can"
+        return f"{EXTENT} {duration(seconds)} {short}"
     cut = [counted(found.seeds, "seed")] if found.seeds < asked.seeds else []
     if asked.pilots and not found.pilots:
         cut.append("no pilots, so that all candidates have the usual learning rate")
@@ -135,6 +147,49 @@ def later_note(earlier: str, seconds: float, before: float) -> str:
         return earlier
     first = earlier.partition(_GOES_ON)[2] or earlier.removeprefix(EXTENT)
     return f"{EXTENT} {duration(seconds)}{_GOES_ON}{first}"
+
+
+def has_chosen(earlier: Sweep) -> bool:
+    """Return whether a sweep goes on with what its budget chose.
+
+    It does not where the budget was too short for anything, or nothing was trained: then a new
+    choice costs nothing.
+    """
+    choice = earlier.settings.budget_choice
+    trials = [trial for row in earlier.rows for trial in (*row.pilots, *row.trials)]
+    has_trained = any(trial.epochs for trial in trials)
+    is_by_budget = earlier.settings.budget_seconds is not None
+    return is_by_budget and has_trained and (choice is None or choice.fits)
+
+
+def going_on(now: Settings, earlier: Sweep) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings of a sweep that goes on with what its budget chose, and notes.
+
+    The epochs stay: a training of another length is another one. Seeds and rates stay too, unless
+    others are asked for now than at the beginning.
+    """
+    before, asked = earlier.settings, now.budget_choice
+    first = before.budget_choice or asked
+    assert asked is not None
+    assert first is not None
+    changed = []
+    if asked.seeds == first.seeds:
+        now = replace(now, seeds=before.seeds)
+    else:
+        changed.append(counted(asked.seeds, "seed"))
+    if asked.lr_grid == first.lr_grid:
+        now = replace(now, lr_grid=before.lr_grid)
+    else:
+        changed.append("the learning rates of --lr")
+    rungs = rungs_of(before.epochs) if now.rungs else ()
+    now = replace(now, epochs=before.epochs, rungs=rungs)
+    seconds = now.budget_seconds or 0.0
+    notes = [note for note in earlier.notes if note.startswith(EXTENT)]
+    notes = [later_note(note, seconds, before.budget_seconds or seconds) for note in notes]
+    if changed:
+        said = f"{_NOW_WITH}{' and '.join(changed)}"
+        notes = [note.partition(_NOW_WITH)[0] + said for note in notes]
+    return now, tuple(notes)
 
 
 def duration(seconds: float) -> str:

@@ -92,6 +92,20 @@ class SweepRow(Record, frozen=True):
     stopped_at: Natural | None = None
 
 
+class BudgetChoice(Record, frozen=True):
+    """What a budget chose from: a resume tells an option that has changed from one that was cut.
+
+    Attributes:
+        seeds: How many were asked for.
+        lr_grid: As asked for.
+        fits: Whether one epoch of each training fitted into the budget.
+    """
+
+    seeds: Natural
+    lr_grid: tuple[float, ...] = ()
+    fits: bool = True
+
+
 class Settings(Record, frozen=True):
     """What was asked for, the same for all rows.
 
@@ -103,6 +117,7 @@ class Settings(Record, frozen=True):
         lr_grid: Learning rates that pilots try.
         rungs: Epochs after which hopeless candidates are stopped; () where none is.
         budget_seconds: Of the whole sweep; None without one.
+        budget_choice: What the budget chose epochs, seeds and pilots from; None without one.
         engine: "local", "ray" or "slurm".
         at_once: Trials that ran at the same time; None where the engine decides.
         batch_size, optimizer, weight_decay, warmup, label_smoothing, ema, amp, augment, cache,
@@ -116,6 +131,7 @@ class Settings(Record, frozen=True):
     lr_grid: tuple[float, ...] = ()
     rungs: tuple[Natural, ...] = ()
     budget_seconds: Seconds | None = None
+    budget_choice: BudgetChoice | None = None
     engine: str = "local"
     at_once: Natural | None = None
     batch_size: Natural = 32

@@ -38,6 +38,7 @@ class SweepRun:
         work: How it is carried out.
         on_change: Is given the sweep from time to time, and at its end.
         on_progress: Is told what is being done.
+        began: When this session began, as of `time.monotonic()`; None: now.
 
     Attributes:
         sweep: As far as it has come.
@@ -49,11 +50,12 @@ class SweepRun:
         work: Work,
         on_change: Callable[[Sweep], object] = lambda _: None,
         on_progress: Callable[[SweepProgress], object] = lambda _: None,
+        began: float | None = None,
     ) -> None:
         self.sweep: Sweep = sweep
         self._work, self._on_change, self._on_progress = work, on_change, on_progress
         self._seconds_before = sweep.seconds or 0.0
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._next_change = self._began
 
     def run(self) -> Sweep:

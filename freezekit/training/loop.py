@@ -59,6 +59,7 @@ def train(
     resume: bool = False,
     until: int | None = None,
     deadline: float | None = None,
+    epoch_seconds: float = 0.0,
     peak_bytes: int | None = None,
     workers: int = 0,
     registry: Registry | None = None,
@@ -83,7 +84,8 @@ def train(
         resume: Go on from the checkpoint that is there, if any.
         until: Pause after so many epochs; learning rates are those of the whole training.
         deadline: A time as of `time.time()`. The training stops before an epoch that would not end
-            by then.
+            by then, if it takes as long as the longest one before.
+        epoch_seconds: What the first epoch is expected to take, for `deadline`.
         peak_bytes: What is recorded as the predicted peak of memory; see `predicted_peak`.
         workers: Processes that read images; 0: this one.
         registry: Of strategies, schedules and metrics. The default is all installed plugins.
@@ -141,14 +143,14 @@ def train(
         if trial.status in ("running", "stopped"):
             trial = replace(trial, status="running", error=None, lr=lr)
         trial = replace(trial, peak_bytes=peak_bytes or trial.peak_bytes)
-        longest = max((e.train_seconds + e.val_seconds for e in trial.epochs), default=0.0)
+        took = [epoch.train_seconds + epoch.val_seconds for epoch in trial.epochs]
         while trial.status == "running" and len(trial.epochs) < (until or recipe.epochs):
             begin = time.time()
-            if deadline is not None and begin + longest > deadline:
+            if deadline is not None and begin + max(took, default=epoch_seconds) > deadline:
                 trial = replace(trial, status="stopped", error="the next epoch would end too late")
             else:
                 trial = run.epoch(trial, on_step)
-            longest = max(longest, time.time() - begin)
+            took.append(time.time() - begin)
             told = tuple(dict.fromkeys((*notes, *run.notes)))
             trial = replace(trial, notes=told)
             if place is not None:

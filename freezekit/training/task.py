@@ -63,6 +63,7 @@ class TrainingTask(Record, frozen=True):
         until: Pause after so many epochs; None for the end.
         deadline: A time as of `time.time()`; the training stops before an epoch that would not end
             by then.
+        epoch_seconds: As in `train`.
         peak_bytes: As predicted.
         workers: Processes that read images.
         block: Plugins that are not loaded.
@@ -74,6 +75,7 @@ class TrainingTask(Record, frozen=True):
     metrics: tuple[str, ...] = ()
     until: Natural | None = None
     deadline: float | None = None
+    epoch_seconds: float = 0.0
     peak_bytes: Count | None = None
     workers: Count = 0
     block: tuple[str, ...] = ()
@@ -111,6 +113,7 @@ def run(argument: JSON, report: Callable[[JSON], object]) -> JSON:
             resume=True,
             until=task.until,
             deadline=task.deadline,
+            epoch_seconds=task.epoch_seconds,
             peak_bytes=task.peak_bytes,
             workers=task.workers,
             registry=registry,

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from freezekit.sweep.budget import USED, Extent, Speed, extent_note, fitting, seconds_of
+import pytest
+from msgspec.structs import replace
+
+from freezekit.sweep.budget import (
+    USED,
+    Extent,
+    Speed,
+    extent_note,
+    fitting,
+    going_on,
+    has_chosen,
+    seconds_of,
+)
+from freezekit.sweep.records import BudgetChoice, Candidate, Settings, Sweep, SweepRow
+from freezekit.training.records import DataFacts, Epoch, Recipe, Trial
 
 SPEEDS = [Speed(2.0, 10.0), Speed(2.0, 4.0), Speed(2.0, 8.0, is_scheduled=True)]
 ASKED = Extent(50, 3, 3)
@@ -13,7 +27,7 @@ ASKED = Extent(50, 3, 3)
 @pytest.mark.parametrize("seconds", [60, 200, 500, 1000, 5000])
 def test_what_is_chosen_fits(seconds: int):
     found = fitting(seconds, ASKED, SPEEDS, at_once=1)
-    assert seconds_of(found, SPEEDS, 1) <= USED * seconds or found == Extent(1, 2, 0)
+    assert seconds_of(found, SPEEDS, 1) <= USED * seconds or not found.fits
 
 
 def test_more_time_is_never_less_training():
@@ -31,7 +45,7 @@ def test_pilots_are_cut_before_seeds_and_two_seeds_stay():
         if one.epochs >= 3
     )
     assert list(kinds) == [(3, 3), (3, 0), (2, 0)]
-    assert fitting(1, ASKED, SPEEDS, 1) == Extent(1, 2, 0)
+    assert fitting(1, ASKED, SPEEDS, 1) == Extent(1, 2, 0, fits=False)
 
 
 def test_twice_at_once_is_about_half_the_time():
@@ -55,3 +69,56 @@ def test_pilots_of_few_steps_have_all_epochs():
     asked = Extent(6, 3, 3)
     many, few = Speed(2.0, 10.0, pilot_steps=50), Speed(2.0, 10.0, pilot_steps=6)
     assert seconds_of(asked, [few], 1) - seconds_of(asked, [many], 1) == 3 * 3 * 10.0
+
+
+GRID = (2e-4, 1e-3, 5e-3)
+
+
+def begun(seconds: float, seeds: int, grid: tuple[float, ...] = GRID, **more: Any) -> Settings:
+    """Return the settings of a command, before a budget has chosen."""
+    settings = Settings(50, tuple(range(seeds)), lr_grid=grid, rungs=(12, 25))
+    choice = BudgetChoice(seeds, grid)
+    return replace(settings, budget_seconds=seconds, budget_choice=choice, **more)
+
+
+def earlier(*, fits: bool = True, is_trained: bool = True) -> Sweep:
+    """Return a sweep whose budget chose 5 epochs, 2 seeds and no pilots."""
+    recipe = Recipe("timm:test_vit", "full", 5)
+    epochs = (Epoch(1, 1.0, 1e-3, {}, 1.0, 1.0),) if is_trained else ()
+    row = SweepRow(
+        Candidate("timm:test_vit", "full"), "full", trials=(Trial(recipe, epochs=epochs),)
+    )
+    settings = replace(
+        begun(300, 3),
+        epochs=5,
+        seeds=(0, 1),
+        lr_grid=(1e-3,),
+        rungs=(1, 2),
+        budget_choice=BudgetChoice(3, GRID, fits),
+    )
+    note = "the budget of 5 min allows 5 epochs; it was cut to 2 seeds"
+    data = DataFacts("photos", ("a", "b"), 8, 2, "made", "1f")
+    return Sweep("0", data, settings, {}, (row,), notes=(note,))
+
+
+def test_the_same_command_goes_on_with_what_was_chosen():
+    found, notes = going_on(begun(300, 3), earlier())
+    assert (found.epochs, found.seeds, found.lr_grid, found.rungs) == (5, (0, 1), (1e-3,), (1, 2))
+    assert notes == earlier().notes
+
+
+def test_options_that_change_hold_and_the_epochs_stay():
+    found, (note,) = going_on(begun(3600, 4, ()), earlier())
+    assert (found.epochs, found.seeds, found.lr_grid, found.rungs) == (5, (0, 1, 2, 3), (), (1, 2))
+    assert note == (
+        "the budget of 60 min goes on; that of 5 min allows 5 epochs; it was cut to 2 seeds; now "
+        "it has 4 seeds and the learning rates of --lr"
+    )
+    found, _ = going_on(replace(begun(300, 3), rungs=()), earlier())
+    assert found.rungs == ()
+
+
+def test_a_budget_that_was_too_short_or_trained_nothing_chooses_anew():
+    assert has_chosen(earlier())
+    assert not has_chosen(earlier(fits=False))
+    assert not has_chosen(earlier(is_trained=False))

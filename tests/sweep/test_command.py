@@ -113,12 +113,19 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
     found = load_sweep(path)
     assert done.returncode == (0 if found.complete else 4), done.stderr
     assert found.settings.budget_seconds == 6
-    assert found.notes[0].startswith("the budget of 6 s allows ")
+    assert found.notes[0].startswith("the budget of 6 s ")
+    assert found.seconds is not None
+    assert found.seconds > 1, "probes count"
     again = invoke(*TINY, *given, "--budget", "60s", "--seeds", "2", "--resume")
     assert again.returncode == 0, again.stderr
-    assert load_sweep(path).settings.epochs == found.settings.epochs
-    first = found.notes[0].removeprefix("the budget of ")
-    assert load_sweep(path).notes[0] == f"the budget of 60 s goes on; that of {first}"
+    choice = found.settings.budget_choice
+    assert choice is not None
+    if choice.fits and any(trial.epochs for row in found.rows for trial in row.trials):
+        assert load_sweep(path).settings.epochs == found.settings.epochs
+        first = found.notes[0].removeprefix("the budget of ")
+        assert load_sweep(path).notes[0] == f"the budget of 60 s goes on; that of {first}"
+    else:  # a busy machine
+        assert load_sweep(path).notes[0].startswith("the budget of 60 s ")
 
 
 @pytest.mark.parametrize(
