@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from freezekit.errors import CompareError
 from freezekit.sweep.comparing import difference
 from freezekit.sweep.records import Estimate
 
 if TYPE_CHECKING:
-    from freezekit.sweep.records import Sweep, SweepRow
+    from freezekit.sweep.records import Candidate, Sweep, SweepRow
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def unpaired(new: Estimate, old: Estimate) -> Estimate:
 def pair_sweeps(old: Sweep, new: Sweep) -> SweepPair:
     """Return what two sweeps have in common.
 
+    Rows of the same model, strategy, lean and image size are paired, with whatever learning rate.
+    Of the others, those of one label are.
+
     Raises:
         CompareError: They compare other figures, or have no candidate in common.
     """
@@ -80,21 +85,23 @@ def pair_sweeps(old: Sweep, new: Sweep) -> SweepPair:
             f"the sweeps compare other figures: {old.settings.metric!r} and "
             f"{new.settings.metric!r}; train both with one --metric"
         )
-    before = {row.label: row for row in old.rows}
-    after = {row.label: row for row in new.rows}
-    rows = tuple((before[label], row) for label, row in after.items() if label in before)
+    by_candidate = {_without_rate(row): row for row in old.rows}
+    partners = {row.label: by_candidate.get(_without_rate(row)) for row in new.rows}
+    taken = {row.label for row in partners.values() if row is not None}
+    left = {row.label: row for row in old.rows if row.label not in taken}
+    partners = {label: row or left.pop(label, None) for label, row in partners.items()}
+    rows = tuple((old_row, row) for row in new.rows if (old_row := partners[row.label]) is not None)
     if not rows:
+        before, after = (", ".join(row.label for row in each.rows) or "none" for each in (old, new))
         raise CompareError(
-            "the sweeps have no candidate in common: the old one has "
-            f"{', '.join(before) or 'none'}, the new one {', '.join(after) or 'none'}"
+            f"the sweeps have no candidate in common: the old one has {before}, the new one {after}"
         )
-    return SweepPair(
-        old,
-        new,
-        rows,
-        tuple(label for label in before if label not in after),
-        tuple(label for label in after if label not in before),
-    )
+    only_new = tuple(label for label, row in partners.items() if row is None)
+    return SweepPair(old, new, rows, tuple(left), only_new)
+
+
+def _without_rate(row: SweepRow) -> Candidate:
+    return replace(row.candidate, lr="grid")
 
 
 def _are_done(*rows: SweepRow) -> bool:

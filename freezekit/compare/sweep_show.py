@@ -19,6 +19,8 @@ from freezekit.sweep.figures import is_share
 from freezekit.sweep.records import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from freezekit.compare.sweep_pairing import SweepPair
@@ -52,7 +54,13 @@ def sweeps_markdown(pair: SweepPair) -> str:
 
 def sweeps_notes(pair: SweepPair) -> Notes:
     """Return everything that is said of a comparison, in the order of reading."""
-    warnings = [*_pairing(pair), *_settings(pair), *_elsewhere(pair), *_missing(pair)]
+    warnings = [
+        *_pairing(pair),
+        *_candidates(pair),
+        *_settings(pair),
+        *_elsewhere(pair),
+        *_missing(pair),
+    ]
     unfinished = [
         f"the {name} sweep is not complete"
         for name, sweep in (("old", pair.old), ("new", pair.new))
@@ -127,8 +135,27 @@ def _pairing(pair: SweepPair) -> list[str]:
     return []
 
 
+def _candidates(pair: SweepPair) -> list[str]:
+    """Return what differs between rows that are paired, and of which rows where not of all."""
+    facts: dict[str, Callable[[SweepRow], object]] = {
+        "model": lambda row: row.candidate.model,
+        "image size": lambda row: row.candidate.image_size or "the model's own",
+        "learning rate": lambda row: row.lr or row.candidate.lr,
+    }
+    found = []
+    for name, of in facts.items():
+        apart: dict[str, list[str]] = {}
+        for old, new in pair.rows:
+            if of(old) != of(new):
+                apart.setdefault(f"{of(old)} -> {of(new)}", []).append(new.label)
+        for change, labels in apart.items():
+            whose = "" if len(labels) == len(pair.rows) else f" of {', '.join(labels)}"
+            found.append(f"the {name}{whose} differs: {change}")
+    return found
+
+
 def _settings(pair: SweepPair) -> list[str]:
-    besides = {"seeds", "engine", "at_once", "budget_seconds", "lr_grid", "rungs"}
+    besides = {"seeds", "engine", "at_once", "budget_seconds", "budget_choice", "lr_grid", "rungs"}
     old, new = to_builtins(pair.old.settings), to_builtins(pair.new.settings)
     apart = [
         f"{name} ({old[name]} -> {new[name]})"

@@ -89,6 +89,44 @@ def test_settings_rows_and_ends_that_differ_are_said(tmp_path: Path) -> None:
     assert "| stopped in the new |" in done.output
 
 
+def changed(sweep: Sweep, **facts: object) -> Sweep:
+    """Return a sweep whose candidates have other facts."""
+    rows = (replace(row, candidate=replace(row.candidate, **facts)) for row in sweep.rows)
+    return replace(sweep, rows=tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"model": "timm:other"}, "the model differs: timm:efficientnet\\_lite0 -\\> timm:other"),
+        ({"image_size": 64}, "the image size differs: the model's own -\\> 64"),
+    ],
+)
+def test_candidates_that_differ_are_said(tmp_path: Path, facts: dict, said: str) -> None:
+    done = compare(tmp_path, example(), changed(example(), **facts), "--markdown")
+    assert said in done.output
+
+
+def test_learning_rates_that_differ_are_said(tmp_path: Path) -> None:
+    first, *others = example().rows
+    new = replace(example(), rows=(replace(first, lr=0.5), *others))
+    done = compare(tmp_path, example(), new, "--markdown")
+    assert f"the learning rate of full differs: {first.lr} -\\> 0.5" in done.output
+
+
+def test_a_model_more_changes_labels_and_not_pairs(tmp_path: Path) -> None:
+    old = example()
+    named = tuple(replace(row, label=f"timm:resnet18: {row.label}") for row in old.rows)
+    another = tuple(
+        replace(row, label=f"timm:other: {row.label}")
+        for row in changed(old, model="timm:other").rows
+    )
+    pair = pair_sweeps(old, replace(old, rows=(*named, *another)))
+    assert [before.label for before, _ in pair.rows] == [row.label for row in old.rows]
+    assert pair.only_new == tuple(row.label for row in another)
+    assert pair.only_old == ()
+
+
 def test_gates_compare_with_the_old_sweep(tmp_path: Path) -> None:
     gate = ("--fail-if", "accuracy < baseline - 0.03")
     assert compare(tmp_path, example(), example(shift=-0.1), *gate).exit_code == 1
