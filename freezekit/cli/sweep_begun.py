@@ -17,15 +17,16 @@ from freezekit.data.loading import load_training_data
 from freezekit.model.sources import find_builder, split_text
 from freezekit.sweep.budget import MOST_EPOCHS, going_on, has_chosen
 from freezekit.sweep.halving import rungs_of
-from freezekit.sweep.identity import facts_of, versions
+from freezekit.sweep.identity import code_digest, facts_of, versions
 from freezekit.sweep.records import BudgetChoice, Settings, Sweep, SweepRow
 from freezekit.training.facts import facts
-from freezekit.training.metrics import find_metrics
+from freezekit.training.metrics import BUILT_IN, find_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from freezekit.data.training_data import TrainingData
+    from freezekit.plugins.metric import Metric
     from freezekit.plugins.registry import Registry
     from freezekit.sweep.folder import SweepFolder
 
@@ -78,8 +79,7 @@ def begin(
     for model in models:
         find_builder(model, *split_text(model), pretrained=False)
     pretrained = _pretrained(models, options["pretrained"])
-    own = () if options["metric"] in ("accuracy", "balanced_accuracy") else (options["metric"],)
-    metric = _metric(options["metric"], registry)
+    metric, own = _metric(options["metric"], registry)
     with reading_images() as show:
         images = load_training_data(
             data,
@@ -126,7 +126,7 @@ def _epoch_seconds(sweep: Sweep) -> dict[str, float]:
 def _settings(
     options: dict[str, Any],  # Any: click's
     grid: tuple[float, ...],
-    metric: tuple[str, bool],
+    metric: Metric,
     *,
     pretrained: bool,
 ) -> Settings:
@@ -138,8 +138,8 @@ def _settings(
     return Settings(
         epochs=epochs,
         seeds=tuple(range(options["seeds"])),
-        metric=metric[0],
-        higher_is_better=metric[1],
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
         lr_grid=grid,
         rungs=rungs_of(epochs) if options["early_stopping"] else (),
         budget_seconds=options["budget"],
@@ -152,7 +152,7 @@ def _settings(
 
 
 def _argument(
-    images: TrainingData, options: dict[str, Any], metrics: Sequence[str], block: Sequence[str]
+    images: TrainingData, options: dict[str, Any], metrics: Iterable[str], block: Sequence[str]
 ) -> dict[str, Any]:  # Any: click's, and JSON data
     return {
         "data": {
@@ -167,15 +167,16 @@ def _argument(
     }
 
 
-def _metric(text: str, registry: Registry) -> tuple[str, bool]:
-    """Return the name of a metric, and whether higher is better.
+def _metric(text: str, registry: Registry) -> tuple[Metric, dict[str, str]]:
+    """Return a metric, and what its code comes from, by its text; nothing of a built-in one.
 
     Raises:
         TrainingError: There is no such metric.
     """
     known = {metric.name: metric for metric in find_metrics([text], registry)}
     found = known.get(text) or [*known.values()][-1]  # the user's own is last
-    return found.name, found.higher_is_better
+    is_built_in = found.name in {metric.name for metric in BUILT_IN}
+    return found, {} if is_built_in else {text: found.origin or code_digest(text)}
 
 
 def _pretrained(models: Sequence[str], given: bool | None) -> bool:

@@ -94,12 +94,14 @@ def choose_rows(
     )
 
 
-def plugin_of(candidate: Candidate, registry: Registry) -> Plugin | None:
-    """Return the plugin of a candidate's schedule or strategy; None of strategies in turn."""
+def plugin_of(candidate: Candidate, registry: Registry) -> Plugin:
+    """Return the plugin of a candidate's schedule or strategy; of strategies in turn, of all."""
     if candidate.schedule is None:
         return plugin_of_specs(candidate.strategy, registry)
-    if isinstance(registry.schedule(candidate.schedule), Timeline):
-        return None
+    schedule = registry.schedule(candidate.schedule)
+    if isinstance(schedule, Timeline):
+        specs = dict.fromkeys(spec for _, spec in schedule.phases)
+        return plugin_of_specs(" + ".join(specs), registry)
     record = registry.find_schedule(parse(candidate.schedule)[0].name).plugin
     return Plugin(record.name, record.distribution, record.version)
 

@@ -65,8 +65,8 @@ def folder_of(trials: str | None, outputs: Sequence[str]) -> tuple[Path, str | N
         outputs: Files that are written.
 
     Example:
-        >>> folder_of(None, ["runs/r.json"])
-        (PosixPath('runs/r.trials'), None)
+        >>> folder_of(None, ["runs/r.json"]), folder_of(None, ["lr0.1.json"])
+        ((PosixPath('runs/r.trials'), None), (PosixPath('lr0.1.trials'), None))
         >>> folder_of("s3://bucket/r", []), folder_of("here", ["r.json"])
         ((PosixPath('sweep.trials'), 's3://bucket/r'), (PosixPath('here'), None))
     """
@@ -74,7 +74,7 @@ def folder_of(trials: str | None, outputs: Sequence[str]) -> tuple[Path, str | N
     if trials is not None and not is_url:
         return Path(trials), None
     named = [Path(path) for path in outputs]
-    beside = named[0].with_name(f"{named[0].name.partition('.')[0]}.trials") if named else None
+    beside = named[0].with_name(f"{named[0].stem}.trials") if named else None
     return beside or Path(DEFAULT), trials
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from freezekit.sweep.identity import file_digest
+from freezekit.sweep.identity import code_digest
 from freezekit.sweep.learning_rates import HOLD_OUT, pilot_epochs, pilot_steps
 from freezekit.training.records import Augment, CacheChoice, Recipe
 
@@ -100,7 +100,7 @@ def digest_of(job: Job, facts: Mapping[str, str]) -> str:
 
 def _code(row: SweepRow) -> str:
     plugin = f"{row.plugin.distribution} {row.plugin.version}" if row.plugin else ""
-    return f"{plugin} {file_digest(row.candidate.model)}".strip()
+    return f"{plugin} {code_digest(row.candidate.model)}".strip()
 
 
 def _recipe(

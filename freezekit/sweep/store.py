@@ -75,7 +75,7 @@ def sweep_schema() -> dict[str, Any]:  # Any: JSON
 
     Example:
         >>> sorted(sweep_schema()["$defs"])[:3]
-        ['Candidate', 'DataFacts', 'Epoch']
+        ['BudgetChoice', 'Candidate', 'DataFacts']
     """
     (run,), components = schema_components([Sweep], ref_template="#/$defs/{name}")
     for name, component in components.items():

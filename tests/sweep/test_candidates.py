@@ -67,7 +67,7 @@ def test_plugins_are_named():
         "full",
         "head-only",
         "lp-ft",
-        None,
+        "head-only + full",
     ]
 
 
