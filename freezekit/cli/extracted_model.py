@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING
 
+from freezekit.cli.device import check_device
 from freezekit.cli.own_code import no_exit
 from freezekit.errors import ModelError
 
@@ -28,8 +29,7 @@ def build(text: str, *, pretrained: bool | None, image_size: int | None, device:
     from freezekit.model.own_folder import look_in_current_folder
 
     look_in_current_folder()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch finds no CUDA device on this machine")
+    check_device(device)
     if pretrained is None:
         pretrained = text.startswith(("timm:", "torchvision:"))
     torch.manual_seed(0)  # random weights are the same when an interrupted command goes on

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from freezekit import __version__
 from freezekit.bench.environment import environment
+from freezekit.cli.device import check_device
 from freezekit.cli.sweep_options import EPOCHS
 from freezekit.cli.sweep_progress import reading_images
 from freezekit.data.loading import load_training_data
@@ -73,9 +74,12 @@ def begin(
     """Check all that can be checked before a training, and return the sweep without trials.
 
     Raises:
-        FreezekitError: The images cannot be read, or a model or the metric is unknown.
+        FreezekitError: The images cannot be read, a model or the metric is unknown, or the device
+            is not there.
     """
     began, now = time.monotonic(), time.time()
+    if options["engine"] == "local":
+        check_device(options["device"])
     for model in models:
         find_builder(model, *split_text(model), pretrained=False)
     pretrained = _pretrained(models, options["pretrained"])

@@ -90,7 +90,7 @@ EPOCHS = 5
 def train(
     model: str,
     data: str | None,
-    val_fraction: float,
+    val_fraction: float | None,
     bad_images: Literal["error", "skip"],
     spec: str | None,
     schedule: str | None,
@@ -121,7 +121,8 @@ def train(
       freezekit train timm:resnet34 --data photos -s first-n-stages:n=2
         --checkpoint run1 -o w.safetensors --resume
     """  # noqa: D301  # click reads the character
-    from freezekit.cli.training_run import checked_device, run
+    from freezekit.cli.device import check_device
+    from freezekit.cli.training_run import run
     from freezekit.plugins.registering import load_registry
     from freezekit.training.recipes import checked
     from freezekit.training.records import Recipe
@@ -133,7 +134,7 @@ def train(
     registry = load_registry(block)
     for note in registry.notes:
         click.echo(f"Warning: {note}", err=True)
-    checked_device(options["device"])
+    check_device(options["device"])
     if pretrained is None:
         pretrained = model.startswith(("timm:", "torchvision:"))
     recipe = Recipe(

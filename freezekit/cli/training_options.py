@@ -38,8 +38,7 @@ DATA_OPTIONS = (
     click.option(
         "--val-fraction",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        default=0.2,
-        show_default=True,
+        show_default="0.2",
         help="The part of each class to validate on, where the data has no split.",
     ),
     click.option(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from freezekit.cli.extracted_model import running
 from freezekit.data.loading import load_training_data
-from freezekit.errors import ExitCode, ModelError, counted
+from freezekit.errors import ExitCode, counted
 from freezekit.model.loading import check_name
 from freezekit.model.own_folder import look_in_current_folder
 from freezekit.results.sizes import size_text
@@ -87,18 +87,6 @@ def run(
     write_weights(done, output)
     click.echo(f"{output}: the weights of {recipe.model}, {', '.join(loaded.classes):.60}")
     return ExitCode.OK
-
-
-def checked_device(device: str) -> None:
-    """Refuse a device that is not there.
-
-    Raises:
-        ModelError: It is not.
-    """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch finds no CUDA device on this machine")
 
 
 def _loaded(

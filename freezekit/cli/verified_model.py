@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from freezekit.errors import ModelError
+from freezekit.cli.device import check_device
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,8 +36,7 @@ def build(
     from freezekit.staging.input_shape import shape_taken
 
     look_in_current_folder()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("--device cuda: torch finds no CUDA device on this machine")
+    check_device(device)
     torch.manual_seed(seed)
     model = load_backbone(
         text, pretrained=pretrained, num_classes=num_classes, image_size=image_size, device=device

@@ -33,11 +33,13 @@ WHERE_TO_GET_IMAGES = (
     "will do, or some 50 photos of your own for each class"
 )
 
+VAL_FRACTION = 0.2
+
 
 def load_training_data(
     text: str | None,
     *,
-    val_fraction: float = 0.2,
+    val_fraction: float | None = None,
     split_seed: int = 0,
     bad_images: Literal["error", "skip"] = "error",
     on_progress: Callable[[int, int], None] | None = None,
@@ -54,7 +56,7 @@ def load_training_data(
             "path/to/file.py:function" and "package.module:function" for a function that returns
             datasets for training and for validation. Their samples are (image, label) or mappings
             with "image" and "label", the image of PIL or a tensor.
-        val_fraction: The part of each class that is held out, where no split is given.
+        val_fraction: The part of each class that is held out, where no split is given; None: 0.2.
         split_seed: Another one makes another split.
         bad_images: What becomes of images that cannot be read: an error that names them, or they
             are left out.
@@ -65,7 +67,8 @@ def load_training_data(
 
     Raises:
         DataError: There is no such data, it has fewer than two classes, a class has no image, or
-            too few for a split, validation classes are not trained, or images cannot be read.
+            too few for a split, validation classes are not trained, images cannot be read, or
+            `val_fraction` is given beside a split.
 
     Example:
         >>> import tempfile
@@ -79,9 +82,14 @@ def load_training_data(
         >>> data.classes, len(data.train), len(data.val), data.split
         (('cat', 'dog'), 8, 2, 'made')
     """
-    if not 0 < val_fraction < 1:
+    if val_fraction is not None and not 0 < val_fraction < 1:
         raise DataError(f"val_fraction is {val_fraction}, expected a number between 0 and 1")
     found = _find(text)
+    if val_fraction is not None and found.val is not None:
+        raise DataError(
+            f"{text!r} has a split of its own, so that val_fraction has no meaning; leave it out"
+        )
+    val_fraction = VAL_FRACTION if val_fraction is None else val_fraction
     in_files = isinstance(found.train.samples, FileSamples)
     if skipped is None:
         bad = find_unreadable(found, on_progress, workers)

@@ -69,8 +69,16 @@ class Work:
         return digest_of(job, self.facts)
 
     def place(self, job: Job) -> str:
-        """Return where the checkpoint of a training is; it is removed after the last epoch."""
+        """Return where the checkpoint of a training is, as long as it may go on."""
         return inside(self.storage, self.digest(job))
+
+    def forget(self, job: Job) -> None:
+        """Remove the checkpoint of a training, which does not go on.
+
+        Raises:
+            TrainingError: It cannot be removed.
+        """
+        remove(self.place(job))
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def ask(
                 if _lasts(trial, job):
                     work.answers.put(work.digest(job), job.until, trial)
                     if trial.status in ENDED and not job.is_prediction:
-                        remove(work.place(job))
+                        work.forget(job)
                 yield job, trial
                 if work.is_late:
                     return

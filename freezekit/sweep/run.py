@@ -117,6 +117,8 @@ class SweepRun:
             if len(at_rung) == len(settings.seeds):
                 standings.append(self._standing(row))
         for label in hopeless(standings, settings, self.sweep.data.val_labels):
+            for job in trial_jobs(self._row(label), settings, rung):
+                self._work.forget(job)
             self._put(stopped(self._row(label), rung))
 
     def _standing(self, row: SweepRow) -> Standing:

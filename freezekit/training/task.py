@@ -34,7 +34,7 @@ class DataOptions(Record, frozen=True):
 
     Attributes:
         text: As `--data` takes it.
-        val_fraction, split_seed: Of a split that is made.
+        val_fraction, split_seed: Of a split that is made, as in `load_training_data`.
         bad_images: As in `load_training_data`.
         skipped: Images that cannot be read, where an earlier call found them: the task then reads
             no image to find them.
@@ -44,7 +44,7 @@ class DataOptions(Record, frozen=True):
     """
 
     text: str
-    val_fraction: Fraction = 0.2
+    val_fraction: Fraction | None = None
     split_seed: int = 0
     bad_images: Literal["error", "skip"] = "error"
     skipped: tuple[str, ...] | None = None

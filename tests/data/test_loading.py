@@ -79,6 +79,11 @@ def test_a_split_that_is_given(name: str, tmp_path: Path) -> None:
     assert ("validated on 'test'" in data.notes[-1]) is (name == "test")
 
 
+def test_a_fraction_beside_a_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has a split of its own, so that val_fraction"):
+        load_training_data(str(put_images(tmp_path, GIVEN)), val_fraction=0.2)
+
+
 def test_val_comes_before_test(tmp_path: Path) -> None:
     data = load_training_data(str(put_images(tmp_path, {**GIVEN, "test/cat": 9})))
     assert len(data.val) == 3

@@ -67,6 +67,8 @@ def run(argument: Any, report: Callable[[Any], object]) -> Any:
         log.write(json.dumps([recipe.label, kind, recipe.seed, recipe.lr, until]) + "\n")
     if argument.get("kill_in") == [recipe.label, recipe.seed, until]:
         os.kill(os.getpid(), signal.SIGKILL)
+    place = Path(argument["storage"])
+    place.mkdir(parents=True, exist_ok=True)  # as a training leaves its checkpoint
     for number in range(1, until + 1):
         report({"epochs": [0] * number})
     return msgspec.to_builtins(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from msgspec.structs import replace
 
 from freezekit.sweep.store import load_sweep
@@ -145,6 +146,11 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
             "the extension '.txt' is none that this command writes",
         ),
         (("--data", "DATA", "timm:no_such"), "timm has no model 'no_such'"),
+        pytest.param(
+            ("--data", "DATA", "--device", "cuda"),
+            "--device cuda: torch finds no CUDA device on this machine",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
         (("--data", "DATA", "my.py:build"), "there is no file 'my.py'"),
     ],
 )

@@ -62,6 +62,7 @@ def test_pilots_have_half_of_the_epochs_where_these_are_many_steps(
 
 def test_only_what_is_hopeless_is_stopped(tmp_path: Path):
     found = {row.label: row for row in swept(tmp_path, CHOSEN).rows}
+    assert not any((tmp_path / "trials").iterdir()), "no checkpoint is left"
     assert found["bias-only"].stopped_at == 2  # dear and bad
     assert found["bias-only"].status == "stopped"
     assert found["bias-only"].error == "hopeless after epoch 2"
