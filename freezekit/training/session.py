@@ -73,6 +73,7 @@ class TrainingSession:
         )
         self._flops = StepFlops(self.trainer)
         self._notes: list[str] = []
+        self._had_features = False  # in the checkpoint: the first epoch takes features again
         self._counted: tuple[str, ...] = ()  # the boundary of the last cache whose filling counted
 
     @property
@@ -87,7 +88,11 @@ class TrainingSession:
         begin = time.perf_counter()
         left = self._recipe.epochs - number + 1
         self.trainer.model.train()
-        self._caches.fill_train(left)
+        if self._had_features:
+            self._caches.refill_train()
+            self._had_features = False
+        else:
+            self._caches.fill_train(left)
         total, samples, flops, cached = 0.0, 0, 0.0, False
         loader = self._loader(number, self._transform)
         for step, batch in enumerate(self._caches.train_batches(loader), 1):
@@ -151,8 +156,7 @@ class TrainingSession:
         self.trainer.load_state_dict(kept.state["trainer"])
         check_untrained(kept, self.trainer.never_trained(), place)
         self._counted = tuple(kept.state["counted"])
-        if kept.state["has_features"]:
-            self._caches.refill_train()
+        self._had_features = kept.state["has_features"]
 
     def kept(self, trial: Trial) -> Checkpoint:
         """Return what a resumed training needs."""
