@@ -93,10 +93,9 @@ def begin(
         )
     settings = _settings(options, grid, metric, pretrained=pretrained)
     earlier, budget, notes = kept.earlier(), options["budget"], images.notes
-    is_chosen = budget is not None and earlier is not None and has_chosen(earlier)
-    if is_chosen:
-        assert earlier is not None
-        settings, extent = going_on(settings, earlier)
+    chosen = earlier if budget is not None and earlier and has_chosen(earlier) else None
+    if chosen is not None:
+        settings, extent = going_on(settings, chosen)
         notes += extent
     seconds = None if earlier is None else earlier.seconds
     env = {**environment(), **versions(), "device": options["device"]}
@@ -109,7 +108,7 @@ def begin(
         block,
         began,
         None if budget is None else now + budget - (seconds or 0.0),
-        not is_chosen,
+        chosen is None,
         {} if earlier is None else _epoch_seconds(earlier),
     )
 

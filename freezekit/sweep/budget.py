@@ -169,9 +169,8 @@ def going_on(now: Settings, earlier: Sweep) -> tuple[Settings, tuple[str, ...]]:
     others are asked for now than at the beginning.
     """
     before, asked = earlier.settings, now.budget_choice
+    assert asked is not None  # both have a budget
     first = before.budget_choice or asked
-    assert asked is not None
-    assert first is not None
     changed = []
     if asked.seeds == first.seeds:
         now = replace(now, seeds=before.seeds)
