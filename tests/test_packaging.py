@@ -171,6 +171,7 @@ def test_a_real_install_finds_built_in_and_third_party_strategies(environment: E
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sampled(["my-strategy", "my-schedule"], every=2))
+@pytest.mark.exhaustive
 def test_each_command_for_a_new_plugin_works(environment: Environment, name: str) -> None:
     text = (ROOT / "plugins" / "README.md").read_text()
     (commands,) = re.findall(rf"^```\n(freezekit plugins new {name}.*?)^```$", text, re.M | re.S)

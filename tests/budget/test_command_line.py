@@ -25,6 +25,7 @@ def run(*args: str) -> Result:
     return CliRunner(env={"COLUMNS": "80"}).invoke(main, args)
 
 
+@pytest.mark.exhaustive
 def test_bench_has_a_row_with_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     done = run("bench", *MODEL, "--static", "--lean", "budget:1GiB", "-o", str(path))

@@ -122,6 +122,7 @@ def test_what_fits_compiled_is_measured(tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_lean_is_verified_beside_stock_when_both_are_compiled(model: str) -> None:
     done = run("verify", model, *SIZE, "-s", SPEC, "--lean", "--compile", "--json")
     assert done.returncode == 0, done.stderr

@@ -194,6 +194,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 @on_ranks
+@pytest.mark.exhaustive
 def test_ranks_stay_equal_through_all_phases(models: str) -> None:
     args = ("--schedule", TEXT, "--nproc", "2", "--json", *SMALL)
     done = run(f"{models}:Net", *args)

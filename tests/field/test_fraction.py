@@ -11,7 +11,7 @@ from tests.field.answers import answer, arrived
 from tests.field.table import STRUCTURES
 from tests.sampled import sampled
 
-some = pytest.mark.parametrize("structure", sampled(STRUCTURES, every=3), ids=str)
+some = pytest.mark.parametrize("structure", sampled(STRUCTURES, every=5), ids=str)
 
 
 @some

@@ -13,7 +13,7 @@ from tests.field.table import STRUCTURES
 from tests.sampled import sampled
 
 
-@pytest.mark.parametrize("structure", sampled(STRUCTURES, every=3), ids=str)
+@pytest.mark.parametrize("structure", sampled(STRUCTURES, every=5), ids=str)
 def test_lean_has_the_bits_of_stock(structure):
     different = {}
     for spec, decided in plans(structure).items():

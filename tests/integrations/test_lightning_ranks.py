@@ -15,6 +15,7 @@ def found(on_ranks: Any) -> dict[str, list[Any]]:
     return on_ranks(Path(__file__).with_name("lightning_on_two_ranks.py"))
 
 
+@pytest.mark.exhaustive
 def test_two_ranks_have_the_bits_of_a_plain_loop_resumed_and_cached_too(
     found: dict[str, list[Any]],
 ) -> None:

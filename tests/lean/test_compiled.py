@@ -208,6 +208,7 @@ def test_a_graph_is_lean_for_lean_models_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training_evaluation_and_a_change_of_plan_take_turns() -> None:
     model, frozen = made(lean=True)
     run = torch.compile(model)

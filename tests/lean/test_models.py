@@ -19,6 +19,7 @@ from freezekit.bench.memory import traced_memory
 from freezekit.bench.workload import Session
 from freezekit.model.loss import loss_function
 from freezekit.results.records import Workload
+from tests.sampled import sampled
 
 SPECS = (
     "full",
@@ -62,7 +63,7 @@ def images(size=64, count=2):
 
 @pytest.mark.parametrize(
     ("core", "name", "spec"),
-    [("native", name, spec) for name, specs in MODELS.items() for spec in specs]
+    sampled([("native", name, spec) for name, specs in MODELS.items() for spec in specs], every=3)
     + [("python", name, spec) for name, specs in IN_PYTHON.items() for spec in specs],
     indirect=["core"],
 )
@@ -103,7 +104,9 @@ def test_googlenet_calls_functions_and_has_side_exits(twins, assert_same, step):
     assert_same(stock, lean, lambda model: step(model, images()))
 
 
-@pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:test_resnet", "timm:test_vit"])
+@pytest.mark.parametrize(
+    "name", sampled(["timm:test_efficientnet", "timm:test_resnet", "timm:test_vit"], every=3)
+)
 def test_autocast(name, twins, assert_same, step):
     def run(model):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -114,7 +117,7 @@ def test_autocast(name, twins, assert_same, step):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("spec", ["full", "bias-only", "surgical:stages=stem"])
+@pytest.mark.parametrize("spec", sampled(["full", "bias-only", "surgical:stages=stem"], every=3))
 def test_other_types(dtype, spec, twins, assert_same, step):
     for name in ("timm:test_efficientnet", "timm:test_vit"):
         stock, lean = twins(load_backbone(name).to(dtype), spec)
@@ -122,7 +125,9 @@ def test_other_types(dtype, spec, twins, assert_same, step):
         assert_same(stock, lean, lambda model, x=x: step(model, x))
 
 
-@pytest.mark.parametrize("spec", ["full", "batch-norm", "bias-only", "surgical:stages=stem"])
+@pytest.mark.parametrize(
+    "spec", sampled(["full", "batch-norm", "bias-only", "surgical:stages=stem"], every=4)
+)
 def test_channels_last(spec, twins, assert_same, step):
     last = torch.channels_last
     for name in ("timm:test_resnet", "timm:test_efficientnet", "torchvision:mobilenet_v3_small"):
@@ -352,6 +357,7 @@ def test_the_signature_of_forward_is_the_models_own():
 
 
 @pytest.mark.filterwarnings("ignore:lean has no effect in this compiled model")
+@pytest.mark.exhaustive
 def test_models_that_another_backend_compiles_are_left_alone(twins, assert_same):
     torch._dynamo.reset()
     stock, lean = twins(load_backbone("timm:test_resnet"), "surgical:stages=stem")

@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812  # as everybody calls it
 
 from freezekit.lean import Lean, placeholders
 from freezekit.lean.rules.table import RULES
+from tests.sampled import sampled
 
 pytestmark = [
     pytest.mark.usefixtures("core"),
@@ -113,7 +114,7 @@ def test_convolutions_without_onednn(name, dtype, onednn):
         assert_same(model, x[:1] if name != "unbatched" else x[..., 1:], **on)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", sampled([2, 1], every=2))
 @pytest.mark.parametrize("deterministic", [False, True], ids=["fast", "deterministic"])
 def test_threads_and_deterministic_algorithms(threads, deterministic):
     before = torch.get_num_threads()

@@ -12,6 +12,7 @@ from freezekit import FreezekitError, Recipe, TrainingError, train
 from freezekit.data.preprocessing import preprocessing_of
 from freezekit.model.random_state import RandomState
 from freezekit.training.metrics import unpacked
+from tests.sampled import sampled
 from tests.training.trainings import (
     REFREEZES,
     RESNET,
@@ -36,7 +37,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("case", sampled(CASES.values(), every=2), ids=CASES)
 def test_a_cache_and_a_pause_change_no_bit(
     case: Recipe, data: TrainingData, tmp_path: Path
 ) -> None:
