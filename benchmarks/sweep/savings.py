@@ -2,6 +2,7 @@
 
     python -m benchmarks.sweep.savings build/sweep/clipart
     python -m benchmarks.sweep.savings build/sweep/faces
+    python -m benchmarks.sweep.savings build/sweep/clipart --way whole --way 'early stopping'
 
 The same sweep of EfficientNet-Lite0 four times: with and without early stopping, with and without
 the cache. Images are not augmented, so that features of training images can be kept. Epochs and
@@ -47,10 +48,12 @@ WAYS = {
 
 @click.command(help=__doc__)
 @click.argument("images", type=click.Path(path_type=Path, exists=True))
-def main(images: Path) -> None:
+@click.option("--way", "ways", multiple=True, type=click.Choice(list(WAYS)), help="Only these.")
+def main(images: Path, ways: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = [
-            _swept(images, way, Path(folder) / f"{way.replace(' ', '-')}.json") for way in WAYS
+            _swept(images, way, Path(folder) / f"{way.replace(' ', '-')}.json")
+            for way in ways or WAYS
         ]
     kept = json.loads(FILE.read_text()) if FILE.exists() else {}
     write_whole(FILE, kept | {images.name: {"env": environment(), "sweeps": found}})
@@ -63,6 +66,11 @@ def _swept(images: Path, way: str, output: Path) -> dict[str, Any]:
     command += [word for text in SCHEDULES for word in ("--schedule", text)]
     command += [*SETTINGS, "--augment", "none", "--lr", "1e-3", *WAYS[way], "-o", str(output)]
     subprocess.run(command, check=True)
+    return figures(way, output)
+
+
+def figures(way: str, output: Path) -> dict[str, Any]:
+    """Return what a sweep took and found."""
     sweep = load_sweep(output)
     epochs = [epoch for row in sweep.rows for trial in row.trials for epoch in trial.epochs]
     return {
