@@ -4,6 +4,9 @@ BIN := .venv/bin
 ARGS ?=
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
+# Some machines set this. Then each process that a test starts would compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: bench test quick exhaustive cluster check format docs zoo clean
 
 bench: .venv/.installed  ## compare freeze strategies on this machine; ARGS="timm:resnet50 -s full"
