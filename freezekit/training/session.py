@@ -163,7 +163,7 @@ class TrainingSession:
         state = {
             "trainer": self.trainer.state_dict(),
             "counted": list(self._counted),
-            "has_features": self._caches.has_train_features,
+            "has_features": self._had_features or self._caches.has_train_features,
         }
         untrained = weights_digest(self.trainer.never_trained())
         return Checkpoint(trial, self._data.digest, state, untrained)

@@ -114,13 +114,12 @@ def test_a_budget_is_kept(invoke: Invoke, photos: Path, tmp_path: Path):
     found = load_sweep(path)
     assert done.returncode == (0 if found.complete else 4), done.stderr
     assert found.settings.budget_seconds == 6
-    assert found.notes[0].startswith("the budget of 6 s ")
-    assert found.seconds is not None
-    assert found.seconds > 1, "probes count"
     again = invoke(*TINY, *given, "--budget", "60s", "--seeds", "2", "--resume")
     assert again.returncode == 0, again.stderr
     choice = found.settings.budget_choice
     assert choice is not None
+    said = "allows " if choice.fits else "is too short for one epoch"
+    assert found.notes[0].startswith(f"the budget of 6 s {said}")
     if choice.fits and any(trial.epochs for row in found.rows for trial in row.trials):
         assert load_sweep(path).settings.epochs == found.settings.epochs
         first = found.notes[0].removeprefix("the budget of ")

@@ -215,6 +215,13 @@ def test_after_the_deadline_nothing_is_begun(tmp_path: Path):
     assert {row.status for row in found.rows} == {"running"}
 
 
+def test_the_time_before_the_first_training_counts(tmp_path: Path):
+    how = work(Answers(tmp_path / "answers"), tmp_path / "log", InThisProcess())
+    found = SweepRun(empty(CHOSEN, SETTINGS), how, began=time.monotonic() - 1000).run()
+    assert found.seconds is not None
+    assert found.seconds >= 1000
+
+
 def replace_deadline(how: Any) -> Any:
     import dataclasses
 
