@@ -217,3 +217,16 @@ def test_a_folder_with_a_checkpoint_is_not_overwritten(data: TrainingData, tmp_p
     train(recipe(epochs=1), data, checkpoint=tmp_path)
     with pytest.raises(TrainingError, match=r"holds a checkpoint of 1 epoch\(s\) already; resume"):
         train(recipe(epochs=1), data, checkpoint=tmp_path)
+
+
+def test_a_training_that_is_stopped_before_it_goes_on_keeps_its_features(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    case, place = CASES["head"], tmp_path / "checkpoint"
+    whole = train(case, data).trial
+    train(case, data, checkpoint=place, until=case.epochs - 1)
+    stopped = train(case, data, checkpoint=place, resume=True, deadline=0.0).trial
+    assert (stopped.status, len(stopped.epochs)) == ("stopped", case.epochs - 1)
+    found = train(case, data, checkpoint=place, resume=True).trial
+    assert whole.epochs[-1].cached
+    assert [epoch.cached for epoch in found.epochs] == [epoch.cached for epoch in whole.epochs]
